@@ -1,4 +1,4 @@
-//! Floor 5, the composition root: from a valid configuration to a running gateway, and to its orderly end.
+//! Layer 5, the composition root: from a valid configuration to a running gateway, and to its graceful shutdown.
 
 pub mod build;
 mod handles;

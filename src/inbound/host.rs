@@ -1,5 +1,5 @@
-//! For which host a request is, by RFC 9112: HTTP/1.1 says it once, and the authority of an absolute target replaces it.
-//! From here on only `Host` says it, so that every later check looks at the same one.
+//! Determines the host of a request, by RFC 9112: in HTTP/1.1 it is in `Host`, and the authority of an absolute target
+//! replaces it. From here on only `Host` contains it, so that all later checks use the same one.
 
 use axum::extract::Request;
 use http::uri::Authority;
@@ -7,10 +7,10 @@ use http::{HeaderValue, Uri, Version, header};
 
 use super::error::{HttpRefusal, RefusalKind};
 
-/// Takes the host from an absolute target, and checks that there is one.
+/// Copies the host from an absolute target, and checks that there is one.
 ///
 /// # Errors
-/// 400 where it is missing, sent twice, or is not a host.
+/// 400 if it is missing, sent twice, or not a host.
 pub(super) fn settle(request: &mut Request) -> Result<(), HttpRefusal> {
     let bad = |message: &'static str| Err(HttpRefusal::new(RefusalKind::Unreadable, message));
     let mut sent = request.headers().get_all(header::HOST).iter();
@@ -37,7 +37,7 @@ pub(super) fn settle(request: &mut Request) -> Result<(), HttpRefusal> {
     Ok(())
 }
 
-/// An empty one is allowed: it says that the target has no host.
+/// An empty one is allowed: the target has no host then.
 fn is_host(host: &HeaderValue) -> bool {
     let Ok(host) = host.to_str() else { return false };
     host.is_empty() || (!host.contains('@') && host.parse::<Authority>().is_ok())

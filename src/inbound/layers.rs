@@ -1,5 +1,5 @@
-//! Everything that stands around every route, on one screen, with the reason above each.
-//! Not here: what a single route checks (authentication, media types, documents).
+//! All layers around every route, with the reason above each. Not here: the checks of a single route (authentication,
+//! media types, documents).
 
 use std::any::Any;
 use std::mem;
@@ -33,45 +33,45 @@ use super::request_span;
 use super::streams::Origins;
 use crate::config::AccessLog;
 
-/// The header that names a request, in both directions.
+/// The header with the id of a request, in both directions.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
-/// Longest request id that is taken over from the client.
+/// The longest request id that is accepted from the client.
 const REQUEST_ID_BYTES: usize = 64;
 
-/// What a client that waited for too long is told to wait.
+/// The retry delay for a client whose request exceeded its deadline.
 const AGAIN: Duration = Duration::from_secs(1);
-/// How often at most the log is told of requests that were turned away.
+/// The shortest interval of the log lines about rejected requests.
 const WARN_EVERY: Duration = Duration::from_secs(10);
 
-/// What the layers hold to.
+/// The settings of the layers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LayerSettings {
-    /// Longest request body, in bytes.
+    /// The longest request body, in bytes.
     pub max_body: usize,
-    /// How slowly a body may come.
+    /// The minimum rate of a body.
     pub pace: BodyRate,
-    /// How long a request may take until its response starts.
+    /// The time until the response of a request must start.
     pub deadline: Duration,
-    /// Requests under way at once.
+    /// Concurrent requests.
     pub concurrency: ConcurrencyLimit,
-    /// What a client that is turned away is told to wait.
+    /// The retry delay for a client that is rejected.
     pub retry_after: Duration,
-    /// The pages that may call.
+    /// The origins of pages that may call.
     pub origins: Origins,
-    /// Whether no clients are configured, so that whoever reaches the door may ask for everything.
+    /// Whether no clients are configured, so that every caller may read everything.
     pub open: bool,
-    /// The proxies that are believed about where a request came from.
+    /// The proxies that are trusted about the origin of a request.
     pub proxies: TrustedProxies,
-    /// Credentials that one address may present in a minute and be refused.
+    /// The limit of rejected credentials of one address in a minute.
     pub bad_credentials: u32,
-    /// Which requests have a line of their own in the log.
+    /// Which requests are logged.
     pub access_log: AccessLog,
-    /// Whether the door speaks TLS, so that browsers should never again come without.
+    /// Whether the listener uses TLS, so that browsers should not use plain HTTP again.
     pub tls: bool,
 }
 
-/// Tells browsers to come by `https` alone, for a year.
+/// Makes browsers use `https` only, for a year.
 const TRANSPORT_SECURITY: &str = "max-age=31536000";
 
 impl Default for LayerSettings {
@@ -92,7 +92,7 @@ impl Default for LayerSettings {
     }
 }
 
-/// What of the layers can change under way. A clone is cheap and means the same.
+/// The settings of the layers that a reload can change. A clone is cheap and shares them.
 #[derive(Clone, Debug)]
 pub struct LiveSettings {
     origins: Arc<ArcSwap<Origins>>,
@@ -110,7 +110,7 @@ impl LiveSettings {
         }
     }
 
-    /// Holds to other pages, other proxies, and another number of bad credentials.
+    /// Applies other origins, other proxies, and another limit of bad credentials.
     pub fn put(&self, origins: Origins, proxies: TrustedProxies, bad_credentials: u32) {
         self.origins.store(Arc::new(origins));
         self.proxies.store(Arc::new(proxies));
@@ -118,16 +118,16 @@ impl LiveSettings {
     }
 }
 
-/// The name of a request, as an extension of it: the client's own where it is harmless, else a fresh one.
+/// The id of a request, as an extension of it: the client's own if it is harmless, else a new one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestId(pub HeaderValue);
 
-/// Puts the layers around all routes and the fallback of a router. The first is the outermost.
+/// Adds the layers to all routes and the fallback of a router. The first is the outermost.
 pub fn around(routes: Router, settings: &LayerSettings) -> Router {
     around_live(routes, settings, LiveSettings::new(settings))
 }
 
-/// The same, with what can change under way.
+/// The same, with the settings that a reload can change.
 pub fn around_live(routes: Router, settings: &LayerSettings, live: LiveSettings) -> Router {
     let load_shed = Arc::new(LoadShed {
         concurrency: settings.concurrency.clone(),
@@ -137,42 +137,43 @@ pub fn around_live(routes: Router, settings: &LayerSettings, live: LiveSettings)
     let secure = settings.tls.then(|| fixed(header::STRICT_TRANSPORT_SECURITY, TRANSPORT_SECURITY));
     routes.layer(
         ServiceBuilder::new()
-            // outermost, so that every answer carries them, those of the layers below included
+            // outermost, so that every response has them, also those of the layers below
             .layer(fixed(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
             .layer(fixed(header::REFERRER_POLICY, "no-referrer"))
-            // an answer is data: it may load nothing, and be in no other page. A page of ours brings its own
+            // an answer is data: it may load nothing, and not be framed. The live page sets its own
             .layer(fixed(header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"))
-            // no other site may take an answer in as if it were an image or a script
+            // no other site may embed an answer as an image or a script
             .layer(fixed(CROSS_ORIGIN_RESOURCE_POLICY, "same-origin"))
             .layer(option_layer(secure))
-            // answers depend on who asks and on the moment: no cache between may keep one
+            // answers depend on the client and the time: no cache may store one
             .layer(fixed(header::CACHE_CONTROL, "no-store"))
-            // around all that can refuse, so that refusals count as well
+            // around all layers that can reject a request, so that refusals are counted as well
             .layer(from_fn(metrics::count))
             // before anything can fail, so that a failure can be found by its id
             .layer(from_fn(name))
-            // right behind: the line about a request says what became of it, whoever refused it
+            // next: the line about a request contains its outcome, whichever layer rejected it
             .layer(from_fn_with_state(settings.access_log, access_log::write))
-            // around all that can take time, and all that is logged
+            // around everything that takes time or logs
             .layer(from_fn(request_span::request))
-            // before whatever looks at the peer
+            // before every layer that reads the peer
             .layer(from_fn_with_state(live.proxies, locate))
-            // outside of all that can refuse, so that a page may read why; before anything is read or run
+            // outside of all layers that can reject a request, so that a page may read why; before anything is read or
+            // run
             .layer(from_fn_with_state((live.origins, settings.open), cors::guard))
-            // a bug in one request is that request's 500, not a cut connection
+            // a bug in one request becomes its 500, not an aborted connection
             .layer(CatchPanicLayer::custom(panicked))
-            // before any work is done or body read; answered at once, since a queue would only add waiting
+            // before any work is done or body read; rejected at once, since a queue would only add waiting
             .layer(from_fn_with_state(load_shed, shed))
-            // around whoever authenticates, whose 401 it counts
+            // around the authentication, whose 401 it counts
             .layer(from_fn_with_state(live.bad_credentials, count_bad_credentials))
-            // inside the shedding, so that a request that hangs gives its place back
+            // inside the load shedding, so that a request that hangs releases its permit
             .layer(from_fn_with_state(settings.deadline, in_time))
             // innermost, around the body that the routes read
             .layer(from_fn_with_state((settings.max_body, settings.pace), bounded)),
     )
 }
 
-/// A header that a route may set otherwise.
+/// A header that a route may override.
 fn fixed(name: HeaderName, value: &'static str) -> SetResponseHeaderLayer<HeaderValue> {
     SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value))
 }
@@ -188,7 +189,7 @@ async fn name(mut request: Request, next: Next) -> Response {
     response
 }
 
-/// What may go into logs and back to the client: short, and only letters, digits, `-`, `_` and `.`.
+/// A value that may be logged and returned to the client: short, and only letters, digits, `-`, `_` and `.`.
 fn harmless(id: &HeaderValue) -> bool {
     let bytes = id.as_bytes();
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
@@ -200,13 +201,13 @@ fn fresh_id() -> HeaderValue {
     HeaderValue::try_from(id).unwrap_or_else(|_| HeaderValue::from_static("none"))
 }
 
-/// The payload of a panic can quote data, so it is left to the panic hook.
+/// The payload of a panic can quote data, so only the panic hook uses it.
 fn panicked(_payload: Box<dyn Any + Send>) -> Response {
     HttpRefusal::new(RefusalKind::Internal, "internal error; the log has the details under this x-request-id")
         .into_response()
 }
 
-/// A refusal in the form of the door that a path leads to: problem details for plain REST, else GraphQL.
+/// A refusal in the form of the handler of a path: problem details for plain REST, else GraphQL.
 pub(super) fn refuse(path: &str, refusal: HttpRefusal) -> Response {
     in_form(is_plain(path), refusal)
 }
@@ -219,7 +220,7 @@ fn in_form(plain: bool, refusal: HttpRefusal) -> Response {
     if plain { refusal.into_problem() } else { refusal.into_response() }
 }
 
-/// Puts on a request where it came from, for those who want to know, and settles for which host it is.
+/// Adds the peer of a request as an extension, and determines its host.
 async fn locate(
     State(proxies): State<Arc<ArcSwap<TrustedProxies>>>,
     mut request: Request,
@@ -235,7 +236,7 @@ async fn locate(
     next.run(request).await
 }
 
-/// Answers 429 in the place of 401 to whoever goes on with bad credentials.
+/// Responds with 429 instead of 401 to an address that keeps presenting bad credentials.
 async fn count_bad_credentials(State(bad): State<BadCredentials>, request: Request, next: Next) -> Response {
     let peer = request.extensions().get::<Peer>().map(|peer| peer.address);
     let presented = request.headers().contains_key(header::AUTHORIZATION);
@@ -257,7 +258,7 @@ async fn count_bad_credentials(State(bad): State<BadCredentials>, request: Reque
     }
 }
 
-/// Who is let in, and when the log last heard of those who were not.
+/// The limit of concurrent requests, and the time of the last log line about rejected ones.
 struct LoadShed {
     concurrency: ConcurrencyLimit,
     retry_after: Duration,
@@ -271,7 +272,7 @@ struct LastLogged {
 }
 
 impl LoadShed {
-    /// Counts one turned away, and gives the number to be said now, if it is time to say one.
+    /// Counts a rejected request, and returns the number to log, if a line is due.
     fn shed_request(&self) -> Option<u64> {
         let mut last_logged = self.last_logged.lock().unwrap_or_else(PoisonError::into_inner);
         last_logged.suppressed += 1;

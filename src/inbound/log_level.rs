@@ -1,6 +1,7 @@
-//! `/log-level` on the operators' door: what is logged, read with GET and changed with PUT, for good or for a while.
+//! `/log-level` on the admin listener: the log directives, read with GET and changed with PUT, permanently or for a
+//! limited time.
 //!
-//! No page in a browser may change it, whatever that page's address resolves to: what a browser sends is refused.
+//! A page in a browser must not change them, whatever its address resolves to: requests of browsers are rejected.
 
 use std::time::Duration;
 
@@ -16,11 +17,11 @@ use serde_json::{Value, json};
 use crate::domain::duration;
 use crate::telemetry::log;
 
-/// Longest list of directives, in bytes.
+/// The longest list of directives, in bytes.
 const BODY_MAX: usize = 4 * 1024;
-/// How long a body may take to come.
+/// The timeout of the body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-/// The longest while.
+/// The longest limited time.
 const WHILE_MAX: Duration = Duration::from_hours(24);
 
 /// The route.
@@ -32,7 +33,7 @@ fn shown() -> Response {
     answer(StatusCode::OK, &view())
 }
 
-/// What is logged, as it is shown.
+/// The current directives, as they are shown.
 pub(super) fn view() -> Value {
     let level = log::level();
     let for_now = level.for_now.as_ref();
@@ -52,7 +53,7 @@ async fn change(headers: HeaderMap, RawQuery(query): RawQuery, body: Body) -> Re
 
 async fn set(headers: &HeaderMap, query: Option<&str>, body: Body) -> Result<(), (StatusCode, String)> {
     let bad = |text: &str| (StatusCode::BAD_REQUEST, text.to_owned());
-    // every browser says with a PUT where it comes from; nothing else does
+    // every browser adds one of these headers to a PUT; no other client does
     if headers.contains_key(header::ORIGIN) || headers.contains_key("sec-fetch-site") {
         let message = "browser pages cannot change the log level; send the request with a tool such as curl";
         return Err((StatusCode::FORBIDDEN, message.to_owned()));
@@ -74,7 +75,7 @@ async fn set(headers: &HeaderMap, query: Option<&str>, body: Body) -> Result<(),
     .map_err(|error| bad(&error.to_string()))
 }
 
-/// The time of `?for=10m`, if it is there.
+/// The time of `?for=10m`, if it is present.
 fn time(query: Option<&str>) -> Result<Option<Duration>, &'static str> {
     let fault = "for must be a duration from 1s to 24h, such as ?for=10m";
     match query {

@@ -1,5 +1,5 @@
-//! `/metrics` on the operators' door: what was counted, and how things stand now, in the text that Prometheus reads.
-//! Nothing is counted here: see `telemetry::meters`.
+//! `/metrics` on the admin listener: counters and current gauges, in the text format of Prometheus. Nothing is counted
+//! here: see `telemetry::meters`.
 
 mod shared_store;
 
@@ -22,7 +22,7 @@ use crate::telemetry::meters::{
 };
 use crate::telemetry::trace::provider::dropped;
 
-/// Each health with its word.
+/// Each health with its label.
 pub(super) const HEALTHS: [(SourceHealth, &str); 7] = [
     (SourceHealth::Healthy, "healthy"),
     (SourceHealth::Untried, "unknown"),
@@ -33,7 +33,7 @@ pub(super) const HEALTHS: [(SourceHealth, &str); 7] = [
     (SourceHealth::Unconfigured, "unconfigured"),
 ];
 
-/// Each state of a credential with its word.
+/// Each state of a credential with its label.
 pub(super) const CREDENTIALS: [(CredentialState, &str); 6] = [
     (CredentialState::Active, "active"),
     (CredentialState::Refused, "rejected"),
@@ -43,12 +43,12 @@ pub(super) const CREDENTIALS: [(CredentialState, &str); 6] = [
     (CredentialState::PendingInvalid, "pending_invalid"),
 ];
 
-/// The word of a member of a closed list.
+/// The label of a member of a closed list.
 pub(super) fn word<T: PartialEq>(words: &[(T, &'static str)], member: &T) -> &'static str {
     words.iter().find(|(other, _)| other == member).map_or("unknown", |(_, word)| word)
 }
 
-/// What is looked at when the metrics are asked for. A cheap clone.
+/// The data that a scrape reads. A cheap clone.
 #[derive(Clone, Debug)]
 pub struct MetricsEndpoint {
     jobs: Jobs,
@@ -61,13 +61,13 @@ impl MetricsEndpoint {
         Self { jobs, streams }
     }
 
-    /// Has a collector told how things stand, where one is.
+    /// Registers the gauges for the export to a collector, if there is one.
     pub fn export_otlp(&self) {
         let read: Arc<dyn ObservableSource> = Arc::new(self.clone());
         meters::attach_readings(&read);
     }
 
-    /// The answer to a scrape, in the form that it asks for.
+    /// The response to a scrape, in the requested format.
     pub(super) fn answer(&self, headers: &HeaderMap) -> Response {
         let format = format(headers);
         match meters::write(format, self) {
@@ -84,7 +84,7 @@ impl MetricsEndpoint {
     }
 }
 
-/// `OpenMetrics` for who names it among what it accepts, unless by a weight of nothing.
+/// `OpenMetrics` if `Accept` names it, unless with a weight of zero.
 fn format(headers: &HeaderMap) -> ExpositionFormat {
     let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let mut ranges = accepted.flat_map(|list| list.split(','));
@@ -98,7 +98,7 @@ fn format(headers: &HeaderMap) -> ExpositionFormat {
     if ranges.any(names) { ExpositionFormat::OpenMetrics } else { ExpositionFormat::Classic }
 }
 
-/// Counts each request with its answer, by the door that its path leads to.
+/// Counts each request with its response, by the handler of its path.
 pub(super) async fn count(request: Request, next: Next) -> Response {
     let began = Instant::now();
     let method = request.method().clone();
@@ -181,7 +181,7 @@ fn seconds(time: Timestamp) -> f64 {
     time.as_duration().as_secs_f64()
 }
 
-#[expect(clippy::cast_precision_loss, reason = "Prometheus knows no other numbers")]
+#[expect(clippy::cast_precision_loss, reason = "Prometheus has no other numbers")]
 fn amount(count: u64) -> f64 {
     count as f64
 }

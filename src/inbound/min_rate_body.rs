@@ -1,4 +1,4 @@
-//! A body that must come at a pace: one whose sender dawdles ends in an error, whatever route reads it.
+//! A body with a minimum rate: a slower one ends in an error, whichever route reads it.
 
 use std::fmt;
 use std::pin::Pin;
@@ -9,15 +9,15 @@ use axum::body::{Body, Bytes, HttpBody};
 use hyper::body::{Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// How long a body may take whatever its pace.
+/// The time in which any rate is accepted.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// How slow a sender may be.
+/// The limits of a body's rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BodyRate {
-    /// The whole body must be there within this time.
+    /// The timeout of the whole body.
     pub within: Duration,
-    /// So many bytes a second must come at the least, after the first two seconds.
+    /// The minimum bytes a second, after the first two seconds.
     pub bytes_per_second: u32,
 }
 
@@ -27,16 +27,16 @@ impl Default for BodyRate {
     }
 }
 
-/// The sender was slower than it may be.
+/// The body was slower than the limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the body was sent too slowly")]
 pub(super) struct BodyTooSlow;
 
-/// A body held to a pace. The time begins when it is first asked for.
+/// A body with a minimum rate. The time starts with the first poll.
 pub(super) struct MinRateBody {
     body: Body,
     pace: BodyRate,
-    /// When it began, and how much came since.
+    /// The start, and the bytes received since.
     since: Option<(Instant, usize)>,
     timer: Option<Pin<Box<Sleep>>>,
 }

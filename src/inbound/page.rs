@@ -1,17 +1,17 @@
-//! The live page at `/`: three static files, compiled in. It holds no data of its own and asks `/graphql` like any client.
+//! The live page at `/`: three static files, compiled in. It contains no data and queries `/graphql` like any client.
 
 use axum::Router;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::{HeaderValue, header};
 
-/// Lets the page load its own files and talk to its own gateway, and nothing else; no other page may frame it.
+/// Lets the page load its own files and connect to its own gateway, and nothing else; no other page may frame it.
 const POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; \
      base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 );
 
-/// What the page is made of: path, media type, content.
+/// The files of the page: path, media type, content.
 const FILES: [(&str, &str, &str); 4] = [
     ("/", "text/html; charset=utf-8", include_str!("page/index.html")),
     ("/page.css", "text/css; charset=utf-8", include_str!("page/page.css")),
@@ -19,7 +19,7 @@ const FILES: [(&str, &str, &str); 4] = [
     ("/socket.js", "text/javascript; charset=utf-8", include_str!("page/socket.js")),
 ];
 
-/// The routes of the page. Whoever can reach the gateway may load them; without a credential they show nothing.
+/// The routes of the page. No credential is required to load them; without one they show nothing.
 pub fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
     FILES.into_iter().fold(Router::new(), |routes, (path, media_type, content)| {
         routes.route(path, get(move || std::future::ready(file(media_type, content))))

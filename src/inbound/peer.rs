@@ -1,5 +1,5 @@
-//! Where a request came from: the address of its connection, or what a proxy that the operator trusts says of it. Used
-//! for the log, for the limit on bad credentials and for what is of the same origin; never for who the client is.
+//! Determines the peer of a request: the address of its connection, or the address that a trusted proxy reports. Used
+//! for the log, for the limit on bad credentials and for the same-origin check; never for authentication.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -9,34 +9,34 @@ use crate::config::Network;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-/// Most entries of a forwarding header that are looked at, from its end; longer chains of proxies are not built.
+/// The most entries of a forwarding header that are read, from its end; longer chains of proxies do not occur.
 const MOST_HOPS: usize = 16;
 
-/// The connection of a request, as an extension that the listener puts on it.
+/// The connection of a request, as an extension that the listener adds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnectionPeer {
-    /// The other end.
+    /// The remote address.
     pub address: SocketAddr,
-    /// Whether it speaks TLS with us.
+    /// Whether the connection uses TLS.
     pub tls: bool,
 }
 
-/// Where a request came from, as an extension of it.
+/// The peer of a request, as an extension of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer {
-    /// The address of whoever sent it, as far as it is known.
+    /// The address of the sender, as far as it is known.
     pub address: IpAddr,
-    /// Whether it was sent by `https`; none where nobody who is believed says.
+    /// Whether it was sent by `https`; none if no trusted proxy reports it.
     pub secure: Option<bool>,
 }
 
-/// The proxies that are believed.
+/// The proxies that are trusted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TrustedProxies(pub Vec<Network>);
 
 impl TrustedProxies {
-    /// Finds out where a request came from. Of the addresses that proxies wrote down, the last counts that is no trusted
-    /// proxy's own: what stands before it was written by somebody else, and can be anything.
+    /// Determines the peer of a request. Of the forwarded addresses, the last one that is not a trusted proxy's is
+    /// used: the entries before it come from an untrusted party, and can be anything.
     pub fn peer(&self, connection: ConnectionPeer, headers: &HeaderMap) -> Peer {
         let direct = connection.address.ip().to_canonical();
         let secure = connection.tls.then_some(true);
@@ -48,7 +48,7 @@ impl TrustedProxies {
         } else {
             let address = |text: &str| Hop { address: address(text), secure: None };
             let mut hops: Vec<Hop> = last_first(headers, &X_FORWARDED_FOR).map(address).collect();
-            // no proxy says which hop its scheme belongs to; the nearest is the one that is believed
+            // no proxy reports which hop its scheme belongs to; that of the nearest trusted proxy is used
             if let (Some(nearest), Some(scheme)) =
                 (hops.first_mut(), last_first(headers, &X_FORWARDED_PROTO).next())
             {
@@ -59,7 +59,7 @@ impl TrustedProxies {
         let mut peer = Peer { address: direct, secure };
         for hop in hop_list {
             peer.secure = peer.secure.or(hop.secure);
-            // an entry that is no address hides who wrote it: whoever passed it on is the last that is known
+            // an entry that is not an address hides its writer: the hop after it is the last known one
             let Some(address) = hop.address else { break };
             peer.address = address;
             if !self.trusts(address) {
@@ -74,7 +74,7 @@ impl TrustedProxies {
     }
 }
 
-/// What one proxy wrote down.
+/// One entry of a forwarding header.
 struct Hop {
     address: Option<IpAddr>,
     secure: Option<bool>,
@@ -128,7 +128,7 @@ mod tests {
 
     use super::*;
 
-    /// The other end of the connection, the headers, and what comes of them
+    /// The remote address, the headers, and the expected result
     type PeerCase<'a> = (&'a str, &'a [(&'static str, &'static str)], &'a str, Option<bool>);
 
     #[test]

@@ -1,5 +1,5 @@
-//! The operators' door: is the process alive, may it receive traffic, how do things stand, and what is logged. Neither a sick upstream
-//! nor a Redis that is away unreadies us: it would take down the gateway's held answers with it.
+//! The admin listener: liveness, readiness, status and log level. Neither a failing upstream nor an unavailable Redis
+//! makes the gateway unready: its cached answers would become unavailable as well.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -14,12 +14,12 @@ use super::metrics::MetricsEndpoint;
 use super::status::StatusEndpoint;
 use super::{log_level, status};
 
-/// So full must one kind of places be, in hundredths, for the process to say that it is overloaded,
+/// The use of a limit, in percent, at which the process becomes overloaded,
 const FULL: usize = 95;
-/// and no fuller must each be for it to be ready again.
+/// and the use at which it is ready again.
 const ROOMY: usize = 80;
 
-/// So many places of one kind, of which each user takes one. A clone means the same places.
+/// A number of permits of one kind. A clone shares the permits.
 #[derive(Clone, Debug)]
 pub struct ConcurrencyLimit {
     semaphore: Arc<Semaphore>,
@@ -27,22 +27,22 @@ pub struct ConcurrencyLimit {
 }
 
 impl ConcurrencyLimit {
-    /// So many free places.
+    /// With this many permits.
     pub fn new(size: usize) -> Self {
         Self { semaphore: Arc::new(Semaphore::new(size)), size }
     }
 
-    /// What gives the places out.
+    /// The semaphore of the permits.
     pub const fn semaphore(&self) -> &Arc<Semaphore> {
         &self.semaphore
     }
 
-    /// How many there are.
+    /// The number of permits.
     pub const fn size(&self) -> usize {
         self.size
     }
 
-    /// How many are taken.
+    /// The number of permits in use.
     pub fn taken(&self) -> usize {
         self.size.saturating_sub(self.semaphore.available_permits())
     }
@@ -52,7 +52,7 @@ impl ConcurrencyLimit {
     }
 }
 
-/// The same places, not as many.
+/// Equal if it shares the same permits, not if the number is the same.
 impl PartialEq for ConcurrencyLimit {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.semaphore, &other.semaphore)
@@ -61,7 +61,7 @@ impl PartialEq for ConcurrencyLimit {
 
 impl Eq for ConcurrencyLimit {}
 
-/// Whether the process may receive traffic. A cheap clone; starts unready.
+/// Whether the process may receive traffic. A cheap clone; not ready at the start.
 #[derive(Clone, Debug, Default)]
 pub struct Readiness(Arc<ReadinessPhases>);
 
@@ -72,21 +72,21 @@ struct ReadinessPhases {
     limits: Vec<ConcurrencyLimit>,
 }
 
-/// What an operator is told about traffic.
+/// The readiness that is reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Traffic {
-    /// It is welcome.
+    /// Traffic is accepted.
     Ready,
     /// Not yet.
     Starting,
     /// No longer.
     Draining,
-    /// Not now: what comes would be turned away.
+    /// Not now: requests would be rejected.
     Overloaded,
 }
 
 impl Traffic {
-    /// The word of the answer.
+    /// The text of the response.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Ready => "ready",
@@ -98,18 +98,18 @@ impl Traffic {
 }
 
 impl Readiness {
-    /// One that also looks at how many of these places are taken.
+    /// A readiness that also depends on the use of these limits.
     pub fn over(limits: Vec<ConcurrencyLimit>) -> Self {
         Self(Arc::new(ReadinessPhases { limits, ..ReadinessPhases::default() }))
     }
 
-    /// Says that traffic is welcome, or no longer.
+    /// Sets whether traffic is accepted.
     pub fn set(&self, ready: bool) {
         self.0.phase.store(if ready { 1 } else { 2 }, Ordering::Relaxed);
     }
 
-    /// Whether traffic is welcome. Full places make it unwelcome from the moment somebody asks until there is clearly room
-    /// again, so that it does not change with every request.
+    /// Whether traffic is accepted. A limit that is reached makes it unready from the next probe until the use has
+    /// clearly dropped, so that it does not change with every request.
     pub fn traffic(&self) -> Traffic {
         match self.0.phase.load(Ordering::Relaxed) {
             0 => return Traffic::Starting,

@@ -1,4 +1,5 @@
-//! The span of a request: below what its headers name, until its answer starts. A stream that goes on has no span.
+//! The span of a request: a child of the trace context in its headers, until its response starts. A stream that
+//! continues has no span.
 
 use axum::extract::Request;
 use axum::middleware::Next;
@@ -6,7 +7,7 @@ use axum::response::Response;
 
 use crate::telemetry::trace;
 
-/// The layer that makes it.
+/// The layer that creates it.
 pub(super) async fn request(request: Request, next: Next) -> Response {
     if !trace::is_on() {
         return next.run(request).await;
@@ -17,7 +18,7 @@ pub(super) async fn request(request: Request, next: Next) -> Response {
     response
 }
 
-/// The route that a path leads to, where there is one. A path itself holds ids, and whatever a client makes up.
+/// The route of a path, if there is one. A path itself contains ids and arbitrary client input.
 pub(super) fn route(path: &str) -> Option<&'static str> {
     match path {
         "/" => return Some("/"),

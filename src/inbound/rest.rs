@@ -1,7 +1,8 @@
-//! Plain REST for people without GraphQL: `GET /v1/jobs/{source}/{externalId}`, described in `schema/openapi.yaml`.
+//! Plain REST for clients without GraphQL: `GET /v1/jobs/{source}/{externalId}`, described in `schema/openapi.yaml`.
 //!
-//! `Prefer: wait=25` waits for the end (RFC 7240); `Retry-After` says when it is worth asking again; `ETag` and
-//! `If-None-Match` save the body; errors are problem details (RFC 9457). The same use cases as behind GraphQL.
+//! `Prefer: wait=25` waits for a terminal state (RFC 7240); `Retry-After` is the recommended time of the next request;
+//! `ETag` and `If-None-Match` save the body; errors are problem details (RFC 9457). It calls the same use cases as
+//! GraphQL.
 
 mod view;
 
@@ -29,10 +30,10 @@ use crate::jobs::visibility::RequestedRef;
 
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
-/// The longest wait that may be preferred: below the idle time of common proxies.
+/// The longest accepted wait, in seconds: below the idle timeout of common proxies.
 const WAIT_MAX: u64 = 25;
 
-/// The routes of this door.
+/// The routes of plain REST.
 pub fn router(jobs: Jobs, limits: ClientLimits, memory: AnswerMemory) -> Router {
     let nothing = async || {
         HttpRefusal::new(RefusalKind::NoSuchPath, "not found; jobs are at /v1/jobs/{source}/{externalId}")
@@ -118,13 +119,13 @@ fn respond(
     Ok((StatusCode::OK, answer, body).into_response())
 }
 
-/// Whether `If-None-Match` names this state, or any: compared weakly, as RFC 9110 asks.
+/// Whether `If-None-Match` names this state, or any: compared weakly, as RFC 9110 requires.
 fn is_known(headers: &HeaderMap, etag: &str) -> bool {
     let known = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
     known.flat_map(entity_tags).any(|one| one == "*" || one == etag.trim_start_matches("W/"))
 }
 
-/// The tags of a list, without the mark of the weak ones. A comma inside of quotes belongs to the tag.
+/// The tags of a list, without the prefix of weak ones. A comma inside quotes belongs to the tag.
 fn entity_tags(list: &str) -> impl Iterator<Item = &str> {
     let mut quoted = false;
     let each = list.split(move |character| {
@@ -134,7 +135,7 @@ fn entity_tags(list: &str) -> impl Iterator<Item = &str> {
     each.map(|one| one.trim().trim_start_matches("W/"))
 }
 
-/// The seconds of `Prefer: wait=…`, capped; anything else in the header is a preference that is not applied.
+/// The seconds of `Prefer: wait=…`, capped; any other preference is ignored.
 fn preferred_wait(headers: &HeaderMap) -> Option<u64> {
     let preferences = headers.get_all(PREFER).iter().filter_map(|value| value.to_str().ok());
     let mut each = preferences.flat_map(|list| list.split([',', ';']));
@@ -160,7 +161,7 @@ fn refuse(problem: Problem) -> HttpRefusal {
 }
 
 impl HttpRefusal {
-    /// The refusal as problem details (RFC 9457), as this door answers.
+    /// The refusal as problem details (RFC 9457).
     pub(crate) fn into_problem(self) -> Response {
         let mut body = Map::new();
         body.insert("type".to_owned(), "about:blank".into());

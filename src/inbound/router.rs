@@ -1,4 +1,4 @@
-//! Which path opens on what.
+//! The routes of the public listener.
 
 use crate::jobs::Jobs;
 use axum::Router;
@@ -10,12 +10,12 @@ use super::graphql::http::GraphqlEndpoint;
 use super::layers::{self, LayerSettings, LiveSettings};
 use super::{page, rest};
 
-/// Whether a path leads to GraphQL. Many a client writes the slash.
+/// Whether a path is that of GraphQL. Many clients add a trailing slash.
 pub(super) fn is_graphql(path: &str) -> bool {
     matches!(path, "/graphql" | "/graphql/")
 }
 
-/// The public door.
+/// The router of the public listener.
 pub fn public(
     endpoint: GraphqlEndpoint,
     jobs: Jobs,
@@ -25,7 +25,7 @@ pub fn public(
     public_live(endpoint, jobs, clients, settings, LiveSettings::new(settings))
 }
 
-/// The same, with what can change under way.
+/// The same, with the settings that a reload can change.
 pub fn public_live(
     endpoint: GraphqlEndpoint,
     jobs: Jobs,

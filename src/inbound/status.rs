@@ -1,5 +1,5 @@
-//! `/status` on the operators' door: how things stand, for a person in a browser or with `curl`. One document in two forms.
-//! No secret, no job and no client is in it.
+//! `/status` on the admin listener: the current state, for a person in a browser or with `curl`. One document in two
+//! forms. It contains no secret, no job and no client.
 
 use std::fmt;
 use std::fmt::Write as _;
@@ -22,7 +22,7 @@ use crate::domain::principal::Principal;
 use crate::jobs::Jobs;
 use crate::telemetry::log;
 
-/// The page holds its own style, and may load nothing.
+/// The page contains its own style, and may load nothing.
 const POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 );
@@ -30,12 +30,12 @@ const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;margin:2rem;max-wid
 h2{font-size:1.1rem;margin:1.5rem 0 .3rem}table{border-collapse:collapse}th,td{text-align:left;padding:.15rem .9rem .15rem 0;\
 vertical-align:top}th{font-weight:600}";
 
-/// What came of the last reading of the configuration, for whoever looks. A cheap clone.
+/// The outcome of the last reload of the configuration. A cheap clone.
 #[derive(Clone, Debug, Default)]
 pub struct LastReload(Arc<Mutex<Option<(&'static str, Instant)>>>);
 
 impl LastReload {
-    /// Says what came of one, now.
+    /// Records an outcome, with the current time.
     pub fn record(&self, outcome: &'static str) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((outcome, Instant::now()));
     }
@@ -49,20 +49,20 @@ impl LastReload {
     }
 }
 
-/// What is looked at when the status is asked for. A cheap clone.
+/// The data that the status reads. A cheap clone.
 #[derive(Clone)]
 pub struct StatusEndpoint {
     /// The use cases.
     pub jobs: Jobs,
     /// The streams.
     pub streams: StreamRegistry,
-    /// Whether traffic is welcome.
+    /// Whether traffic is accepted.
     pub readiness: Readiness,
-    /// Requests under way.
+    /// Concurrent requests.
     pub requests: ConcurrencyLimit,
-    /// Connections of the public door.
+    /// Connections of the public listener.
     pub connections: ConcurrencyLimit,
-    /// What came of the last reading of the configuration.
+    /// The outcome of the last reload of the configuration.
     pub last_reload: LastReload,
     /// When the process started, by its clock and by its timers.
     pub started: (Timestamp, Instant),

@@ -1,5 +1,6 @@
-//! The one registry of streams, whatever carries them: who holds how many, how old one may get, and how all of them end
-//! when the process does. It knows no protocol: a transport asks its [`StreamGuard`] when to end and why.
+//! The registry of all streams, of every transport: limits them by client and by age, and ends all of them when the
+//! process drains. It is independent of the protocols: a transport polls its [`StreamGuard`] for the end and its
+//! reason.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -22,35 +23,37 @@ mod reason;
 pub use origins::Origins;
 pub use reason::EndReason;
 
-/// The slowest pace of a drain: fewer streams than fill the window end sooner than its end. Ten that come back in a second are no load.
+/// The slowest rate of a drain: if there are fewer streams than fill the window, it completes earlier. Ten reconnects
+/// in a second are no load.
 const DRAIN_PACE: Duration = Duration::from_millis(100);
-/// How far the maximum age of a stream is spread, in each direction.
+/// The jitter of the maximum age of a stream, in each direction.
 const AGE_JITTER: f64 = 0.2;
 
-/// What streams hold to.
+/// The settings of streams.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamSettings {
     /// How long a WebSocket client may take until its `connection_init`.
     pub init_timeout: Duration,
     /// How long a WebSocket may be silent until it is pinged.
     pub ping_interval: Duration,
-    /// How long each of two pings in a row is waited for, and half of how long a peer may take nothing of what is sent.
+    /// How long the response to each of two consecutive pings is awaited, and half of how long a peer may accept no
+    /// data.
     pub pong_timeout: Duration,
-    /// How often an event stream says that it is alive.
+    /// The interval of the keep-alive of an event stream.
     pub heartbeat: Duration,
-    /// How old a stream gets, give or take a fifth.
+    /// The maximum age of a stream, give or take a fifth.
     pub max_age: Duration,
-    /// Operations under way on one WebSocket.
+    /// Concurrent operations on one WebSocket.
     pub max_operations: usize,
-    /// Streams that one client may hold, of every kind.
+    /// Concurrent streams of one client, of every kind.
     pub max_streams_per_client: usize,
-    /// Operations that one client may have under way, over all its streams.
+    /// Concurrent operations of one client, over all its streams.
     pub max_operations_per_client: usize,
-    /// Longest message of a WebSocket client, in bytes.
+    /// The longest message of a WebSocket client, in bytes.
     pub max_message: usize,
-    /// The pages that may open a stream.
+    /// The origins of pages that may open a stream.
     pub origins: Origins,
-    /// Over what time all streams are ended when the process is told to stop.
+    /// The time over which all streams are ended when the process drains.
     pub drain_window: Duration,
 }
 
@@ -72,7 +75,7 @@ impl Default for StreamSettings {
     }
 }
 
-/// What carries a stream.
+/// The transport of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Transport {
     /// `graphql-transport-ws`.
@@ -84,7 +87,7 @@ pub enum Transport {
 }
 
 impl Transport {
-    /// The word of logs and metrics.
+    /// The label in logs and metrics.
     pub const fn word(self) -> &'static str {
         match self {
             Self::WebSocket => "websocket",
@@ -94,8 +97,8 @@ impl Transport {
     }
 }
 
-/// The place of the connection that a stream came by, as an extension of its request: a WebSocket outlives the connection's
-/// own task, and holds on to this so that it is still counted.
+/// The permit of the connection of a stream, as an extension of its request: a WebSocket outlives the connection's own
+/// task, and keeps this so that it is still counted.
 #[derive(Clone)]
 pub struct ConnectionPermit(pub Arc<dyn std::any::Any + Send + Sync>);
 
@@ -107,7 +110,7 @@ impl fmt::Debug for ConnectionPermit {
 
 type SpawnTask = dyn Fn(BoxFuture<'static, ()>) + Send + Sync;
 
-/// All streams of the process. A clone is cheap and means the same registry.
+/// All streams of the process. A clone is cheap and shares the registry.
 #[derive(Clone)]
 pub struct StreamRegistry(Arc<RegisteredStreams>);
 
@@ -137,7 +140,7 @@ struct StreamUsage {
     operations: usize,
 }
 
-/// How many streams there are.
+/// The numbers of streams.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StreamCounts {
     /// Those of `graphql-transport-ws`.
@@ -158,17 +161,17 @@ impl StreamCounts {
     }
 }
 
-/// Why a stream or an operation finds no room.
+/// Why a stream or an operation is not admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StreamLimitReached {
-    /// The process is about to end.
+    /// The process is draining.
     Draining,
-    /// The client holds as many as one client may.
+    /// The client has reached its limit.
     Client,
 }
 
 impl StreamRegistry {
-    /// An empty registry. `spawn` starts the task of a WebSocket, which outlives the request it came by.
+    /// An empty registry. `spawn` starts the task of a WebSocket, which outlives its request.
     pub fn new(
         settings: StreamSettings,
         spawn: impl Fn(BoxFuture<'static, ()>) + Send + Sync + 'static,
@@ -177,13 +180,13 @@ impl StreamRegistry {
         Self(Arc::new(RegisteredStreams { settings, spawn: Box::new(spawn), held: Mutex::default() }))
     }
 
-    /// What streams hold to now.
+    /// The current settings.
     pub fn settings(&self) -> Arc<StreamSettings> {
         self.0.settings.load_full()
     }
 
-    /// Has streams hold to something else. One that is open keeps its age and the size of its messages, and holds to the
-    /// rest from its next step on; none is ended because there are now more than there may be.
+    /// Applies other settings. An open stream keeps its age and its message limit, and applies the rest from its next
+    /// step on; none is ended because a lower limit is exceeded.
     pub fn set_settings(&self, settings: StreamSettings) {
         self.0.settings.store(Arc::new(settings));
     }
@@ -193,10 +196,11 @@ impl StreamRegistry {
         (self.0.spawn)(task);
     }
 
-    /// Takes a place for a stream; dropping the seat gives it back. A client that is not known yet is claimed for later.
+    /// Admits a stream; dropping the guard releases it. A client that is not authenticated yet is added later by
+    /// `claim`.
     ///
     /// # Errors
-    /// When the process drains, or the client holds as many as it may.
+    /// Returns an error if the process drains, or the client has reached its limit.
     pub fn open(
         &self,
         transport: Transport,
@@ -231,22 +235,23 @@ impl StreamRegistry {
         })
     }
 
-    /// How many streams there are now.
+    /// The current numbers of streams.
     pub fn counts(&self) -> StreamCounts {
         self.0.lock().counts
     }
 
-    /// Ends every stream now whose holder does not stand any more, and says how many. One that nobody holds yet goes on.
+    /// Ends every stream whose holder is not valid any more, and returns their number. A stream without a holder
+    /// continues.
     pub fn review(&self, is_valid: impl Fn(&Principal) -> bool) -> usize {
         let held = self.0.lock();
         let holders = held.open.iter().filter_map(|(id, open)| Some((*id, open.holder.clone()?)));
         let holders: Vec<_> = holders.collect();
         drop(held);
-        // asked with the registry free: streams open and close meanwhile
+        // called without the lock: streams open and close meanwhile
         let fallen = holders.into_iter().filter(|(_, holder)| !is_valid(holder));
         let fallen: HashMap<u64, Principal> = fallen.collect();
         let mut held = self.0.lock();
-        // whoever came in anew meanwhile, with another credential, was recognised by what holds now
+        // a client that reconnected meanwhile, with another credential, was authenticated by the current state
         let ended = held
             .open
             .extract_if(|id, open| open.holder.as_ref().is_some_and(|now| fallen.get(id) == Some(now)));
@@ -259,10 +264,10 @@ impl StreamRegistry {
         count
     }
 
-    /// Lets no stream in any more, and tells each to end: spread over the window, in no order, so that those who come back
-    /// do not come at once. Returns when the last is told; what they still hold is counted by whoever runs them.
+    /// Admits no more streams, and ends each: spread over the window, in random order, so that clients do not reconnect
+    /// all at once. Returns when the last one was told to end; their remaining tasks are counted by the spawner.
     ///
-    /// Dropping it tells the rest at once.
+    /// Dropping it ends the rest at once.
     pub async fn drain(&self, window: Duration) {
         let mut open: Vec<OpenStream> = {
             let mut held = self.0.lock();
@@ -281,7 +286,7 @@ impl StreamRegistry {
     }
 }
 
-/// A stream that has just ended by itself needs no telling.
+/// A stream that has just ended by itself has no receiver any more.
 fn end(open: OpenStream, reason: EndReason) {
     open.end.send(reason).ok();
 }
@@ -319,7 +324,7 @@ impl fmt::Debug for StreamRegistry {
     }
 }
 
-/// The place of one stream.
+/// The registration of one stream.
 #[derive(Debug)]
 pub struct StreamGuard {
     streams: StreamRegistry,
@@ -329,7 +334,7 @@ pub struct StreamGuard {
     ended: oneshot::Receiver<EndReason>,
     opened: Instant,
     updates: u64,
-    /// What the stream was opened under: its end is told there.
+    /// The span in which the stream was opened: its end is logged there.
     span: tracing::Span,
     old_at: Instant,
     expires_at: Option<Instant>,
@@ -337,11 +342,11 @@ pub struct StreamGuard {
 }
 
 impl StreamGuard {
-    /// Gives the seat to a client that was not known when it was taken, to another one, or to the same one that came in
-    /// anew. It ends when what the client came in with does not hold any more, after `left`.
+    /// Assigns the stream to a client that was not authenticated when it was opened, to another one, or to the same one
+    /// with a new credential. The stream ends when the credential expires, after `left`.
     ///
     /// # Errors
-    /// When the client holds as many as it may.
+    /// Returns an error if the client has reached its limit.
     pub fn claim(&mut self, holder: &Principal, left: Option<Duration>) -> Result<(), StreamLimitReached> {
         let mut held = self.streams.0.lock();
         if self.client.as_deref() != Some(holder.name()) {
@@ -358,10 +363,10 @@ impl StreamGuard {
         Ok(())
     }
 
-    /// Takes a place for one operation of the seat's client; dropping it gives it back.
+    /// Admits one operation of the stream's client; dropping the guard releases it.
     ///
     /// # Errors
-    /// When the client has as many under way as it may.
+    /// Returns an error if the client has reached its limit.
     pub fn operation(&self) -> Result<OperationGuard, StreamLimitReached> {
         let streams = self.streams.clone();
         let client = self.client.clone().ok_or(StreamLimitReached::Client)?;
@@ -376,7 +381,7 @@ impl StreamGuard {
         Ok(OperationGuard { streams, client })
     }
 
-    /// When the stream ends at the latest, and why then. The transport keeps the time: it has a timer anyway.
+    /// The latest end of the stream, and its reason. The transport keeps the time: it has a timer anyway.
     pub fn ends(&self) -> (Instant, EndReason) {
         match self.expires_at.filter(|at| *at < self.old_at) {
             Some(at) => (at, EndReason::CredentialExpired),
@@ -384,7 +389,7 @@ impl StreamGuard {
         }
     }
 
-    /// Resolves when the stream has been told to end. Not to be polled again after that.
+    /// Completes when the stream must end. Must not be polled again after that.
     pub fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<EndReason> {
         let reason = ready!(Pin::new(&mut self.ended).poll(cx));
         Poll::Ready(reason.unwrap_or(EndReason::Drained))
@@ -395,12 +400,12 @@ impl StreamGuard {
         std::future::poll_fn(|cx| self.poll_ended(cx)).await
     }
 
-    /// Counts an update that the stream was given.
+    /// Counts an update that was delivered on the stream.
     pub const fn update_delivered(&mut self) {
         self.updates += 1;
     }
 
-    /// Gives the seat back, and says why in the log.
+    /// Unregisters the stream, and logs the reason.
     pub fn leave(mut self, why: EndReason) {
         self.why = why;
     }
@@ -415,7 +420,7 @@ impl Drop for StreamGuard {
             held.give_back(client, |usage| usage.streams -= 1);
         }
         drop(held);
-        // the one place where the end of a stream is told, whatever carried it and whoever ended it
+        // the one place where the end of a stream is logged, whatever its transport and its reason
         let (transport, reason, client) = (self.transport.word(), self.why.word(), self.client.as_deref());
         let age_ms = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX);
         let updates = self.updates;
@@ -424,7 +429,7 @@ impl Drop for StreamGuard {
     }
 }
 
-/// The place of one operation.
+/// The registration of one operation.
 #[derive(Debug)]
 pub struct OperationGuard {
     streams: StreamRegistry,

@@ -1,4 +1,4 @@
-//! Builds the gateway: one straight function from a valid configuration to something that can be served.
+//! Builds the gateway: one linear function from a valid configuration to a gateway that can serve.
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -52,10 +52,10 @@ use super::sources::SourceSet;
 use super::stores::{self, StoreSet};
 use super::tls::Certificate;
 
-/// The option that names the manifest of documents.
+/// The option with the path of the manifest of documents.
 const MANIFEST: &str = "graphql.trusted_documents.manifest";
 
-/// A gateway that is bound to its addresses and serves nobody yet.
+/// A gateway that is bound to its addresses and does not serve yet.
 #[derive(Debug)]
 pub struct Gateway {
     public: Listener,
@@ -73,23 +73,23 @@ pub struct Gateway {
     streams: StreamRegistry,
     shared_store: Option<SharedStore>,
     reload: Arc<Reload>,
-    /// Ends the tasks that keep issuers' keys fresh.
+    /// Stops the tasks that refresh issuers' keys.
     keys_end: CancellationToken,
     rotation: Rotation,
     http_clients: Arc<HttpClients>,
     drain_delay: Duration,
 }
 
-/// A gateway at work.
+/// A gateway that serves.
 #[derive(Debug)]
 pub struct Serving {
     readiness: Readiness,
     spawner: RuntimeSpawner,
-    /// How the public door closes.
+    /// The shutdown of the public listener.
     ends: Shutdown,
-    /// Ends later than the drain begins: streams are told the news until they are closed.
+    /// Cancelled after the drain has begun: streams receive updates until they are closed.
     following: CancellationToken,
-    /// Ends last: who asks whether we are ready is told that we are not, for as long as that can be said.
+    /// Cancelled last: readiness probes receive "not ready" for as long as possible.
     probes_end: CancellationToken,
     drain_delay: Duration,
     streams: StreamRegistry,
@@ -104,7 +104,8 @@ impl Gateway {
     /// A source whose secret cannot be read is left unconfigured, and the others serve.
     ///
     /// # Errors
-    /// When an address cannot be bound, or the certificate or the manifest of documents is not good, naming the option.
+    /// Returns an error if an address cannot be bound, or the certificate or the manifest of documents is invalid,
+    /// naming the option.
     pub async fn build(config: &Config, env: &Environment) -> anyhow::Result<Self> {
         let spawner = RuntimeSpawner::default();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -226,22 +227,22 @@ impl Gateway {
         })
     }
 
-    /// The use cases behind the doors.
+    /// The use cases behind the listeners.
     pub fn jobs(&self) -> Jobs {
         self.jobs.clone()
     }
 
-    /// The address of the public door.
+    /// The address of the public listener.
     pub const fn public_addr(&self) -> SocketAddr {
         self.public.local_addr()
     }
 
-    /// The address of the operators' door.
+    /// The address of the admin listener.
     pub const fn admin_addr(&self) -> SocketAddr {
         self.admin.local_addr()
     }
 
-    /// Opens both doors. Returns at once; the gateway serves in the background.
+    /// Starts both listeners. Returns at once; the gateway serves in the background.
     pub fn serve(self) -> Serving {
         let ends = Shutdown::default();
         let start = |listener: Listener, limits, routes, tls, ends| {
@@ -263,7 +264,7 @@ impl Gateway {
             last_reload: self.reload.report(),
             started: self.started,
         };
-        // a flood at the public door leaves the operators theirs
+        // a flood at the public listener does not affect the admin listener
         let apart = ConnectionLimits {
             connections: ConcurrencyLimit::new(self.admin_connections),
             ..self.limits.clone()
@@ -305,37 +306,37 @@ impl Gateway {
 }
 
 impl Serving {
-    /// Resolves when a part died without which the process cannot do its job.
+    /// Completes when an essential task has panicked.
     pub async fn broken(&self) {
         self.spawner.fatal().await;
     }
 
-    /// How many jobs are being followed.
+    /// The number of followed jobs.
     pub fn followed(&self) -> usize {
         self.jobs.followed()
     }
 
-    /// How the store is doing.
+    /// The health of the store.
     pub fn store_health(&self) -> StoreHealth {
         self.jobs.store_health()
     }
 
-    /// How many streams are open.
+    /// The numbers of open streams.
     pub fn streams(&self) -> StreamCounts {
         self.streams.counts()
     }
 
-    /// What can change while it serves.
+    /// The parts that can change while it serves.
     pub const fn reload(&self) -> &Arc<Reload> {
         &self.reload
     }
 
-    /// Stops being ready, goes on for the configured delay, accepts no more, ends the streams over their window, closes idle
-    /// connections, and waits until everything under way is finished.
+    /// Becomes unready, keeps serving for the configured delay, stops accepting, ends the streams over their window,
+    /// closes idle connections, and waits until all requests are finished.
     pub async fn drain(&self) {
         self.readiness.set(false);
-        // Traffic still comes until everyone has heard that we are not ready. Who keeps connections for further requests is sent
-        // away with each answer, so that hardly one is left when they are closed.
+        // Traffic still arrives until every load balancer has noticed that it is unready. Keep-alive connections are
+        // closed with each response, so that few are left when they are closed.
         self.ends.leaving.cancel();
         tokio::time::sleep(self.drain_delay).await;
         self.ends.closed.cancel();
@@ -349,11 +350,11 @@ impl Serving {
     }
 }
 
-/// Makes ready what signs watch tokens. Blocks on the disk. A secret that is wanted and not there is not made up for: what
-/// one replica signed no other would know.
+/// Prepares the signing of watch tokens. Blocks on the disk. If the configured secret is missing, no random one
+/// replaces it: other replicas could not verify its tokens.
 ///
 /// # Errors
-/// When the secret cannot be read or is too short, naming the option.
+/// Returns an error if the secret cannot be read or is too short, naming the option.
 pub fn watch_tokens(config: &Config, env: &Environment) -> anyhow::Result<WatchTokens> {
     let Some(reference) = &config.watch_tokens.secret else {
         return WatchTokens::of_this_process().context("watch_tokens");
@@ -364,10 +365,11 @@ pub fn watch_tokens(config: &Config, env: &Environment) -> anyhow::Result<WatchT
         .map_err(|reason| anyhow::anyhow!("watch_tokens.secret: {reference} {reason}"))
 }
 
-/// Makes each configured source ready to be asked, without asking it. With a `tier` its budget is that of all replicas.
+/// Builds the reader of each configured source, without calling it. With a shared store its budget is that of all
+/// replicas.
 ///
 /// # Errors
-/// When the HTTP client cannot be built on this machine, or a base URL cannot be built upon.
+/// Returns an error if the HTTP client cannot be built on this machine, or a base URL is unusable.
 pub fn readers(
     config: &Config,
     env: &Environment,
@@ -396,8 +398,8 @@ fn known_documents(config: &Config) -> anyhow::Result<PersistedDocuments> {
     Ok(PersistedDocuments::new(Some(manifest), trusted.only, automatic))
 }
 
-/// Says what is wrong with the files that a configuration names, the credentials of sources apart: the certificate, the manifest,
-/// and what says how calls to sources leave.
+/// Validates the files that a configuration names, except the credentials of sources: the certificate, the manifest,
+/// and the proxy and TLS files of sources.
 pub fn faults_of_files(config: &Config, env: &Environment) -> Vec<String> {
     let http_clients = HttpClients::new(env, config.credentials.reload_interval);
     let calls = config.sources.iter().filter_map(|(name, source)| {
@@ -410,7 +412,7 @@ pub fn faults_of_files(config: &Config, env: &Environment) -> Vec<String> {
     faults.map(|fault| format!("{fault:#}")).chain(calls).collect()
 }
 
-/// What the world lends to every source.
+/// The dependencies that all sources share.
 fn deps(
     credentials: Arc<dyn Credentials>,
     clock: &Arc<dyn Clock>,

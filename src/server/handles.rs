@@ -1,26 +1,26 @@
-//! How many files and sockets the process may have open, and who gets how many: each connection of a client takes one, and
-//! what is left must be enough for the operators' connections, upstreams, the store and files.
+//! Distributes the file handles of the process: each connection of a client uses one, and the rest must be sufficient
+//! for the connections of operators, upstreams, the store and files.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config::Config;
 
-/// Kept back for everything that is not a connection to a client or to a source: the store, Redis, the collector, issuers'
-/// keys, the files of secrets and their watch, and the runtime's own.
+/// Reserved for everything that is not a connection to a client or to a source: the store, Redis, the collector,
+/// issuers' keys, the files of secrets and their watch, and the runtime's own.
 const OTHER: usize = 64;
-/// Connections of operators, as far as an eighth of all handles goes.
+/// Connections of operators, up to an eighth of all handles.
 const ADMIN: std::ops::RangeInclusive<usize> = 8..=256;
-/// Where the limit is so low that nothing would be left, clients have this part of it all the same.
+/// If the limit is so low that nothing would be left, clients get this part of it nevertheless.
 const LEAST_PART: usize = 4;
 
-/// Connections at the same time, by listener.
+/// Concurrent connections, by listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ConnectionShares {
     pub(super) public: usize,
     pub(super) admin: usize,
 }
 
-/// Raises the soft limit to the hard one, and returns what holds now; none where there is no limit.
+/// Raises the soft limit to the hard one, and returns the current limit; none if there is no limit.
 pub(super) fn raise() -> Option<usize> {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
@@ -34,7 +34,7 @@ pub(super) fn raise() -> Option<usize> {
     Some(usize::try_from(limit?).unwrap_or(usize::MAX))
 }
 
-/// Shares the handles out, and warns where the configured connections do not fit.
+/// Distributes the handles, and warns if the configured connections do not fit.
 pub(super) fn share(config: &Config, limit: Option<usize>) -> ConnectionShares {
     let sources = config.sources.values();
     let upstream: usize = sources.map(|source| source.budget.concurrency as usize).sum();

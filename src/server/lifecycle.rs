@@ -1,4 +1,5 @@
-//! From start to end: serve, hear the signal, stop being ready, finish what is held, and go. Soft, then hard.
+//! The life of the process: serve, wait for the signal, become unready, finish the running requests, and exit. Graceful
+//! first, then forced.
 
 use std::io;
 use std::sync::Arc;
@@ -13,13 +14,13 @@ use super::reload::watch::ReloadTriggers;
 /// How serving ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ServeOutcome {
-    /// It was told to stop, and did.
+    /// It was stopped by a signal.
     StopRequested,
-    /// A part died without which the process cannot do its job.
+    /// An essential task has panicked.
     Broken,
 }
 
-/// The two signals that tell a process to stop.
+/// The two signals that stop a process.
 #[derive(Debug)]
 struct StopSignals {
     terminate: Signal,
@@ -39,23 +40,23 @@ impl StopSignals {
     }
 }
 
-/// Resolves at the first SIGTERM or SIGINT.
+/// Completes at the first SIGTERM or SIGINT.
 ///
 /// # Errors
-/// When the signals cannot be listened for.
+/// Returns an error if the signal handlers cannot be installed.
 pub async fn stop_requested() -> io::Result<()> {
     StopSignals::listen()?.next().await;
     Ok(())
 }
 
-/// Serves until the process is told to stop, and ends it in order.
+/// Serves until the process is told to stop, and shuts it down gracefully.
 ///
-/// A SIGHUP, or a change of its file, puts what `reread` names in force, as far as that goes without a restart; without
-/// `reread` there is nothing to read and the signal does what it always did. The first SIGTERM or SIGINT drains within `drain_timeout`; a second
-/// one, or the end of that time, ends at once.
+/// A SIGHUP, or a change of its file, reloads the configuration that `reread` names, as far as that is possible without
+/// a restart; without `reread` there is nothing to reload and the signal has its default effect. The first SIGTERM or
+/// SIGINT drains within `drain_timeout`; a second one, or the end of that time, stops at once.
 ///
 /// # Errors
-/// When the signals cannot be listened for.
+/// Returns an error if the signal handlers cannot be installed.
 pub async fn run(
     gateway: Gateway,
     drain_timeout: Duration,

@@ -1,5 +1,5 @@
-//! Accepts connections: a cap on how many, TLS where it is configured, deadlines for a silent or slow peer, and a graceful
-//! end. Our own loop, because `axum::serve` has no such deadlines.
+//! Accepts connections: a limit of their number, TLS if it is configured, timeouts for a silent or slow peer, and a
+//! graceful shutdown. A custom accept loop, because `axum::serve` has no such timeouts.
 
 mod timeout_stream;
 mod unread_body;
@@ -33,15 +33,15 @@ pub use timeout_stream::ConnectionTimeouts;
 use timeout_stream::{RequestActivity, TimeoutStream};
 use unread_body::UnreadBody;
 
-/// How long the loop rests when the system has no file handle left to accept with.
+/// How long the loop pauses when the system has no file handle left for an accept.
 const REST: Duration = Duration::from_millis(100);
-/// The most bytes of a request's head, and the size of a connection's buffers.
+/// The maximum size of a request's head, and the size of a connection's buffers.
 const HEAD_MAX: usize = 32 * 1024;
-/// How long the system keeps sending to a peer that acknowledges nothing, or takes nothing, until it gives the connection
-/// up. Longer than a minute, so that a machine that slept for one finds its streams as it left them.
+/// How long the system retries when a peer acknowledges nothing, or accepts no data, before it closes the connection.
+/// Longer than a minute, so that the streams of a machine that was suspended for a minute survive.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(75);
 
-/// A bound address that nobody is served on yet.
+/// A bound address that is not served yet.
 #[derive(Debug)]
 pub struct Listener {
     name: &'static str,
@@ -49,23 +49,24 @@ pub struct Listener {
     local: SocketAddr,
 }
 
-/// What one connection may take.
+/// The limits of connections.
 #[derive(Clone, Debug)]
 pub struct ConnectionLimits {
-    /// Connections at the same time. One more waits in the system's queue.
+    /// Concurrent connections. Further ones wait in the system's queue.
     pub connections: ConcurrencyLimit,
-    /// How patient each is with its peer.
+    /// The timeouts of each connection.
     pub timeouts: ConnectionTimeouts,
 }
 
-/// The end of a listener and of its connections, in steps that come one after the other. A clone means the same end.
+/// The shutdown of a listener and of its connections, in consecutive steps. A clone shares it.
 #[derive(Clone, Debug, Default)]
 pub struct Shutdown {
-    /// Everything is served on, and every answer says that it is the last on its connection.
+    /// All requests are served, and every response closes its connection.
     pub leaving: CancellationToken,
-    /// No more connections are accepted. One with a request under way is closed behind the answer.
+    /// No more connections are accepted. One with a running request is closed after the response.
     pub closed: CancellationToken,
-    /// Connections without a request are closed. Late, since a peer may be sending one just now and would lose it.
+    /// Connections without a request are closed. Late, since a peer may be sending a request at this moment and would
+    /// lose it.
     pub idle: CancellationToken,
 }
 
@@ -73,7 +74,7 @@ impl Listener {
     /// Binds an address. Port 0 takes any free port.
     ///
     /// # Errors
-    /// When the address is taken or not ours, naming the option to change.
+    /// Returns an error if the address is in use or not local, naming the option to change.
     pub async fn bind(name: &'static str, option: &str, address: SocketAddr) -> anyhow::Result<Self> {
         let cannot =
             || format!("{option}: cannot listen on {address}; choose a free address of this machine");
@@ -87,8 +88,8 @@ impl Listener {
         self.local
     }
 
-    /// Serves until told to close; then accepts no more than has knocked by then, and lets each connection finish its request.
-    /// With `tls` each begins with a handshake.
+    /// Serves until it is told to close; then accepts only the connections in the system's queue, and lets each
+    /// connection finish its request. With `tls` each begins with a handshake.
     pub async fn serve(
         self,
         router: Router,
@@ -124,18 +125,18 @@ impl Listener {
         }
     }
 
-    /// Those who stand in the system's queue: closing the door would throw them out.
+    /// The connections in the system's queue: closing the listener would reset them.
     fn knocked(self) -> impl Iterator<Item = (TcpStream, SocketAddr)> {
         let socket = self.socket.into_std().ok();
         std::iter::from_fn(move || {
-            // never waits: what tokio listens on is not blocking
+            // never blocks: tokio's sockets are non-blocking
             let (stream, address) = socket.as_ref()?.accept().ok()?;
             stream.set_nonblocking(true).ok()?;
             Some((TcpStream::from_std(stream).ok()?, address))
         })
     }
 
-    /// Takes room first, so that a full house leaves newcomers to the system's queue.
+    /// Acquires a permit first, so that new connections wait in the system's queue when the limit is reached.
     async fn accept(
         &self,
         room: &Arc<Semaphore>,
@@ -146,7 +147,7 @@ impl Listener {
     }
 }
 
-/// What a connection is served with.
+/// The state of a connection's service.
 #[derive(Clone)]
 struct ConnectionService {
     router: Router,
@@ -180,7 +181,7 @@ async fn handle_connection(
     }
 }
 
-/// Resolves when a connection is to take no further request: behind the one under way, or late for one that is idle.
+/// Completes when a connection must accept no further request: after the running one, or later for an idle connection.
 async fn over(ends: Shutdown, activity: RequestActivity) {
     ends.closed.cancelled().await;
     if !activity.under_way() {
@@ -198,7 +199,7 @@ async fn serve<IO>(
 {
     let ConnectionService { router, timeouts, ends } = connection_service;
     let mut http = http1::Builder::new();
-    // the wire has the deadlines: hyper's own would count an idle connection as a slow head
+    // `TimeoutStream` has the timeouts: hyper's own would count an idle connection as a slow head
     http.header_read_timeout(None).max_buf_size(HEAD_MAX);
     let room = ConnectionPermit(Arc::new(room));
     let activity = RequestActivity::default();
@@ -216,12 +217,12 @@ async fn serve<IO>(
         let (activity, leaving, remainder) = (activity.clone(), ends.leaving.clone(), remainder.clone());
         async move {
             let mut response = answer.await?;
-            // what a connection becomes that is no HTTP any more has no next turn
+            // an upgraded connection has no further request
             if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                 activity.upgrade();
                 return Ok::<_, std::convert::Infallible>(response);
             }
-            // whoever was too slow is not waited for again
+            // a client that was too slow gets no second timeout
             let reusable = remainder.drain(response.status() != StatusCode::REQUEST_TIMEOUT).await;
             if !reusable {
                 activity.lingering_close();
@@ -234,7 +235,7 @@ async fn serve<IO>(
     });
     let mut serving = pin!(http.serve_connection(TokioIo::new(wire), service).with_upgrades());
     let ended = tokio::select! {
-        // first what has come: a request that is there already is no idle connection's
+        // requests first: a connection with a request is not idle
         biased;
         ended = serving.as_mut() => ended,
         () = over => {
@@ -243,7 +244,7 @@ async fn serve<IO>(
         }
     };
     if let Err(error) = ended {
-        // A peer that leaves, is too slow or speaks no HTTP: its business, and noise at any other level.
+        // A peer that disconnects, is too slow or does not use HTTP: normal, and noise at any other level.
         tracing::debug!(%error, "connection closed early");
     }
 }

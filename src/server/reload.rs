@@ -1,5 +1,5 @@
-//! What can change while the gateway serves. Takes a configuration that was read again, and puts it in force as a whole or not
-//! at all, but for what needs a restart, which it names. Ends the streams of whoever does not stand any more.
+//! Reloads the configuration while the gateway serves. A new configuration is applied completely or not at all, except
+//! for the options that need a restart, which are reported. Ends the streams of clients that are not valid any more.
 
 mod differences;
 pub(super) mod watch;
@@ -23,7 +23,7 @@ use crate::telemetry::meters::{self, ReloadOutcome};
 use super::settings;
 use super::sources::SourceSet;
 
-/// The running parts that another configuration changes.
+/// The running parts that a reload changes.
 pub(super) struct ReloadableParts {
     pub(super) identity: LiveIdentity,
     pub(super) streams: StreamRegistry,
@@ -33,35 +33,35 @@ pub(super) struct ReloadableParts {
     pub(super) layers: LiveSettings,
 }
 
-/// What is in force, and how something else comes into force.
+/// The active configuration, and its replacement by another one.
 pub struct Reload {
-    /// As at the start, but for what has been changed since.
+    /// The initial configuration with all changes since.
     running: Mutex<Config>,
     env: Environment,
     parts: ReloadableParts,
-    /// What came of the last time that the configuration was read again; nothing while it is as at the start.
+    /// The outcome of the last reload; none if there was none.
     last: Mutex<Option<Reloaded>>,
     report: LastReload,
 }
 
-/// What came of reading the configuration again.
+/// The outcome of a reload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reloaded {
-    /// It is in force, but for the options that need a restart.
+    /// It is active, except for the options that need a restart.
     Done {
         /// Options that were changed.
         changed: Vec<String>,
-        /// Streams that were ended, because their client does not stand any more.
+        /// Streams that were ended, because their client is not valid any more.
         ended: usize,
-        /// Options that differ from what is running and stay as they were.
+        /// Options that differ from the running ones and were not changed.
         need_restart: Vec<String>,
     },
-    /// Nothing was changed. The path of each fault, and what it is.
+    /// Nothing was changed. The path of each validation error, and its text.
     Refused(Vec<(String, String)>),
 }
 
 impl Reloaded {
-    /// What is counted, and the words of the status page.
+    /// The label of the metric, and the text of the status page.
     fn report(&self) -> (ReloadOutcome, &'static str) {
         match self {
             Self::Refused(_) => (ReloadOutcome::Refused, "refused: the one before stays in force"),
@@ -78,12 +78,12 @@ impl Reloaded {
     }
 }
 
-/// Why the configuration is read again.
+/// Why the configuration is reloaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReloadTrigger {
-    /// Somebody said so, and wants to hear what came of it.
+    /// An operator requested it, and expects the outcome in the log.
     Signal,
-    /// It may have changed. If it has not, or is refused for the same faults again, there is nothing to say.
+    /// It may have changed. If it has not, or is rejected for the same errors again, nothing is logged.
     Noticed,
 }
 
@@ -98,7 +98,7 @@ impl Reload {
         }
     }
 
-    /// Takes over whoever follows the secrets.
+    /// Takes over the tasks that watch the secrets.
     pub(super) fn serves(&self, followers: RotationTasks) {
         self.parts.sources.followed_by(followers);
     }
@@ -107,18 +107,18 @@ impl Reload {
         self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the file is refused as it stands, so that a restart would fail.
+    /// Whether the current file is invalid, so that a restart would fail.
     pub fn is_refused(&self) -> bool {
         matches!(&*self.last(), Some(Reloaded::Refused(_)))
     }
 
-    /// Where the last outcome can be read.
+    /// The handle to read the last outcome.
     pub(super) fn report(&self) -> LastReload {
         self.report.clone()
     }
 
-    /// Puts the text of the configuration file in force, as [`Reload::adopt`] does. Without a file it is the defaults and the
-    /// environment.
+    /// Applies the text of the configuration file, as [`Reload::adopt`] does. Without a file the defaults and the
+    /// environment are used.
     fn adopt_text(
         &self,
         text: Result<String, ValidationErrors>,
@@ -132,8 +132,8 @@ impl Reload {
         self.adopt(read, why)
     }
 
-    /// Puts a configuration in force as far as it goes without a restart, or refuses it as a whole. Says in the log what
-    /// came of it. Blocks on the disk, where it names new secrets.
+    /// Applies a configuration as far as possible without a restart, or rejects it as a whole. Logs the outcome. Blocks
+    /// on the disk, if it names new secrets.
     pub fn adopt(&self, read: Result<Config, ValidationErrors>, why: ReloadTrigger) -> Reloaded {
         let outcome = match read {
             Ok(next) => self.try_to_adopt(&next),
@@ -166,7 +166,8 @@ impl Reload {
 
     fn try_to_adopt(&self, next: &Config) -> Reloaded {
         let mut running = self.running();
-        // What the door holds everybody to was settled at the start, and a file cut off before its clients must open nothing.
+        // The access rules without clients are decided at the start, and a file that is truncated before its clients
+        // must not disable authentication.
         if next.auth_disabled() != running.auth_disabled() {
             let fault = if next.auth_disabled() {
                 "removes all clients and issuers, so that any caller could read every job; keep clients or jwt, or restart"
@@ -179,13 +180,13 @@ impl Reload {
             Ok(sources) => sources,
             Err(faults) => return Reloaded::Refused(faults),
         };
-        // the last that can fail
+        // the last step that can fail
         if let Err(error) = self.parts.identity.replace(next) {
             return Reloaded::Refused(vec![("jwt".to_owned(), error.to_string())]);
         }
         let before = running.clone();
         differences::take_over(&mut running, next);
-        // held to the end: two files are never put in force at the same time
+        // locked to the end: two files are never applied at the same time
         let config = running.clone();
         let ReloadableParts { streams, jobs, clients, layers, .. } = &self.parts;
         self.parts.sources.put(sources, jobs, &config, before.credentials != config.credentials);
@@ -197,7 +198,7 @@ impl Reload {
         if before.telemetry.log_level != config.telemetry.log_level
             && let Err(error) = log::set_level(&config.telemetry.log_level)
         {
-            // it was checked as the file was read, by the same rules
+            // it was checked when the file was parsed, by the same rules
             tracing::error!(%error, "log level not changed");
         }
         let ended = streams.review(|holder| jobs.is_still_valid(holder));

@@ -1,4 +1,5 @@
-//! What a configuration means to each part: used when the parts are made, and when another configuration is put in force.
+//! Converts a configuration to the settings of each part: used when the parts are built, and when another configuration
+//! is applied.
 
 use std::num::NonZeroU32;
 
@@ -12,7 +13,7 @@ use crate::jobs::{FollowSettings, FreshnessRules};
 use crate::outbound::http::{BaseUrl, BaseUrlError};
 use crate::outbound::upstreams::SourceSettings;
 
-/// Of the time a request may take, the share that an answer may wait for an upstream: the rest is for writing it.
+/// The share of a request's deadline for which an answer may wait for an upstream: the rest is for serializing it.
 const WAITING_SHARE: f64 = 0.9;
 
 pub(super) fn source(name: &SourceName, source: &SourceConfig) -> Result<SourceSettings, BaseUrlError> {

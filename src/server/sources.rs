@@ -1,5 +1,5 @@
-//! The sources as they are configured now, and how other ones take their places while the gateway serves: what was used up of
-//! an account stays used up, and a source that is configured as before is not touched.
+//! The configured sources, and their replacement while the gateway serves: the used budget of a source stays used, and
+//! a source with an unchanged configuration is not touched.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,16 +21,16 @@ use crate::ports::upstream::JobReader;
 
 use super::settings;
 
-/// For how long the use of a source is remembered that was taken out: as long as its longest budget counts.
+/// For how long the state of a removed source is kept: as long as its longest budget counts.
 const REMEMBERED: Duration = Duration::from_hours(1);
 
-/// The sources that are asked now.
+/// The current sources.
 pub(super) struct SourceSet {
     deps: SourceDeps,
     secrets: Arc<SecretFiles>,
     http_clients: Arc<HttpClients>,
     held: Mutex<BTreeMap<SourceName, ActiveSource>>,
-    /// Whoever follows the secrets, from when the gateway serves.
+    /// The tasks that watch the secrets, once the gateway serves.
     followers: OnceLock<RotationTasks>,
 }
 
@@ -38,11 +38,11 @@ struct ActiveSource {
     config: SourceConfig,
     source_state: SourceState,
     reader: Arc<dyn JobReader>,
-    /// When it was taken out, if it was.
+    /// When it was removed, if it was.
     gone: Option<Instant>,
 }
 
-/// Other sources, made ready and not asked yet.
+/// Other sources, built and not called yet.
 pub(super) struct PreparedSources {
     secrets: NextSecrets,
     sources: BTreeMap<SourceName, PreparedSource>,
@@ -53,21 +53,21 @@ struct PreparedSource {
     settings: SourceSettings,
     source_state: SourceState,
     reader: Arc<dyn JobReader>,
-    /// How it differs from what is asked now; nothing where it does not.
+    /// The difference from the current source; none if it is unchanged.
     change: Option<SourceChange>,
 }
 
-/// How a source differs from what is asked now.
+/// The kind of difference from the current source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SourceChange {
-    /// It is the same place, asked otherwise.
+    /// It has the same URL, with other settings.
     Manner,
-    /// It is new, another place, called another way, or it is shown another credential: how it did so far says nothing.
+    /// It is new, or its URL, proxy or TLS configuration or credential has changed: its previous health does not apply.
     Place,
 }
 
 impl SourceSet {
-    /// Makes the sources of a configuration ready to be asked.
+    /// Builds the sources of a configuration.
     pub(super) fn new(
         config: &Config,
         secrets: Arc<SecretFiles>,
@@ -99,15 +99,15 @@ impl SourceSet {
         held.values().filter(|held| held.gone.is_none()).map(|held| Arc::clone(&held.reader)).collect()
     }
 
-    /// Takes over whoever follows the secrets.
+    /// Takes over the tasks that watch the secrets.
     pub(super) fn followed_by(&self, followers: RotationTasks) {
         self.followers.set(followers).ok();
     }
 
-    /// Makes the sources of another configuration ready. Changes nothing yet. Blocks on the disk.
+    /// Builds the sources of another configuration. Changes nothing yet. Blocks on the disk.
     ///
     /// # Errors
-    /// With the path of each fault, and what it is.
+    /// Returns the path of each validation error, and its text.
     pub(super) fn prepare(
         &self,
         next: &Config,
@@ -185,7 +185,7 @@ impl SourceSet {
         PreparedSource { config, settings, source_state, reader, change }
     }
 
-    /// Asks other sources from now on. `anew` has every secret followed anew, because how has changed.
+    /// Replaces the sources. `anew` restarts the watch of every secret, because its settings have changed.
     pub(super) fn put(&self, next: PreparedSources, jobs: &Jobs, config: &Config, anew: bool) {
         let PreparedSources { secrets, sources } = next;
         self.secrets.put(secrets);

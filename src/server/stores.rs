@@ -1,4 +1,4 @@
-//! Opens what is kept: the configured store, and what replicas share of it.
+//! Opens the stores: the configured store, and the shared store of the replicas.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use crate::ports::ledger::Ledger;
 use crate::ports::rows::RowCache;
 use crate::ports::store::JobStore;
 
-/// What is kept, and what replicas share of it.
+/// The store, and the shared store of the replicas.
 pub(super) struct StoreSet {
     pub(super) store: Arc<dyn JobStore>,
     pub(super) ledger: Arc<dyn Ledger>,
@@ -30,7 +30,7 @@ pub(super) struct StoreSet {
     pub(super) shared_store: Option<SharedStore>,
 }
 
-/// Opens the configured store. Blocks on the disk, before anybody is served; connects to nobody.
+/// Opens the configured store. Blocks on the disk, before any request is served; does not connect.
 pub(super) fn open(config: &Config, env: &Environment, clock: &Arc<dyn Clock>) -> anyhow::Result<StoreSet> {
     let retention = retention(config);
     let rows = MemoryRows::new(config.cache.rows_max_bytes as u64, config.cache.rows_for);
@@ -80,10 +80,10 @@ fn retention(config: &Config) -> Retention {
     }
 }
 
-/// Says whether what replicas share could be made ready, where it is configured. Connects to nobody.
+/// Checks whether the shared store can be prepared, if it is configured. Does not connect.
 ///
 /// # Errors
-/// When a secret or a file cannot be read, or an address cannot be used; names the option.
+/// Returns an error if a secret or a file cannot be read, or an address cannot be used; names the option.
 pub fn check_tier(config: &Config, env: &Environment) -> anyhow::Result<()> {
     match config.store.kind {
         StoreKind::Redis => {
@@ -94,12 +94,12 @@ pub fn check_tier(config: &Config, env: &Environment) -> anyhow::Result<()> {
     }
 }
 
-/// The URLs with the password that stands apart from them.
+/// The URLs with the separately configured password.
 fn with_password(urls: &SecretString, password: &SecretString) -> anyhow::Result<SecretString> {
     let split = |letter: char| letter == ',' || letter.is_whitespace();
     let mut whole = Vec::new();
     for text in urls.expose_secret().split(split).filter(|text| !text.is_empty()) {
-        // one that does not read is named as such later, by the option that holds it
+        // an invalid URL is reported later, with its option
         let Ok(mut url) = Url::parse(text) else { return Ok(urls.clone()) };
         anyhow::ensure!(
             url.password().is_none(),
@@ -113,7 +113,7 @@ fn with_password(urls: &SecretString, password: &SecretString) -> anyhow::Result
     Ok(SecretString::from(whole.join(",")))
 }
 
-/// Makes ready what replicas share. Reads the secrets it names.
+/// Prepares the shared store. Reads its secrets.
 fn shared_store(
     config: &RedisConfig,
     env: &Environment,

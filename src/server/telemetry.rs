@@ -1,5 +1,5 @@
-//! Starts what tells a collector, from the configuration and the standard `OTEL_*` variables, and ends it in time.
-//! Off, and at no cost, unless one of them names a collector.
+//! Starts the export to a collector, from the configuration and the standard `OTEL_*` variables, and stops it within a
+//! timeout. Disabled, and without cost, unless one of them names a collector.
 
 use std::time::Duration;
 
@@ -19,10 +19,10 @@ use crate::telemetry::meters;
 use crate::telemetry::trace::TraceKey;
 use crate::telemetry::trace::provider::{self, Batches, Sampling};
 
-/// How long the end may take: what could not be told by then is not told.
+/// The timeout of the shutdown: what is not exported by then is lost.
 const END_WITHIN: Duration = Duration::from_secs(3);
 
-/// What tells a collector, while the process serves.
+/// The export to a collector, while the process serves.
 #[derive(Debug, Default)]
 pub struct TelemetryGuard {
     spawner: RuntimeSpawner,
@@ -31,10 +31,11 @@ pub struct TelemetryGuard {
 }
 
 impl TelemetryGuard {
-    /// Starts what is configured. A runtime must be entered; connects to nobody yet.
+    /// Starts the configured export. A runtime must be entered; does not connect yet.
     ///
     /// # Errors
-    /// When a secret cannot be read, or an address or a variable is not good; names the option or the variable.
+    /// Returns an error if a secret cannot be read, or an address or a variable is invalid; names the option or the
+    /// variable.
     pub fn start(config: &Config, env: &Environment) -> anyhow::Result<Self> {
         let guard = Self::default();
         let settings = OtlpSettings { config, env };
@@ -67,7 +68,7 @@ impl TelemetryGuard {
         Ok(Self { meters, ..guard })
     }
 
-    /// Tells what is left, within a few seconds.
+    /// Exports the rest, within a few seconds.
     pub async fn end(mut self) {
         self.stop.cancel();
         let meters = self.meters.take();
@@ -82,10 +83,10 @@ impl TelemetryGuard {
     }
 }
 
-/// Says whether what tells a collector could be started. Connects to nobody.
+/// Checks whether the export could be started. Does not connect.
 ///
 /// # Errors
-/// As [`TelemetryGuard::start`] does.
+/// The same as for [`TelemetryGuard::start`].
 pub fn check(config: &Config, env: &Environment) -> anyhow::Result<()> {
     let settings = OtlpSettings { config, env };
     for signal in [&TRACES, &METRICS] {
@@ -99,7 +100,7 @@ pub fn check(config: &Config, env: &Environment) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The variable that says which traces are exported.
+/// The variable that selects which traces are exported.
 const SAMPLER: &str = "OTEL_TRACES_SAMPLER";
 
 /// The names of one signal in the variables, and its path.
@@ -111,14 +112,14 @@ struct Signal {
 const TRACES: Signal = Signal { word: "TRACES", path: "/v1/traces" };
 const METRICS: Signal = Signal { word: "METRICS", path: "/v1/metrics" };
 
-/// The configuration, and behind it the variables.
+/// The configuration, with the variables as defaults.
 struct OtlpSettings<'a> {
     config: &'a Config,
     env: &'a Environment,
 }
 
 impl OtlpSettings<'_> {
-    /// A variable that says something.
+    /// A variable that is set and not empty.
     fn variable(&self, name: &str) -> Option<&str> {
         self.env.get(name).ok().map(str::trim).filter(|text| !text.is_empty())
     }
@@ -128,7 +129,7 @@ impl OtlpSettings<'_> {
         text.parse().map(Some).map_err(|_| anyhow::anyhow!("{name}: must be {what}"))
     }
 
-    /// Where a signal goes; nowhere unless somebody says so.
+    /// The destination of a signal; none unless it is configured.
     fn target(&self, signal: &Signal) -> anyhow::Result<Option<OtlpTarget>> {
         let word = signal.word;
         let disabled =
@@ -182,7 +183,7 @@ impl OtlpSettings<'_> {
         read.map(Some).map_err(|reason| anyhow::anyhow!("{option}: {reference} {reason}"))
     }
 
-    /// What the traces of jobs are named with: the secret, or what all gateways have in common.
+    /// The key of the trace ids of jobs: the secret, or a constant that all gateways share.
     fn trace_key(&self) -> anyhow::Result<TraceKey> {
         let secret = self.secret("telemetry.trace_key", self.config.telemetry.trace_key.as_ref())?;
         if let Some(secret) = secret {
@@ -231,7 +232,7 @@ impl OtlpSettings<'_> {
         })
     }
 
-    /// Who tells: the library adds what `OTEL_RESOURCE_ATTRIBUTES` and `OTEL_SERVICE_NAME` say.
+    /// The resource: the library adds the values of `OTEL_RESOURCE_ATTRIBUTES` and `OTEL_SERVICE_NAME`.
     fn resource(&self) -> Resource {
         let attributes = self.variable("OTEL_RESOURCE_ATTRIBUTES").unwrap_or_default();
         let has_attribute = |name: &str| attributes.split(',').any(|pair| pair.trim().starts_with(name));

@@ -1,5 +1,5 @@
-//! TLS on the public door: the certificate of the operator's files, read again when they change. TLS 1.2 and 1.3, and
-//! HTTP/1.1 alone. Nothing of a file is ever repeated: a key in the wrong place must not reach a log.
+//! TLS of the public listener: the certificate from the operator's files, reloaded when they change. TLS 1.2 and 1.3,
+//! and HTTP/1.1 only. The content of a file is never repeated: a key in the wrong file must not be logged.
 
 use std::fmt;
 use std::path::Path;
@@ -21,10 +21,10 @@ use tokio_util::sync::CancellationToken;
 use crate::config::TlsConfig;
 use crate::telemetry::warning_throttle::LimitedWarning;
 
-/// How often the files are looked at.
+/// The interval of the file checks.
 const EVERY: Duration = Duration::from_secs(30);
 
-/// The certificate of the door. A clone is cheap and means the same one.
+/// The certificate of the listener. A clone is cheap and shares it.
 #[derive(Clone)]
 pub struct Certificate(Arc<CertificateState>);
 
@@ -37,7 +37,7 @@ struct CertificateState {
     warning: LimitedWarning,
 }
 
-/// What each handshake is answered with.
+/// The current certificate for handshakes.
 #[derive(Debug)]
 struct CurrentCertificate(ArcSwap<CertifiedKey>);
 
@@ -47,7 +47,7 @@ impl ResolvesServerCert for CurrentCertificate {
     }
 }
 
-/// The two files as they are.
+/// The content of the two files.
 struct CertificateFiles {
     cert: Vec<u8>,
     key: Vec<u8>,
@@ -71,7 +71,7 @@ impl CertificateFiles {
         one
     }
 
-    /// The errors of the readers quote lines of the files, so they are left out.
+    /// The errors of the parsers quote lines of the files, so they are left out.
     fn certified(&self) -> anyhow::Result<CertifiedKey> {
         let chain: Vec<_> = CertificateDer::pem_slice_iter(&self.cert)
             .collect::<Result<_, _>>()
@@ -90,7 +90,7 @@ impl Certificate {
     /// Reads the files.
     ///
     /// # Errors
-    /// When one cannot be read, is not PEM, or they do not fit each other, naming the option.
+    /// Returns an error if one cannot be read, is not PEM, or they do not match, naming the option.
     pub fn read(files: &TlsConfig) -> anyhow::Result<Self> {
         let read = CertificateFiles::read(files)?;
         let current = Arc::new(CurrentCertificate(ArcSwap::from_pointee(read.certified()?)));
@@ -109,12 +109,12 @@ impl Certificate {
         })))
     }
 
-    /// Whoever greets a connection.
+    /// The acceptor of TLS handshakes.
     pub(super) fn acceptor(&self) -> TlsAcceptor {
         self.0.acceptor.clone()
     }
 
-    /// Looks at the files now and then, until `stop` is cancelled.
+    /// Checks the files periodically, until `stop` is cancelled.
     pub async fn keep_fresh(self, stop: CancellationToken) {
         loop {
             tokio::select! {
@@ -125,8 +125,8 @@ impl Certificate {
         }
     }
 
-    /// Takes what the files hold now, if that changed and is good; else the old one stays, and the log says why. Two small
-    /// reads from the disk.
+    /// Applies the current files, if they changed and are valid; else the old certificate stays, and the reason is
+    /// logged. Two small reads from the disk.
     pub fn refresh(&self) {
         let read = CertificateFiles::read(&self.0.files);
         let renewed = read.and_then(|files| {
@@ -134,7 +134,7 @@ impl Certificate {
             if *self.0.seen.lock().unwrap_or_else(PoisonError::into_inner) == digest {
                 return Ok(false);
             }
-            // the two files may be replaced one after the other: what does not fit is looked at again
+            // the two files may be replaced one after the other: if they do not match, they are checked again
             self.0.current.0.store(Arc::new(files.certified()?));
             *self.0.seen.lock().unwrap_or_else(PoisonError::into_inner) = digest;
             Ok(true)
@@ -185,7 +185,7 @@ mod tests {
         }
     }
 
-    /// The certificate that a handshake shows, if it is one of these.
+    /// The certificate of a handshake, if it is one of these.
     async fn shown(certificate: &Certificate, known: &[&LoadedCertificate]) -> Option<usize> {
         let mut roots = RootCertStore::empty();
         for made in known {

@@ -1,4 +1,4 @@
-//! A schema with something to stream, behind a door of its own: what the tests of all transports share.
+//! A schema with subscriptions, behind an endpoint of its own: shared by the tests of all transports.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -24,7 +24,7 @@ use crate::inbound::error::HttpRefusal;
 use crate::inbound::layers::{self, LayerSettings};
 use crate::inbound::streams::{StreamRegistry, StreamSettings};
 
-/// What the resolvers are given.
+/// The data of the resolvers.
 #[derive(Clone)]
 struct World {
     running: Arc<AtomicUsize>,
@@ -51,7 +51,7 @@ impl TestMutation {
 
 struct Watch;
 
-/// Whoever asks.
+/// The authenticated client.
 struct Me;
 
 #[Object]
@@ -88,12 +88,12 @@ impl Watch {
     async fn count(&self, to: i32) -> impl Stream<Item = i32> {
         stream::iter(1..=to)
     }
-    /// Never says anything.
+    /// Emits nothing.
     async fn quiet(&self, ctx: &Context<'_>) -> impl Stream<Item = i32> {
         let running = running(ctx);
         capture(ctx, stream::pending().inspect(move |_: &i32| _ = &running))
     }
-    /// The newest value each time somebody can take it, padded to a kilobyte; ends at a thousand.
+    /// The newest value whenever it is polled, padded to a kilobyte; ends at a thousand.
     async fn newest(&self, ctx: &Context<'_>) -> impl Stream<Item = String> {
         let running = running(ctx);
         let value = ctx.data_unchecked::<World>().value.clone();
@@ -107,24 +107,25 @@ impl Watch {
         });
         capture(ctx, newest)
     }
-    /// Says who asks, once, and stays.
+    /// Emits the name of the client once, and stays open.
     async fn me(&self, ctx: &Context<'_>, about: Option<String>) -> impl Stream<Item = Me> {
         drop(about);
         let running = running(ctx);
         capture(ctx, stream::iter([Me]).chain(stream::pending()).inspect(move |_| _ = &running))
     }
-    /// Is refused by its resolver.
+    /// Its resolver returns an error.
     async fn refused(&self) -> async_graphql::Result<stream::Empty<i32>> {
         std::future::ready(Err(async_graphql::Error::new("n is odd"))).await
     }
-    /// One good answer and one that is an error.
+    /// One value and one error.
     async fn half(&self, ctx: &Context<'_>) -> impl Stream<Item = async_graphql::Result<i32>> {
         capture(ctx, stream::iter([Ok(1), Err(async_graphql::Error::new("n is odd"))]))
     }
 }
 
-/// Who may come in. `key` is the client `ui` and `other` the client `other`, for ever; `key-60` and `more-60` are `ui` until
-/// a minute after the house was built, `more` with another grant; whoever brings nothing is `local`.
+/// The known clients. `key` is the client `ui` and `other` the client `other`, for ever; `key-60` and `more-60` are
+/// `ui` until a minute after the fixture was built, `more` with another grant; a request without a credential is
+/// `local`.
 #[derive(Clone, Debug)]
 pub(super) struct TestClients {
     built: Instant,
@@ -132,7 +133,7 @@ pub(super) struct TestClients {
 }
 
 impl TestClients {
-    /// Recognises as before, and lets nobody stand any more.
+    /// Keeps authenticating, and makes every credential invalid.
     pub(super) fn shut(&self) {
         self.shut.store(true, Ordering::SeqCst);
     }
@@ -168,7 +169,7 @@ impl Authenticator for TestClients {
     }
 }
 
-/// A door with all that a test wants to look at.
+/// An endpoint with everything that a test inspects.
 pub(super) struct TestGraphql {
     pub(super) app: Router,
     pub(super) endpoint: GraphqlEndpoint,
@@ -179,7 +180,7 @@ pub(super) struct TestGraphql {
     pub(super) guests: TestClients,
 }
 
-/// Lets in whom [`TestClients`] says.
+/// Admits the clients of [`TestClients`].
 pub(super) fn fixture(settings: StreamSettings) -> TestGraphql {
     let running = Arc::new(AtomicUsize::new(0));
     let (value, receiver) = watch::channel(0);

@@ -40,7 +40,7 @@ pub struct JobUpdate {
     is_final: bool,
 }
 
-/// What the span of a delivery says.
+/// The data of a delivery's span.
 #[derive(Debug)]
 pub(super) struct DeliverySpan {
     observation: Observation,
@@ -50,7 +50,7 @@ pub(super) struct DeliverySpan {
 }
 
 impl DeliverySpan {
-    /// What is to be said of the delivery of an update; nothing where no spans are made, or no job is told of.
+    /// The data for the span of an update's delivery; none if spans are disabled, or the update is not about a job.
     fn of(update: &WatchUpdate) -> Option<Box<Self>> {
         let seen = update.answer.as_ref().ok().filter(|_| trace::is_on())?;
         let (kind, sequence) = (update.kind, update.sequence);
@@ -70,7 +70,7 @@ impl DeliverySpan {
 }
 
 impl JobUpdate {
-    /// An update, and what the span of its delivery says.
+    /// An update, and the data of its delivery's span.
     pub(super) fn with_delivery(update: WatchUpdate) -> (Self, Option<Box<DeliverySpan>>) {
         let delivery = DeliverySpan::of(&update);
         (update.into(), delivery)

@@ -1,5 +1,6 @@
-//! The upgrade of a request to a WebSocket that speaks `graphql-transport-ws`, and no other protocol. Everything that can
-//! be refused here is: a refused upgrade has a status and words, a closed socket only a code. `session` does the rest.
+//! The upgrade of a request to a WebSocket with `graphql-transport-ws`, and no other protocol. Everything that can be
+//! rejected before the upgrade is rejected here: a response has a status and a message, a closed socket only a code.
+//! The rest is in `session`.
 
 use axum::body::Body;
 use axum::extract::Request;
@@ -24,26 +25,27 @@ mod session;
 #[cfg(test)]
 mod tests;
 
-/// The one subprotocol. The legacy `graphql-ws` is another language under nearly the same name.
+/// The one subprotocol. The legacy `graphql-ws` is another protocol under nearly the same name.
 const PROTOCOL: &str = "graphql-transport-ws";
 
-/// What to do where the handshake came without the request for the upgrade.
+/// The instruction in the response to a handshake without the upgrade.
 const NO_UPGRADE: &str = "this is the handshake of a websocket without its upgrade: a proxy on the way removed the headers \
     upgrade and connection; let the proxy pass them on (nginx: proxy_http_version 1.1, proxy_set_header Upgrade \
     $http_upgrade, proxy_set_header Connection \"upgrade\"), or subscribe by text/event-stream";
 
-/// Says whether a request is the handshake of a WebSocket, also one whose upgrade was lost on the way.
+/// Returns whether a request is the handshake of a WebSocket, also one whose upgrade a proxy has removed.
 pub(super) fn is_handshake(request: &Request) -> bool {
     let headers = request.headers();
     request.method() == Method::GET
         && (lists(headers, &header::UPGRADE, "websocket") || headers.contains_key(header::SEC_WEBSOCKET_KEY))
 }
 
-/// Answers 101 and starts the session, or refuses.
+/// Answers 101 and starts the session, or rejects the upgrade.
 ///
 /// # Errors
-/// 403 for the page's origin, 426 for an upgrade that was lost or of another version, 400 for the handshake or the subprotocol, 401 for a credential in the header, 429 where the
-/// client holds as many streams as it may or asks too fast, 503 where the process drains.
+/// 403 for the page's origin, 426 for a missing upgrade or another version, 400 for the handshake or the subprotocol,
+/// 401 for a credential in the header, 429 if the client has reached its limit of streams or its rate, 503 while the
+/// process drains.
 pub(super) fn upgrade(endpoint: &GraphqlEndpoint, mut request: Request) -> Result<Response, HttpRefusal> {
     let headers = request.headers();
     let streams = endpoint.streams();
@@ -92,7 +94,7 @@ pub(super) fn upgrade(endpoint: &GraphqlEndpoint, mut request: Request) -> Resul
     Ok(response)
 }
 
-/// Checks the opening handshake of RFC 6455, and gives the client's key.
+/// Checks the opening handshake of RFC 6455, and returns the client's key.
 fn handshake(headers: &HeaderMap) -> Result<String, HttpRefusal> {
     if !lists(headers, &header::UPGRADE, "websocket") || !lists(headers, &header::CONNECTION, "upgrade") {
         return Err(HttpRefusal::upgrade_required(NO_UPGRADE));
@@ -103,7 +105,7 @@ fn handshake(headers: &HeaderMap) -> Result<String, HttpRefusal> {
     let key = headers.get(header::SEC_WEBSOCKET_KEY).and_then(|key| key.to_str().ok());
     let key = key.filter(|key| STANDARD.decode(key).is_ok_and(|bytes| bytes.len() == 16));
     let Some(key) = key else { return Err(bad("sec-websocket-key must be 16 bytes in base64")) };
-    // unlike the others, names of subprotocols are compared as they are written
+    // unlike the others, names of subprotocols are case-sensitive
     if !values(headers, &header::SEC_WEBSOCKET_PROTOCOL).any(|offered| offered == PROTOCOL) {
         return Err(bad("offer the subprotocol graphql-transport-ws in sec-websocket-protocol"));
     }

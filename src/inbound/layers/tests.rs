@@ -1,4 +1,4 @@
-//! What the layers promise, each through the whole stack and a route made for it.
+//! The guarantees of the layers, each through the whole stack and a route made for it.
 
 use std::future::pending;
 

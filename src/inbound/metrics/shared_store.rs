@@ -1,10 +1,10 @@
-//! What `/metrics` and `/readyz` say of the Redis that replicas share, where there is one.
+//! What `/metrics` and `/readyz` report about the Redis that replicas share, if there is one.
 
 use super::{GaugeSnapshot, I, MetricsEndpoint, amount};
 use crate::jobs::SharedStoreHealth;
 
 impl MetricsEndpoint {
-    /// What whoever asks for the readiness may want to know beside it, as lines.
+    /// Additional lines in the response to a readiness probe.
     pub(in crate::inbound) fn remarks(&self) -> String {
         self.jobs.store_health().shared_store.map(|shared_store| remark(&shared_store)).unwrap_or_default()
     }

@@ -15,10 +15,10 @@ use crate::domain::observation::Observation;
 use crate::domain::sightings::Sightings;
 use crate::jobs::answer::JobSnapshot;
 
-/// Seconds to wait before asking again about a job that nobody follows.
+/// The retry delay for a job that is not followed, in seconds.
 const DEFAULT_RETRY_AFTER: u64 = 5;
 
-/// The whole answer. Written at once and not by way of values, which would round the digits of large numbers.
+/// The whole response. Serialized directly and not through values, which would round the digits of large numbers.
 pub(super) fn body(seen: &JobSnapshot) -> String {
     let freshness = json!({
         "observedAt": seen.observed_at,
@@ -30,21 +30,21 @@ pub(super) fn body(seen: &JobSnapshot) -> String {
     write(&JobBody { facts: JobFacts::of(&seen.observation, seen.sightings), freshness })
 }
 
-/// A weak tag over what the job says: two answers that differ only in age, or in the request that brought them, are
-/// the same to a reader.
+/// A weak tag of the job's content: two responses that differ only in age, or in the id of the upstream request, are
+/// equal for a reader.
 pub(super) fn etag(seen: &JobSnapshot) -> String {
     let mut observation = seen.observation.clone();
     if let Details::Supermetrics(details) = &mut Arc::make_mut(&mut observation.job).details {
         (details.request_id, details.queue) = (None, None);
     }
-    // another replica may have seen it earlier
+    // another replica may have observed it earlier
     let facts = write(&(JobFacts::of(&observation, Sightings::default()), seen.stale.is_some()));
     let hash = digest(&SHA256, facts.as_bytes());
     let (short, _) = hash.as_ref().split_at(hash.as_ref().len() / 2);
     format!("W/\"{}\"", URL_SAFE_NO_PAD.encode(short))
 }
 
-/// Whole seconds until it is worth asking again: when the gateway itself will look, or a usual while; at least one.
+/// Whole seconds until the next request is useful: until the gateway's next poll, or a default; at least one.
 pub(super) fn worth_asking_in(seen: &JobSnapshot) -> u64 {
     let until = seen.next_poll.map(|next| next.duration_since(seen.observed_at).as_secs());
     let left = until.map(|seconds| u64::try_from(seconds).unwrap_or(0).saturating_sub(seen.age.as_secs()));
@@ -52,7 +52,7 @@ pub(super) fn worth_asking_in(seen: &JobSnapshot) -> u64 {
 }
 
 fn write(value: &impl Serialize) -> String {
-    serde_json::to_string(value).unwrap_or_else(|_| unreachable!("texts, numbers and JSON print"))
+    serde_json::to_string(value).unwrap_or_else(|_| unreachable!("texts, numbers and JSON can be serialized"))
 }
 
 #[derive(Serialize)]

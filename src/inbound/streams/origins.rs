@@ -1,5 +1,5 @@
-//! From which pages a browser may call. CORS does not hold back a WebSocket, nor what a page need not read the answer of,
-//! so the gateway must look itself.
+//! The origins of pages that may call from a browser. CORS does not restrict a WebSocket, nor a request whose response
+//! the page need not read, so the gateway checks the origin itself.
 
 use http::uri::Authority;
 use http::{HeaderMap, Uri, header};
@@ -9,16 +9,16 @@ use crate::inbound::error::{HttpRefusal, RefusalKind};
 /// Which origins may call.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Origins {
-    /// Each as a browser writes it: `https://host` or `https://host:port`.
+    /// Each in the form of a browser: `https://host` or `https://host:port`.
     pub allowed: Vec<String>,
-    /// Whether the gateway listens on loopback. Then pages of this machine may, and being of the same host says nothing:
-    /// another site can make its own name mean 127.0.0.1.
+    /// Whether the gateway listens on loopback. Then pages of this machine may call, and a matching host is no proof:
+    /// another site can make its own name resolve to 127.0.0.1.
     pub loopback: bool,
 }
 
 impl Origins {
-    /// Lets pass what no browser sent, and what came from an origin that may. `secure` is whether the request came by `https`,
-    /// where that is known: a page that came by the other scheme is another site.
+    /// Accepts requests without an origin, and those of an allowed origin. `secure` is whether the request came by
+    /// `https`, if that is known: a page with the other scheme is another site.
     ///
     /// # Errors
     /// 403 for every other origin, `null` included.
@@ -35,8 +35,9 @@ impl Origins {
         Err(HttpRefusal::new(RefusalKind::OriginNotAllowed, message))
     }
 
-    /// Lets pass a request to a gateway without clients only if it asks for this machine, or for the host of a page that may: a
-    /// page of any site can make its own name mean 127.0.0.1, and would be let read all by the name of whoever is local.
+    /// Accepts a request to a gateway without clients only if its host is this machine, or the host of an allowed page:
+    /// a page of any site can make its own name resolve to 127.0.0.1, and could then read everything as the local
+    /// client.
     ///
     /// # Errors
     /// 403 for every other `Host`.
@@ -72,7 +73,7 @@ impl Origins {
             return is_this_machine(authority.host());
         }
         let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()?.parse::<Authority>().ok());
-        // a port that Host leaves out is the one of the scheme that the page came by
+        // if Host has no port, it is the one of the page's scheme
         host.is_some_and(|host| {
             host.host().eq_ignore_ascii_case(authority.host())
                 && host.port_u16().unwrap_or(port) == authority.port_u16().unwrap_or(port)
@@ -80,7 +81,7 @@ impl Origins {
     }
 }
 
-/// The scheme's own port and the authority of a web origin, which has no path.
+/// The scheme's default port and the authority of a web origin, which has no path.
 fn parts(origin: &str) -> Option<(u16, Authority)> {
     let (scheme, authority) = origin.split_once("://")?;
     let port = match scheme {
@@ -134,7 +135,7 @@ mod tests {
             (true, "127.0.0.1:8080", Some("http://localhost.evil:3000"), false),
             (true, "127.0.0.1:8080", Some("http://127.0.0.1.evil"), false),
             (true, "127.0.0.1:8080", Some(listed), true),
-            // a name that was made to mean this machine
+            // a name that resolves to this machine
             (true, "evil.example:8080", Some("http://evil.example:8080"), false),
         ] {
             let origins = Origins { allowed: vec![listed.to_owned()], loopback };

@@ -1,36 +1,36 @@
-//! Why a stream ends: one closed list, and the one table from it to the close code of a WebSocket and the word of the log.
-//! Nothing else in the house knows a close code.
+//! Why a stream ends: one closed list, and the one table from it to the close code of a WebSocket and the label of the
+//! log. No other module uses a close code.
 
-/// Why a stream ended. A new member does not compile until the table has its row.
+/// Why a stream ended. A new variant does not compile until the table has a row for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EndReason {
-    /// Its operation came to its end.
+    /// Its operation is complete.
     Completed,
     /// The client closed it, or its connection broke.
     ClientLeft,
-    /// The process is about to end.
+    /// The process is draining.
     Drained,
     /// It reached the maximum age of a stream.
     TooOld,
-    /// The client has as many streams as one client may, or the gateway is full.
+    /// The client has reached its limit of streams, or the gateway is full.
     Overload,
     /// The credential that it was opened with has expired.
     CredentialExpired,
-    /// What the client may see was taken back.
+    /// The client's access was revoked.
     Revoked,
-    /// The client presented no credential, and one is needed.
+    /// The client presented no credential, and one is required.
     CredentialMissing,
     /// The client presented something that is not one bearer token.
     CredentialMalformed,
-    /// The credential that the client presented is not known.
+    /// The credential of the client is unknown.
     CredentialUnknown,
     /// The token that the client presented cannot be checked yet, or is not valid yet.
     CredentialUnverified,
-    /// The credential is good, and not for what the client wants with it.
+    /// The credential is valid, but not for this request.
     Forbidden,
-    /// The peer did not answer a ping.
+    /// The peer did not respond to a ping.
     DeadPeer,
-    /// The peer did not take what was sent to it.
+    /// The peer did not read the data that was sent to it.
     SlowPeer,
     /// No `connection_init` came in time.
     InitTimeout,
@@ -38,7 +38,7 @@ pub enum EndReason {
     SecondInit,
     /// A `subscribe` before the `connection_ack`.
     NotAcknowledged,
-    /// A `subscribe` with the id of an operation that is under way.
+    /// A `subscribe` with the id of a running operation.
     DuplicateId,
     /// A message that is not JSON.
     NotJson,
@@ -48,7 +48,7 @@ pub enum EndReason {
     LegacyProtocol,
     /// A message of a type that a client does not send.
     UnknownType,
-    /// A message whose members are not as its type asks.
+    /// A message with the wrong members for its type.
     WrongShape,
     /// A binary message.
     Binary,
@@ -56,11 +56,11 @@ pub enum EndReason {
     MessageTooBig,
     /// A text message that is not UTF-8.
     NotUtf8,
-    /// Frames that are not WebSocket.
+    /// Invalid WebSocket frames.
     BrokenFrames,
 }
 
-/// What one reason means.
+/// The meaning of one reason.
 struct EndReasonRow {
     word: &'static str,
     close: Option<(u16, &'static str)>,
@@ -106,9 +106,9 @@ impl EndReason {
         Self::BrokenFrames,
     ];
 
-    /// The whole table. Clients of `graphql-transport-ws` come back after 1012, 1013, 4403 and 4408, and stop for good at
-    /// 1002, 1007, 1009 and the other 44xx: so a policy of ours is never told by one of those, and a credential that will
-    /// not be good the next time either is.
+    /// The whole table. Clients of `graphql-transport-ws` reconnect after 1012, 1013, 4403 and 4408, and stop for good
+    /// at 1002, 1007, 1009 and the other 44xx: so a policy of the gateway never uses one of those, and neither does a
+    /// credential that may be valid at the next attempt.
     const fn row(self) -> EndReasonRow {
         match self {
             Self::Completed => quiet("completed"),
@@ -170,12 +170,12 @@ impl EndReason {
         }
     }
 
-    /// The word of logs and metrics.
+    /// The label in logs and metrics.
     pub const fn word(self) -> &'static str {
         self.row().word
     }
 
-    /// The close code of a WebSocket with its text; none where nobody is left to read it.
+    /// The close code of a WebSocket with its text; none if no peer can read it.
     pub const fn close(self) -> Option<(u16, &'static str)> {
         self.row().close
     }
@@ -192,7 +192,7 @@ mod tests {
         let words: BTreeSet<_> = EndReason::ALL.iter().map(|reason| reason.word()).collect();
         assert_eq!(words.len(), EndReason::ALL.len());
         for reason in EndReason::ALL {
-            // a control frame holds 125 bytes, two of them the code
+            // a control frame contains at most 125 bytes, two of them the code
             assert!(reason.close().is_none_or(|(_, text)| text.len() <= 123), "{reason:?}");
         }
         for reason in [

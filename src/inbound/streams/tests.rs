@@ -1,4 +1,4 @@
-//! What the registry promises, without any transport.
+//! The guarantees of the registry, without any transport.
 
 use std::cell::RefCell;
 
@@ -36,7 +36,11 @@ fn stream_limit_is_per_client_and_freed_by_dropped_streams() {
     assert!(late.operation().is_ok());
 
     let mut third = open(None).unwrap();
-    assert_eq!(third.operation().unwrap_err(), StreamLimitReached::Client, "nobody is not a client");
+    assert_eq!(
+        third.operation().unwrap_err(),
+        StreamLimitReached::Client,
+        "an anonymous stream does not count as a client"
+    );
     assert_eq!(third.claim(&named("ui"), None).unwrap_err(), StreamLimitReached::Client);
     assert_eq!(streams.counts(), StreamCounts { sse: 3, ..StreamCounts::default() });
     first.leave(EndReason::Completed);
@@ -100,7 +104,7 @@ async fn stream_ages_are_jittered_around_the_maximum() {
         (0..1000).map(|_| streams.open(Transport::Sse, Some(&named("ui"))).unwrap()).collect();
     let minutes: Vec<u64> = guards.iter().map(|guard| (guard.ends().0 - now).as_secs() / 60).collect();
     assert!(minutes.iter().all(|minutes| (48..=72).contains(minutes)));
-    assert!((50..=70).all(|minute| minutes.contains(&minute)), "no minute is left out");
+    assert!((50..=70).all(|minute| minutes.contains(&minute)), "every minute is covered");
 }
 
 #[tokio::test(start_paused = true)]

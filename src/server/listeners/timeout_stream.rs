@@ -1,6 +1,6 @@
-//! One connection's bytes under deadlines: an idle one, one whose head comes slowly, and one that takes nothing of what is
-//! sent to it end in an error. What a request's body may take is the layers' business. A connection that is closed while
-//! its peer still sends reads on for a little, since a reset would overtake the answer.
+//! Adds timeouts to the bytes of one connection: an idle one, one whose head arrives slowly, and one that accepts no
+//! data end in an error. The timeout of a request's body is in the layers. A connection that is closed while its peer
+//! still sends is read for a short time, since a reset would overtake the response.
 
 use std::fmt;
 use std::io;
@@ -15,33 +15,34 @@ use hyper::body::{Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// How patient a connection is with its peer.
+/// The timeouts of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnectionTimeouts {
     /// Between two requests.
     pub idle: Duration,
     /// From the first byte of a head to its last, and from the start of a connection to its first byte.
     pub header: Duration,
-    /// While the peer takes nothing.
+    /// While the peer accepts no data.
     pub write: Duration,
 }
 
-/// How long a connection that is closed reads on for a peer that still sends, and how much.
+/// How long a closed connection is read while its peer still sends, and how much.
 const LINGERING_TIMEOUT: Duration = Duration::from_secs(2);
 const LINGERING_BYTES: usize = 16 * 1024 * 1024;
 
-/// The names of an upgrade's answer as RFC 6455 spells them. A client that compares them by case finds no others.
+/// The header names of an upgrade's response as RFC 6455 spells them. A client with a case-sensitive comparison needs
+/// this spelling.
 const SPELLED: [&[u8]; 2] = [b"Sec-WebSocket-Protocol", b"Sec-WebSocket-Accept"];
 
-/// What becomes of a connection's requests, as its service tells the bytes below.
+/// The state of a connection's requests, which its service reports to the stream below.
 #[derive(Clone, Debug, Default)]
 pub(super) struct RequestActivity(Arc<ActivityState>);
 
 #[derive(Debug, Default)]
 struct ActivityState {
-    /// Whether a request is under way, as the number of changes: even is no, odd is yes.
+    /// Whether a request is running, as the number of changes: even is no, odd is yes.
     changes: AtomicU64,
-    /// The answer is sent before its request was read.
+    /// The response is sent before its request was read.
     lingers: AtomicBool,
     /// The next head that is sent is that of an upgrade.
     upgrades: AtomicBool,
@@ -53,7 +54,7 @@ impl RequestActivity {
         self.0.changes.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Ends the turn when this body has been sent, or is dropped.
+    /// Ends the request when this body has been sent, or is dropped.
     pub(super) fn end_with(&self, body: Body) -> Body {
         Body::new(TrackedResponseBody { body, activity: self.clone() })
     }
@@ -63,12 +64,12 @@ impl RequestActivity {
         self.0.lingers.store(true, Ordering::Relaxed);
     }
 
-    /// The connection becomes another protocol's.
+    /// The connection is upgraded to another protocol.
     pub(super) fn upgrade(&self) {
         self.0.upgrades.store(true, Ordering::Relaxed);
     }
 
-    /// Whether a request is under way.
+    /// Whether a request is running.
     pub(super) fn under_way(&self) -> bool {
         !self.now().is_multiple_of(2)
     }
@@ -78,7 +79,7 @@ impl RequestActivity {
     }
 }
 
-/// The body of a response, whose end is the end of a turn.
+/// The body of a response, whose end is the end of its request.
 struct TrackedResponseBody {
     body: Body,
     activity: RequestActivity,
@@ -110,18 +111,18 @@ impl Drop for TrackedResponseBody {
     }
 }
 
-/// A connection under deadlines.
+/// A connection with timeouts.
 pub(super) struct TimeoutStream<IO> {
     io: IO,
     timeouts: ConnectionTimeouts,
-    /// The most bytes of a head.
+    /// The maximum size of a head.
     head_max: usize,
     activity: RequestActivity,
-    /// The turn that the reading deadline was set for.
+    /// The number of changes for which the read deadline was set.
     seen: u64,
-    /// How much of a head is there.
+    /// The bytes of a head so far.
     head: usize,
-    /// Since when the sending side is closed, and how much was read since.
+    /// When the sending side was closed, and the bytes read since.
     lingering: Option<(Instant, usize)>,
     read_by: Option<Instant>,
     write_by: Option<Instant>,
@@ -151,7 +152,7 @@ impl<IO> TimeoutStream<IO> {
         }
     }
 
-    /// Sets the reading deadline anew where a turn has begun or ended.
+    /// Resets the read deadline when a request has begun or ended.
     fn notice(&mut self) {
         let sequence = self.activity.now();
         if sequence != self.seen {
@@ -161,7 +162,7 @@ impl<IO> TimeoutStream<IO> {
         }
     }
 
-    /// Notes what became of a write: a peer that takes something has all its time again.
+    /// Records the result of a write: if the peer accepted data, its deadline starts again.
     fn wrote<T>(&mut self, polled: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
         if polled.is_ready() {
             self.write_by = None;
@@ -174,7 +175,7 @@ impl<IO> TimeoutStream<IO> {
 }
 
 impl<IO: AsyncRead + Unpin> TimeoutStream<IO> {
-    /// Reads on behind the close of the sending side, while the peer sends what nobody wants.
+    /// Reads and discards what the peer sends after the sending side was closed.
     fn poll_lingering_close(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let (since, mut read) = *self.lingering.get_or_insert_with(|| (Instant::now(), 0));
         let mut scratch = [0; 4096];
@@ -189,7 +190,7 @@ impl<IO: AsyncRead + Unpin> TimeoutStream<IO> {
                 Poll::Pending => break,
             }
         }
-        // a head that broke off, a body that nobody read, or bytes that came behind: there may be more of them
+        // an incomplete head, an unread body, or bytes after it: there may be more of them
         if self.head > 0 || read > 0 || self.activity.0.lingers.load(Ordering::Relaxed) {
             ready!(self.reading.poll(since + LINGERING_TIMEOUT, cx));
         }
@@ -198,7 +199,7 @@ impl<IO: AsyncRead + Unpin> TimeoutStream<IO> {
 }
 
 impl<IO: AsyncWrite + Unpin> TimeoutStream<IO> {
-    /// Sends the head of an upgrade with its names as RFC 6455 spells them.
+    /// Sends the head of an upgrade with its header names as RFC 6455 spells them.
     fn write_spelled(&mut self, cx: &mut Context<'_>, head: &[u8]) -> Poll<io::Result<usize>> {
         let mut head = head.to_vec();
         for name in SPELLED {
@@ -237,7 +238,7 @@ impl<IO: AsyncRead + Unpin> AsyncRead for TimeoutStream<IO> {
         let polled = if buf.remaining() <= room {
             Pin::new(&mut this.io).poll_read(cx, buf)
         } else {
-            // hyper lets a longer head pass if it comes all at once
+            // hyper accepts a longer head if it arrives all at once
             let mut part = ReadBuf::new(buf.initialize_unfilled_to(room));
             let polled = Pin::new(&mut this.io).poll_read(cx, &mut part);
             let more = part.filled().len();
@@ -273,7 +274,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TimeoutStream<IO> {
         // hyper reads again only when it is woken, and between two requests nothing else would wake it
         self.notice();
         if let Some(by) = self.read_by {
-            // if it has rung, the next read says so
+            // if it has fired, the next read returns the error
             let _rung = self.reading.poll(by, cx);
         }
         self.wrote(polled, cx)
@@ -312,7 +313,7 @@ impl<IO> fmt::Debug for TimeoutStream<IO> {
     }
 }
 
-/// A timer that is made when it is first needed.
+/// A timer that is created when it is first needed.
 #[derive(Default)]
 struct LazyTimer(Option<Pin<Box<Sleep>>>);
 
@@ -346,7 +347,7 @@ mod tests {
         (TimeoutStream::new(memory, TIMEOUTS, HEAD_MAX, activity.clone()), far, activity)
     }
 
-    /// The second in which reading gives up, while a byte comes each second if the peer trickles.
+    /// The second in which reading fails, while a byte arrives each second if the peer trickles.
     async fn gives_up(wire: &mut TimeoutStream<DuplexStream>, far: &mut DuplexStream, trickles: bool) -> u64 {
         let began = Instant::now();
         loop {
@@ -382,7 +383,7 @@ mod tests {
         for (trickles, expected) in [(false, 60), (true, 10)] {
             let (mut wire, mut far, activity) = wire();
             activity.begin();
-            assert_eq!(gives_up(&mut wire, &mut far, false).await, u64::MAX, "a request is under way");
+            assert_eq!(gives_up(&mut wire, &mut far, false).await, u64::MAX, "a request is running");
             drop(activity.end_with(Body::empty()));
             assert_eq!(gives_up(&mut wire, &mut far, trickles).await, expected, "between two: {trickles}");
         }

@@ -1,6 +1,6 @@
-//! What a request's body still holds when its answer is ready. It is read to its end where that is soon done, so that the
-//! connection carries the next request; else the answer says `Connection: close`. Without either the connection would be
-//! reset with the answer under way, and a proxy would report 502 in its place.
+//! Handles the unread rest of a request's body when its response is ready. It is read to its end if that is soon done,
+//! so that the connection can be reused; else the response has `Connection: close`. Otherwise the connection would be
+//! reset before the response is delivered, and a proxy would report 502 instead.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,13 +12,13 @@ use http::{HeaderMap, header};
 use http_body_util::BodyExt as _;
 use hyper::body::{Frame, SizeHint};
 
-/// Most bytes of one body that are read for the sake of its connection, those that the handler read included.
+/// The most bytes of one body that are read to reuse its connection, including those that the handler read.
 const MOST_BYTES: u64 = 1024 * 1024;
-/// How long an answer waits for the end of the body. A proxy that buffers has sent all of it by then.
+/// How long a response waits for the end of the body. A proxy that buffers has sent all of it by then.
 const WAIT: Duration = Duration::from_secs(1);
 
-/// Where the body of a connection's request is put back when its handler drops it. A clone means the same place; a
-/// connection has one request at a time.
+/// Receives the body of a connection's request when its handler drops it. A clone shares it; a connection has one
+/// request at a time.
 #[derive(Debug)]
 pub(super) struct UnreadBody<B>(Arc<Mutex<Option<UnreadState<B>>>>);
 
@@ -56,8 +56,7 @@ where
         Body::new(LentBody { unread: Some(UnreadState { body, read: 0, waits }), home: self.clone() })
     }
 
-    /// Reads what the handler left, if the client is worth waiting for. Returns whether the connection can carry another
-    /// request.
+    /// Reads the unread rest, if `worth`. Returns whether the connection can be reused.
     pub(super) async fn drain(&self, worth: bool) -> bool {
         let unread = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(UnreadState { mut body, mut read, waits }) = unread else { return true };
@@ -78,7 +77,7 @@ where
     }
 }
 
-/// A body in a handler's hands.
+/// A body that is lent to a handler.
 struct LentBody<B> {
     /// None once it is at its end.
     unread: Option<UnreadState<B>>,

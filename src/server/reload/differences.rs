@@ -1,4 +1,4 @@
-//! Which options are put in force without a restart, and which differ between two configurations.
+//! The options that are applied without a restart, and the differences between two configurations.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,8 @@ use serde_json::Value;
 
 use crate::config::Config;
 
-/// Takes over what is put in force without a restart. The one list of it; `docs/hot-reload.md` has it for operators.
+/// Copies the options that are applied without a restart. The only list of them; `docs/hot-reload.md` has it for
+/// operators.
 pub(super) fn take_over(running: &mut Config, next: &Config) {
     running.sources.clone_from(&next.sources);
     running.credentials.clone_from(&next.credentials);

@@ -1,5 +1,5 @@
-//! When the configuration is read again: at SIGHUP, when the directory of its file changes, and on a timer, since a watch is a
-//! hint and not a promise. What was noticed and not told is read until it stands still: somebody may be writing it.
+//! When the configuration is reloaded: at SIGHUP, when the directory of its file changes, and on a timer, since a
+//! notification can be lost. Without a SIGHUP the file is read until it is stable: it may be written at the moment.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io;
@@ -13,23 +13,23 @@ use super::{Reload, ReloadTrigger};
 use crate::config::{Config, ValidationErrors};
 use crate::outbound::files::FileWatch;
 
-/// How often the file is looked at though nobody has heard of a change.
+/// The interval of the reads without a notification.
 const CHECK_INTERVAL: Duration = Duration::from_secs(10);
-/// For how long the file has to stand still.
+/// How long the file must be unchanged.
 const STILL_FOR: Duration = Duration::from_millis(250);
-/// How often it is looked at until then; after that, the timer looks again.
+/// The most reads until then; after that, the timer reads again.
 const CHECKS: usize = 40;
 
-/// Where the configuration is, and whether to look for changes of it.
+/// The location of the configuration, and whether to watch it.
 #[derive(Clone, Debug)]
 pub struct ConfigWatch {
     /// The file, if there is one.
     pub file: Option<PathBuf>,
-    /// Whether to look for changes; SIGHUP is heard all the same.
+    /// Whether to watch for changes; SIGHUP works in any case.
     pub watch: bool,
 }
 
-/// What has the configuration read again.
+/// The triggers of a reload.
 #[derive(Debug)]
 pub(in crate::server) struct ReloadTriggers {
     hangup: Signal,
@@ -37,22 +37,22 @@ pub(in crate::server) struct ReloadTriggers {
 }
 
 impl ReloadTriggers {
-    /// From now on a SIGHUP does not end the process.
+    /// From now on a SIGHUP does not terminate the process.
     ///
     /// # Errors
-    /// When the signal cannot be listened for.
+    /// Returns an error if the signal handler cannot be installed.
     pub(in crate::server) fn listen(reread: ConfigWatch) -> io::Result<Self> {
         Ok(Self { hangup: signal(SignalKind::hangup())?, reread })
     }
 
-    /// Reads the configuration again whenever it is time to, for ever.
+    /// Reloads the configuration at every trigger, for ever.
     pub(in crate::server) async fn run(mut self, reload: Arc<Reload>) {
-        // what came by a pipe came once
+        // a pipe can be read only once
         let stays = |file: &PathBuf| std::fs::metadata(file).map_or(true, |found| found.is_file());
         let watched = self.reread.file.clone().filter(|file| self.reread.watch && stays(file));
         let watch = watched.as_deref().map(|file| FileWatch::new([file]));
         let mut changes = watch.as_ref().map(FileWatch::changes);
-        // the first look is at once: the file may have changed while the gateway was built
+        // the first read is at once: the file may have changed while the gateway was built
         let mut due = tokio::time::interval(CHECK_INTERVAL);
         due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut seen = None;
@@ -81,7 +81,7 @@ impl ReloadTriggers {
             }
             let Some(text) = self.read_still().await else { continue };
             let now = Some(mark(&text));
-            // one that was refused for a secret that was not there yet is tried again
+            // one that was rejected for a missing secret is tried again
             if now != seen || reload.is_refused() {
                 seen = now;
                 self.adopt(&reload, text, ReloadTrigger::Noticed).await;
@@ -89,7 +89,7 @@ impl ReloadTriggers {
         }
     }
 
-    /// Away from the runtime's own threads, for the disk.
+    /// Outside of the runtime's worker threads, because it blocks on the disk.
     async fn adopt(&self, reload: &Arc<Reload>, text: Result<String, ValidationErrors>, why: ReloadTrigger) {
         let (reload, file) = (Arc::clone(reload), self.reread.file.clone());
         let adopt = move || reload.adopt_text(text, file.as_deref(), why);
@@ -104,7 +104,7 @@ impl ReloadTriggers {
         read.unwrap_or_else(|_| Ok(String::new()))
     }
 
-    /// What stands in the file once it stands still. `None` when it does not.
+    /// The content of the file once it is stable. `None` if it does not become stable.
     async fn read_still(&self) -> Option<Result<String, ValidationErrors>> {
         let mut before = mark(&self.read().await);
         for _ in 0..CHECKS {
@@ -121,7 +121,7 @@ impl ReloadTriggers {
     }
 }
 
-/// Tells texts apart, and faults of reading.
+/// A hash that distinguishes texts, and errors of reading.
 fn mark(text: &Result<String, ValidationErrors>) -> u64 {
     let mut hasher = DefaultHasher::new();
     match text {

@@ -1,6 +1,5 @@
-//! The messages of `graphql-transport-ws` (<https://github.com/enisdenjo/graphql-ws/blob/master/PROTOCOL.md>): what a
-//! client may send, and what we send.
-//! A text that is none of them is a reason to close; nothing of it is repeated.
+//! The messages of `graphql-transport-ws` (<https://github.com/enisdenjo/graphql-ws/blob/master/PROTOCOL.md>): those of
+//! the client, and those of the server. An invalid message closes the socket; it is never repeated.
 
 use std::borrow::Cow;
 
@@ -16,15 +15,15 @@ use crate::inbound::graphql::http::body::GraphqlRequest;
 use crate::inbound::streams::EndReason;
 use crate::telemetry::trace::TraceContext;
 
-/// Longest id of an operation, in bytes; clients send a UUID or a number.
+/// The longest id of an operation, in bytes; clients send a UUID or a number.
 const MAX_ID: usize = 128;
 
-/// What a client sends.
+/// A message of the client.
 #[derive(Debug)]
 pub(super) enum ClientMessage {
     Init(Map<String, Value>),
     Ping(Option<String>),
-    /// A ping that brings a credential, in the place of the one that the socket was opened with.
+    /// A ping with a credential, which replaces the current one of the socket.
     Renew(Map<String, Value>),
     Pong,
     Subscribe {
@@ -47,7 +46,7 @@ struct MessageEnvelope<'a> {
 }
 
 impl ClientMessage {
-    /// Reads a text message. A payload that is `null` is as good as absent.
+    /// Parses a text message. A payload that is `null` counts as absent.
     pub(super) fn parse(text: &str) -> Result<Self, EndReason> {
         let not_json = |_| EndReason::NotJson;
         if !text.trim_start().starts_with('{') {
@@ -99,15 +98,15 @@ fn string(json: &str) -> Option<Cow<'_, str>> {
     serde_json::from_str::<MessageText<'_>>(json).ok().map(|text| text.0)
 }
 
-/// The members of a payload that hold a credential: `authorization` in any case, as a header's name would be, there or in
-/// the member `headers`.
+/// The members of a payload that contain a credential: `authorization` in any case, like the name of a header, in the
+/// payload or in its member `headers`.
 fn credentials(payload: &Map<String, Value>) -> impl Iterator<Item = &Value> {
     let headers = payload.get("headers").and_then(Value::as_object).into_iter().flatten();
     let named = payload.iter().chain(headers).filter(|(name, _)| name.eq_ignore_ascii_case("authorization"));
     named.map(|(_, value)| value).filter(|value| !value.is_null())
 }
 
-/// The credential of a payload, if it holds one; it may be there more than once if it is the same.
+/// The credential of a payload, if there is one; it may be repeated if all are equal.
 pub(super) fn credential(payload: &Map<String, Value>) -> Result<Option<SecretString>, EndReason> {
     let mut each = credentials(payload)
         .map(|value| value.as_str().and_then(bearer::from_payload).ok_or(EndReason::CredentialMalformed));
@@ -120,7 +119,8 @@ pub(super) fn credential(payload: &Map<String, Value>) -> Result<Option<SecretSt
     Ok(Some(first))
 }
 
-/// Where a payload says that the operations of its socket belong: its members `traceparent` and `tracestate`, as in HTTP.
+/// The trace context for the operations of the socket, from the members `traceparent` and `tracestate` of a payload, as
+/// in HTTP.
 pub(super) fn trace_context(payload: &Map<String, Value>) -> Option<Box<TraceContext>> {
     let mut headers = HeaderMap::new();
     for name in ["traceparent", "tracestate"] {
@@ -135,13 +135,13 @@ pub(super) fn trace_context(payload: &Map<String, Value>) -> Option<Box<TraceCon
     Some(TraceContext::of_headers(&headers)).filter(TraceContext::is_somewhere).map(Box::new)
 }
 
-/// The answer to a `ping` whose credential is taken.
+/// The response to a `ping` whose credential is accepted.
 pub(super) const RENEWED: &str = r#"{"type":"pong","payload":{"renewed":true}}"#;
 
-/// The answer to a `connection_init`.
+/// The response to a `connection_init`.
 pub(super) const ACK: &str = r#"{"type":"connection_ack"}"#;
 
-/// The answer to a `ping`, with the same payload.
+/// The response to a `ping`, with the same payload.
 pub(super) fn pong(payload: Option<&str>) -> String {
     match payload {
         None => r#"{"type":"pong"}"#.to_owned(),

@@ -1,4 +1,4 @@
-//! The operations under way on one socket. Polls only those that have something to say, and ends one by its id.
+//! The running operations of one socket. Polls only those that were woken, and ends one by its id.
 
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -11,16 +11,16 @@ use futures_util::stream::{AbortHandle, Abortable, SelectAll};
 use crate::inbound::graphql::http::answers::{AnswerStream, GraphqlAnswer};
 use crate::inbound::streams::OperationGuard;
 
-/// What an operation says.
+/// An event of an operation.
 #[derive(Debug)]
 pub(super) enum OperationMessage {
     /// An answer; the last one if it is a refusal.
     Answer(GraphqlAnswer),
-    /// That it is at its end.
+    /// The operation is complete.
     Complete,
 }
 
-/// The operations of a socket, as one stream of what they say.
+/// The operations of a socket, as one stream of events.
 #[derive(Default)]
 pub(super) struct SocketOperations {
     live: HashMap<Arc<str>, AbortHandle>,
@@ -35,17 +35,17 @@ struct SocketOperation {
 }
 
 impl SocketOperations {
-    /// Whether an operation with this id is under way.
+    /// Whether an operation with this id is running.
     pub(super) fn holds(&self, id: &str) -> bool {
         self.live.contains_key(id)
     }
 
-    /// How many are under way.
+    /// The number of running operations.
     pub(super) fn len(&self) -> usize {
         self.live.len()
     }
 
-    /// Starts one. Its id must not be held.
+    /// Starts one. Its id must not be in use.
     pub(super) fn start(&mut self, id: &str, answers: AnswerStream, guard: OperationGuard) {
         let id: Arc<str> = id.into();
         let (handle, registration) = AbortHandle::new_pair();
@@ -54,18 +54,18 @@ impl SocketOperations {
         self.live.insert(id, handle);
     }
 
-    /// Ends one, if it is there: nothing more is heard of it.
+    /// Stops one, if it is running: it emits no more events.
     pub(super) fn stop(&mut self, id: &str) {
         if let Some(handle) = self.live.remove(id) {
             handle.abort();
         }
     }
 
-    /// What one of them says next. Pending for ever while there is none. Cancel safe.
+    /// The next event of any of them. Pending while there is none. Cancel safe.
     pub(super) async fn next(&mut self) -> (Arc<str>, OperationMessage) {
         std::future::poll_fn(|cx| {
             let Poll::Ready(Some((id, message))) = Pin::new(&mut self.streams).poll_next(cx) else {
-                // none is left; the next wake-up comes with the message that starts one
+                // none is left; the message that starts one wakes the task
                 return Poll::Pending;
             };
             if matches!(

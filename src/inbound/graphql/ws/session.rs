@@ -1,5 +1,5 @@
-//! One socket from its first message to its close frame. One task, one timer; nothing is rendered before the socket can
-//! take it, so a slow reader costs the engine's coalesced state and no queue.
+//! One socket from its first message to its close frame. One task, one timer; nothing is serialized before the socket
+//! is ready for it, so a slow reader costs the coalesced state and no queue.
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -25,15 +25,16 @@ use crate::inbound::graphql::http::{AdmissionError, GraphqlEndpoint};
 use crate::inbound::streams::{EndReason, OperationGuard, StreamGuard, Transport};
 use crate::telemetry::trace::TraceContext;
 
-/// Bytes read at once. Held and zeroed for each socket, so it is small: most messages of a client fit, a longer one grows it.
+/// The size of the read buffer. Allocated and zeroed for each socket, so it is small: most messages of a client fit, a
+/// longer one grows it.
 const READ_BUFFER: usize = 1024;
-/// How long a peer may take to read our close frame and hang up.
+/// How long a peer may take to read our close frame and disconnect.
 pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Pings in a row that may stay without an answer. Two, so that a peer may stand still for nearly two `pong_timeout`s, which
-/// are more than a minute, while a dead one costs no more than the second.
+/// Consecutive pings without a response. Two, so that a peer may be suspended for nearly two `pong_timeout`s, which are
+/// more than a minute, while a dead one costs only the second ping.
 const PINGS: u32 = 2;
 
-/// Serves a socket to its end. `principal` is whom the header of the upgrade named, if it did.
+/// Runs a socket to its end. `principal` is the client in the header of the upgrade, if there is one.
 pub(super) async fn run<S>(
     endpoint: GraphqlEndpoint,
     socket: S,
@@ -65,7 +66,7 @@ pub(super) async fn run<S>(
     };
     let reason = session.serve().await;
     let SocketSession { socket, operations, guard, .. } = session;
-    // whatever it held is free before the peer has read why
+    // its resources are free before the peer has read the reason
     drop(operations);
     guard.leave(reason);
     close(socket, reason).await;
@@ -77,19 +78,19 @@ struct SocketSession<S> {
     guard: StreamGuard,
     principal: Option<Principal>,
     operations: SocketOperations,
-    /// Where its operations belong in the client's traces; none for where the upgrade does.
+    /// The trace context of its operations; none if it is that of the upgrade.
     trace_context: Option<Box<TraceContext>>,
     timer: Pin<Box<Sleep>>,
-    /// Until when the client must have sent its `connection_init`; none once it has.
+    /// The deadline of the client's `connection_init`; none once it was received.
     init_until: Option<Instant>,
     ping_at: Instant,
-    /// Until when the peer must be heard of; none while nothing is awaited.
+    /// The deadline of the next message of the peer; none while none is expected.
     pong_until: Option<Instant>,
-    /// Pings sent since the peer was heard of.
+    /// Pings sent since the last message of the peer.
     unanswered: u32,
 }
 
-/// Whether the socket goes on, or why not.
+/// Whether the socket continues, or why not.
 type SocketStep = Result<(), EndReason>;
 
 impl<S: AsyncRead + AsyncWrite + Unpin> SocketSession<S> {
@@ -155,7 +156,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SocketSession<S> {
         Ok(())
     }
 
-    /// There was a sign of the peer's life.
+    /// Records that the peer is alive.
     fn mark_alive(&mut self) {
         self.pong_until = None;
         self.unanswered = 0;
@@ -163,7 +164,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SocketSession<S> {
     }
 
     async fn receive(&mut self, message: Message) -> SocketStep {
-        // whatever it is
+        // any message counts
         self.mark_alive();
         match message {
             Message::Text(text) => match ClientMessage::parse(&text)? {
@@ -181,14 +182,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SocketSession<S> {
             // the library has queued the pong; it goes out with the next read
             Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => Ok(()),
             Message::Close(_) => {
-                // reading on sends the answer to it
+                // reading on sends the response to it
                 drop(timeout(CLOSE_TIMEOUT, self.socket.next()).await);
                 Err(EndReason::ClientLeft)
             }
         }
     }
 
-    /// The credential of the payload counts as one in the header would, and goes before it.
+    /// The credential of the payload is used like one in the header, and takes precedence over it.
     async fn init(&mut self, payload: &Map<String, Value>) -> SocketStep {
         if self.init_until.take().is_none() {
             return Err(EndReason::SecondInit);
@@ -202,8 +203,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SocketSession<S> {
         self.send(message::ACK.to_owned()).await
     }
 
-    /// Takes a credential in the place of the one that the socket was opened with, from the same client with the same rights:
-    /// whatever is under way was let in by those.
+    /// Replaces the credential of the socket, for the same client with the same rights: the running operations were
+    /// admitted by those.
     async fn renew(&mut self, payload: &Map<String, Value>) -> SocketStep {
         let fresh = self.authenticate(message::credential(payload)?.as_ref())?;
         let acknowledged = self.init_until.is_none();
@@ -211,7 +212,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SocketSession<S> {
         if !acknowledged || !same {
             return Err(EndReason::Forbidden);
         }
-        // each costs a check of a signature
+        // each requires the check of a signature
         self.endpoint.client_limits().pace(&fresh).map_err(|_| EndReason::Overload)?;
         self.admit(fresh)?;
         self.send(message::RENEWED.to_owned()).await
@@ -290,7 +291,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SocketSession<S> {
         self.put(Message::text(text)).await
     }
 
-    /// Sends, as long as the peer takes it and nobody tells the stream to end.
+    /// Sends, as long as the peer accepts it and the stream is not told to end.
     async fn put(&mut self, message: Message) -> SocketStep {
         let pong_deadline = Instant::now() + self.endpoint.streams().settings().pong_timeout * PINGS;
         let (ends, over) = self.guard.ends();
@@ -308,7 +309,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SocketSession<S> {
                 () = sleep_until(until) => return Err(reason),
             }
         }
-        // there was no room, and the peer made some: it reads, and what it said meanwhile was not looked at
+        // the peer freed buffer space, so it reads; its own messages were not read meanwhile
         self.mark_alive();
         Ok(())
     }
@@ -332,8 +333,8 @@ fn reason_of(error: &Error) -> EndReason {
     }
 }
 
-/// Sends the close frame, if there is one to send, and waits a little for the peer to read it: a socket that is dropped
-/// with something unread is reset, and the reset can overtake the frame.
+/// Sends the close frame, if there is one to send, and waits briefly for the peer to read it: a socket that is dropped
+/// with unread data is reset, and the reset can overtake the frame.
 async fn close<S: AsyncRead + AsyncWrite + Unpin>(mut socket: WebSocketStream<S>, reason: EndReason) {
     let Some((code, text)) = reason.close() else { return };
     let frame = CloseFrame { code: CloseCode::from(code), reason: text.into() };

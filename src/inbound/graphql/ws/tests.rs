@@ -1,4 +1,5 @@
-//! Sockets in memory on a paused clock: a client of another make at one end, the session or the whole router at the other.
+//! Sockets in memory on a paused clock: a client of another library at one end, the session or the whole router at the
+//! other.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -32,12 +33,12 @@ struct Client {
 }
 
 impl TestGraphql {
-    /// A socket that is upgraded already and has sent nothing.
+    /// A socket that is upgraded and has sent nothing.
     async fn socket(&self) -> Client {
         self.narrow_socket(64 * 1024).await
     }
 
-    /// The same, with room for so many bytes on the way.
+    /// The same, with a buffer of this many bytes in between.
     async fn narrow_socket(&self, bytes: usize) -> Client {
         let (ours, theirs) = tokio::io::duplex(bytes);
         let guard = self.streams.open(Transport::WebSocket, None).unwrap();
@@ -87,19 +88,19 @@ impl Client {
         }
     }
 
-    /// The close code and the time it took from the opening, after which nothing comes; no code for a cut.
+    /// The close code and the time since the opening, after which nothing comes; no code for an aborted connection.
     async fn end(&mut self) -> (Option<u16>, Duration) {
         let mut code = None;
         let mut at = None;
         while let Some(Ok(message)) = self.socket.next().await {
             if let Message::Close(frame) = message {
                 let frame = frame.unwrap();
-                assert!(!frame.reason.is_empty(), "a code without words");
+                assert!(!frame.reason.is_empty(), "a code without a message");
                 code = Some(frame.code.into());
                 at = Some(self.opened.elapsed());
             }
         }
-        // as every client does when the server has hung up
+        // as every client does when the server has disconnected
         self.socket.get_mut().shutdown().await.unwrap();
         (code, at.unwrap_or_else(|| self.opened.elapsed()))
     }
@@ -238,7 +239,7 @@ async fn operation_over_the_limit_is_refused_and_others_continue() {
     first.say(r#"{"type":"complete","id":"1"}"#).await;
     first.silence().await;
     first.subscribe("4", "subscription{count(to:1)}").await;
-    assert_eq!(first.receive().await["type"], "next", "the socket is as good as before");
+    assert_eq!(first.receive().await["type"], "next", "the socket works as before");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,4 +1,4 @@
-//! Sockets whose credential runs out, is renewed, or is taken back. No test waits.
+//! Sockets whose credential expires, is renewed, or is revoked. No test waits.
 
 use super::*;
 
@@ -9,7 +9,7 @@ fn ping(token: &str) -> String {
 }
 
 impl TestGraphql {
-    /// A socket that is acknowledged by this token and follows something quiet.
+    /// A socket that is acknowledged with this token and has an operation without updates.
     async fn with_token(&self, token: &str) -> Client {
         let mut client = self.socket().await;
         let payload = json!({ "authorization": format!("Bearer {token}") });
@@ -27,7 +27,7 @@ async fn socket_closes_with_4403_when_its_credential_expires() {
     let (code, lasted) = client.end().await;
     assert_eq!(code, Some(4403));
     assert!((SECOND * 90..SECOND * 91).contains(&lasted), "{lasted:?}");
-    // the clock does not go back: what has expired already is acknowledged and closed
+    // the clock does not go back: an expired token is acknowledged and closed
     let mut late = fixture.with_token("key-90").await;
     assert_eq!(late.end().await.0, Some(4403));
     fixture.idle().await;
@@ -42,7 +42,7 @@ async fn ping_renews_the_credential_and_sets_the_socket_lifetime() {
         tokio::time::sleep_until(client.opened + SECOND * at).await;
         client.say(&ping(token)).await;
         assert_eq!(client.receive().await, serde_json::from_str::<Value>(RENEWED).unwrap(), "{token}");
-        assert_eq!(fixture.running(), 1, "what is under way goes on");
+        assert_eq!(fixture.running(), 1, "running operations continue");
     }
     let (code, lasted) = client.end().await;
     assert_eq!(code, Some(4403));
@@ -74,7 +74,7 @@ async fn credential_renewal_requires_the_same_client_and_grant() {
     let mut early = fixture.socket().await;
     early.say(&ping("key-600")).await;
     assert_eq!(early.end().await.0, Some(4403), "before connection_init there is nothing to renew");
-    // any other ping is what it always was
+    // any other ping is unchanged
     let mut client = fixture.with_token("key-600").await;
     client.say(r#"{"type":"ping","payload":{"author":"Bearer key"}}"#).await;
     assert_eq!(client.receive().await, json!({ "type": "pong", "payload": { "author": "Bearer key" } }));
@@ -93,6 +93,6 @@ async fn revoked_credential_closes_open_and_new_sockets() {
     assert_eq!((code, lasted < SECOND * 11), (Some(4403), true));
     let mut renewing = fixture.socket().await;
     renewing.say(INIT).await;
-    assert_eq!(renewing.end().await.0, Some(4403), "it was recognised, and does not stand");
+    assert_eq!(renewing.end().await.0, Some(4403), "it was authenticated, and is not valid");
     fixture.idle().await;
 }

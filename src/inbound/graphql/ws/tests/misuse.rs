@@ -1,8 +1,8 @@
-//! Every way we know to misuse the protocol, with the close code that the specification gives it.
+//! Every known misuse of the protocol, with the close code of the specification.
 
 use super::*;
 
-/// What a client does.
+/// An action of a client.
 enum Do {
     Say(&'static str),
     SayAll(&'static [&'static str]),
@@ -73,8 +73,8 @@ const AFTER: [(Do, u16); 26] = [
     (Say(r#"{"type":"pong","payload":1}"#), 4400),
     (Long(64 * 1024 + 1), 1009),
     (LongFragments, 1009),
-    // text that is not UTF-8; a frame that is not masked; a reserved bit; an unknown opcode; a control frame that is too
-    // long, or in fragments
+    // text that is not UTF-8; a frame that is not masked; a reserved bit; an unknown opcode; a control frame that is
+    // too long, or in fragments
     (Frame(0x81, true, b"\xff\xfe"), 1007),
     (Frame(0x81, false, b"{}"), 1002),
     (Frame(0xc1, true, b"{}"), 1002),
@@ -105,7 +105,7 @@ impl Client {
         }
     }
 
-    /// A frame as bytes, with the mask 0, which leaves the payload as it is.
+    /// A frame as bytes, with the mask 0, which leaves the payload unchanged.
     async fn frame(&mut self, first: u8, masked: bool, payload: &[u8]) {
         let mask = if masked { 0x80 } else { 0 };
         let mut bytes = vec![first];

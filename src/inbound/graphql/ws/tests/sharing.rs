@@ -1,4 +1,4 @@
-//! What equal subscriptions share, and what they must not.
+//! What equal subscriptions share, and what they must not share.
 
 use super::*;
 
@@ -22,7 +22,7 @@ impl Client {
     }
 }
 
-/// What is followed tells no two apart, and neither does who follows; what the answer shows does.
+/// Neither the followed jobs nor the subscriber distinguish two plans; the selection of the answer does.
 #[tokio::test(start_paused = true)]
 async fn equal_subscriptions_share_one_plan_until_the_last_closes() {
     let query = "subscription($about: String, $text: String, $with: Boolean! = false) {
@@ -66,7 +66,7 @@ async fn error_appears_once_in_each_response() {
     assert_eq!(fixture.endpoint.plans(), 1);
 }
 
-/// A document in which every root field has a stream, a refusal or a place of the engine's own.
+/// A document in which every root field has a stream, a refusal or a value of the engine.
 #[tokio::test(start_paused = true)]
 async fn each_root_field_is_delivered_independently() {
     let fixture = fixture(StreamSettings::default());

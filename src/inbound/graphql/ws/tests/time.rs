@@ -1,4 +1,4 @@
-//! What happens when nothing happens: pings, dead peers, slow readers, and the age of a socket. No test waits.
+//! Timeouts: pings, dead peers, slow readers, and the age of a socket. No test waits.
 
 use super::*;
 
@@ -20,7 +20,7 @@ async fn idle_client_that_answers_pings_stays_until_maximum_age() {
     client.subscribe("1", "subscription{quiet}").await;
     let mut pings = Vec::new();
     let code = loop {
-        // this client's library answers pings by itself
+        // this client's library responds to pings automatically
         let message = client.socket.next().await.unwrap().unwrap();
         if let Message::Close(frame) = message {
             break u16::from(frame.unwrap().code);
@@ -51,7 +51,7 @@ async fn peer_that_misses_two_pings_is_disconnected() {
     fixture.idle().await;
     let mut left = Vec::new();
     client.socket.get_mut().read_to_end(&mut left).await.unwrap();
-    assert_eq!(left, [0x89, 0, 0x89, 0], "two pings, and no close frame, which nobody is there to read");
+    assert_eq!(left, [0x89, 0, 0x89, 0], "two pings, and no close frame, since no peer reads it");
 }
 
 #[tokio::test(start_paused = true)]
@@ -66,7 +66,7 @@ async fn peer_stalled_for_a_minute_stays_connected() {
         client.say(INIT).await;
         client.receive().await;
         client.subscribe("1", "subscription{newest}").await;
-        // until then it answers pings
+        // until then it responds to pings
         let listening = async { while client.socket.next().await.unwrap().unwrap().is_ping() {} };
         assert!(tokio::time::timeout(Duration::from_millis(begins), listening).await.is_err(), "{what}");
         for (value, seconds) in [(1, 30), (2, 29), (1000, 1)] {
@@ -107,7 +107,7 @@ async fn paused_reader_receives_the_newest_state_and_complete() {
     };
     assert_eq!(last["type"], "complete");
     assert!(received.is_sorted() && received.last() == Some(&1000), "{received:?}");
-    assert!(received.len() <= 6, "what was held for the reader is bounded: {received:?}");
+    assert!(received.len() <= 6, "the buffered data for the reader is bounded: {received:?}");
     drop(client);
     fixture.idle().await;
 }

@@ -1,4 +1,4 @@
-//! The way from a request to a socket, through the whole router.
+//! The upgrade of a request to a socket, through the whole router.
 
 use tokio_tungstenite::tungstenite::Error;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
@@ -9,7 +9,7 @@ use crate::domain::principal::Principal;
 
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 
-/// A good upgrade with some headers otherwise; an empty value leaves one out.
+/// A valid upgrade with some headers replaced; an empty value removes one.
 fn request(changes: &[(&'static str, &str)]) -> Request {
     let mut request = Request::get("/graphql").body(Body::empty()).unwrap();
     let good = [
@@ -51,7 +51,7 @@ async fn invalid_upgrade_is_refused_with_an_http_status() {
         (&[("sec-websocket-version", "")], 426, "UPGRADE_REQUIRED"),
         (&[("sec-websocket-key", "")], 400, "BAD_UPGRADE"),
         (&[("sec-websocket-key", "c2hvcnQ=")], 400, "BAD_UPGRADE"),
-        // what a proxy leaves of it that does not pass on what is meant for one hop
+        // the rest of it after a proxy that does not forward hop-by-hop headers
         (&[("connection", "close")], 426, "UPGRADE_REQUIRED"),
         (&[("upgrade", "")], 426, "UPGRADE_REQUIRED"),
         (&[("upgrade", "h2c")], 426, "UPGRADE_REQUIRED"),
@@ -60,7 +60,7 @@ async fn invalid_upgrade_is_refused_with_an_http_status() {
             426,
             "UPGRADE_REQUIRED",
         ),
-        // no handshake at all, so an ordinary request without a query
+        // not a handshake, so an ordinary request without a query
         (&[("upgrade", ""), ("sec-websocket-key", "")], 422, "BAD_REQUEST"),
     ] {
         let response = fixture.app.clone().oneshot(request(changes)).await.unwrap();
@@ -88,7 +88,7 @@ async fn invalid_upgrade_is_refused_with_an_http_status() {
     fixture.idle().await;
     fixture.streams.drain(SECOND).await;
     let response = fixture.app.clone().oneshot(request(&[])).await.unwrap();
-    assert_eq!(response.status(), 503, "who comes during a drain is sent away");
+    assert_eq!(response.status(), 503, "a client that connects during a drain is rejected");
 }
 
 /// Opens a socket as a client does, with the whole HTTP server at the other end.
@@ -119,7 +119,7 @@ async fn every_unambiguous_credential_form_is_accepted() {
         (json!({ "headers": { "authorization": "key", "x-other": "a" } }), "ui"),
         (json!({ "authorization": "Bearer key", "Authorization": "Bearer key" }), "ui"),
         (json!({ "authorization": "key", "headers": { "Authorization": "Bearer key" } }), "ui"),
-        // nothing that is a credential
+        // nothing in it is a credential
         (json!({ "authorization": null, "headers": null }), "local"),
         (json!({ "headers": "Bearer key", "authToken": "key" }), "local"),
     ] {
@@ -154,7 +154,7 @@ async fn credential_in_header_or_payload_authenticates_the_socket() {
         client.subscribe("1", "{hello}").await;
         assert_eq!(client.receive().await["payload"]["data"]["hello"], format!("hello {name}"), "{header:?}");
     }
-    let Err(Error::Http(refused)) = connect(&fixture, Some("Bearer wrong")).await else { panic!("let in") };
+    let Err(Error::Http(refused)) = connect(&fixture, Some("Bearer wrong")).await else { panic!("admitted") };
     assert_eq!(refused.status(), 401);
     fixture.idle().await;
 }
