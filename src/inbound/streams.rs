@@ -265,7 +265,7 @@ impl StreamRegistry {
     }
 
     /// Admits no more streams, and ends each: spread over the window, in random order, so that clients do not reconnect
-    /// all at once. Returns when the last one was told to end; their remaining tasks are counted by the spawner.
+    /// all at once. Returns after the last one was signalled; their remaining tasks are counted by the spawner.
     ///
     /// Dropping it ends the rest at once.
     pub async fn drain(&self, window: Duration) {

@@ -67,7 +67,7 @@ impl From<&LimiterRefusal> for meters::CallRejection {
 /// The outcome of a call, as far as it concerns the limiter.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum CallOutcome {
-    /// It says nothing about the source, such as a call that was dropped.
+    /// No evidence about the source, such as for a call that was dropped.
     #[default]
     Unknown,
     /// The upstream responded, with any content.
@@ -115,7 +115,7 @@ impl UpstreamLimiter {
         Arc::new(Self { name, epoch: Instant::now(), state, shared })
     }
 
-    /// Waits for a permit for one call, at most `patience` and the limits' `max_wait`.
+    /// Waits for a permit for one call, at most `max_wait` and that of the limits.
     ///
     /// Calls with a waiting client precede background calls. The queue is fair between clients, one call each; within a
     /// client it is first come, first served. A call whose predicted wait is too long is rejected at once; one whose

@@ -49,7 +49,7 @@ pub async fn stop_requested() -> io::Result<()> {
     Ok(())
 }
 
-/// Serves until the process is told to stop, and shuts it down gracefully.
+/// Serves until the process receives a stop signal, and shuts it down gracefully.
 ///
 /// A SIGHUP, or a change of its file, reloads the configuration that `reread` names, as far as that is possible without
 /// a restart; without `reread` there is nothing to reload and the signal has its default effect. The first SIGTERM or

@@ -88,7 +88,7 @@ impl Listener {
         self.local
     }
 
-    /// Serves until it is told to close; then accepts only the connections in the system's queue, and lets each
+    /// Serves until the shutdown begins; then accepts only the connections in the system's queue, and lets each
     /// connection finish its request. With `tls` each begins with a handshake.
     pub async fn serve(
         self,

@@ -167,7 +167,7 @@ impl StreamBody {
                 let message = reason.close().map_or("the stream was closed; open it again", |(_, text)| text);
                 Some(multipart::cut(message, &reason.word().to_ascii_uppercase()))
             }
-            // without `complete` a client knows that the operation is not complete, and opens it again
+            // without `complete` the operation is not complete for a client, which opens it again
             NextEvent::End(_) => None,
         }
     }

@@ -86,7 +86,7 @@ struct EndpointState {
 impl GraphqlEndpoint {
     /// An endpoint for a schema, whose input types are `types`.
     ///
-    /// `porter` authenticates the bearer token of each request, or its absence, before anything else is read; its
+    /// `authenticator` authenticates the bearer token of each request, or its absence, before anything else is read; its
     /// principal is passed to resolvers as request data, beside the [`OperationInfo`]. `body_wait` is the timeout for
     /// the request body. `streams` is the registry of the streams.
     pub fn new<E: Executor>(

@@ -26,7 +26,7 @@ const TONES = {
 };
 
 const $ = (id) => document.getElementById(id);
-/** The jobs on the table by id, each with the elements of its row. */
+/** The jobs of the table by id, each with the elements of its row. */
 const rows = new Map();
 let socket = null;
 let sourcesTimer = null;
@@ -84,7 +84,7 @@ function showSources(sources) {
   }));
 }
 
-/** Follows one job by `source/external id`; whatever is wrong with it is said in its row. */
+/** Follows one job by `source/external id`; a problem is shown in its row. */
 function watch(reference) {
   const slash = reference.indexOf('/');
   const [source, externalId] = [reference.slice(0, slash), reference.slice(slash + 1)];
@@ -122,7 +122,7 @@ function show(job) {
     element('td', {}, job.failure ? [...new Set([job.failure.code, job.failure.message].filter(Boolean))].join(': ') : ''),
   );
   age(row);
-  // the newest change on top; a table that jumps while it is read would be worse than one a little out of order
+  // the newest change first; rows that move while they are read are worse than a slightly outdated order
   if (!row.line.isConnected) $('jobs').prepend(row.line);
   filter();
 }

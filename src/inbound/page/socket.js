@@ -1,10 +1,10 @@
-// A small graphql-transport-ws client: one socket that comes back by itself, and the operations on it.
-// Knows nothing of jobs.
+// A small graphql-transport-ws client: one socket that reconnects automatically, and its operations.
+// Independent of jobs.
 
 const LONGEST_PAUSE_MS = 30_000;
-/** The credential is missing or not good. */
+/** The credential is missing or invalid. */
 const FORBIDDEN = new Set([4401, 4403]);
-/** Close codes after which trying again would bring the same. */
+/** Close codes after which a retry would fail in the same way. */
 const OUR_FAULT = new Set([4400, 4406, 4409, 4429]);
 
 export class Socket {
@@ -18,7 +18,7 @@ export class Socket {
   #failures = 0;
   #retry = null;
 
-  /** `tell` hears 'connecting', 'live', 'forbidden' or 'closed', with words for people. */
+  /** `tell` is called with 'connecting', 'live', 'forbidden' or 'closed', and a message for people. */
   constructor(url, token, tell) {
     this.#url = url;
     this.#token = token;
@@ -26,7 +26,7 @@ export class Socket {
     this.#connect();
   }
 
-  /** Runs an operation, anew after each reconnect; `on` has next(result), and may have complete() and error(errors). */
+  /** Runs an operation, again after each reconnect; `on` has next(result), and may have complete() and error(errors). */
   run(query, variables, on) {
     const id = String(this.#nextId++);
     this.#operations.set(id, { payload: { query, variables }, on });
@@ -34,7 +34,7 @@ export class Socket {
     return () => this.#stop(id);
   }
 
-  /** Ends everything; the socket does not come back. */
+  /** Ends everything; the socket does not reconnect. */
   close() {
     clearTimeout(this.#retry);
     this.#operations.clear();
@@ -88,7 +88,7 @@ export class Socket {
     } else if (OUR_FAULT.has(code)) {
       this.#tell('closed', reason || `closed with code ${code}`);
     } else {
-      // full jitter, so that the pages of a whole office do not come back at once
+      // full jitter, so that the pages of a whole office do not reconnect at once
       const pause = Math.random() * Math.min(LONGEST_PAUSE_MS, 500 * 2 ** this.#failures++);
       this.#tell('connecting', 'connection lost, reconnecting');
       this.#retry = setTimeout(() => this.#connect(), pause);

@@ -86,7 +86,7 @@ impl UpstreamReply {
         self.location.as_deref()
     }
 
-    /// Says whether `X-RateLimit-Remaining` is 0.
+    /// Returns whether `X-RateLimit-Remaining` is 0.
     pub fn hour_is_used_up(&self) -> bool {
         self.rate_limit_remaining == Some(0)
     }

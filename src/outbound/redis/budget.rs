@@ -46,7 +46,7 @@ pub struct RedisBudget {
     syncing: tokio::sync::Mutex<()>,
 }
 
-/// What this replica knows of the shared count.
+/// The last known state of the shared count.
 #[derive(Debug, Default)]
 struct CommonCount {
     /// The mark of the count; empty before the first synchronization.

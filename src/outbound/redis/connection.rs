@@ -207,7 +207,7 @@ impl RedisConnection {
                 command_probe.ended(None);
                 return Ok(value);
             }
-            // So late that this process was stopped: that says nothing about Redis.
+            // So late that this process was stopped: the timeout is no evidence about Redis.
             Err(_) if command_probe.began.elapsed() > command_probe.connection.timeout * 2 + LATE => {
                 command_probe.failed();
                 return Err(Unavailable::Slow);

@@ -20,7 +20,7 @@ use crate::ports::store::StoreError;
 /// The field of the mark. No job has a name without a source.
 const MARK: &[u8] = b"\0";
 
-/// The tracked jobs, as this process knows them.
+/// The tracked jobs, as last read or written by this process.
 #[derive(Debug, Default)]
 pub(super) struct LedgerMirror {
     /// The mark that was read last.
@@ -55,7 +55,7 @@ impl RedisStore {
         }
     }
 
-    /// Verifies the hash: if it was replaced, writes back what this process knows.
+    /// Verifies the hash: if it was replaced, writes back the jobs of this process.
     async fn settle(&self) -> Result<(), Unavailable> {
         let (name, connection) = (self.shared.keys.tracked(), &self.shared.connection);
         let fresh = format!("{:016x}", fastrand::u64(..));

@@ -12,7 +12,7 @@ use aws_lc_rs::digest;
 use super::connection::Unavailable;
 use crate::ports::leases::FencingToken;
 
-/// A script and its digest, by which Redis knows it.
+/// A script and the digest under which Redis caches it.
 #[derive(Debug)]
 pub(super) struct RedisScript {
     pub(super) code: &'static str,

@@ -43,7 +43,7 @@ pub struct RedisStore {
     retention: Retention,
     /// Terminal jobs that this process published and Redis does not have.
     unwritten: Mutex<BTreeMap<JobKey, Observation>>,
-    /// The tracked jobs, as this process knows them.
+    /// The tracked jobs, as last read or written by this process.
     pub(super) mirror: Mutex<LedgerMirror>,
     dropped: AtomicU64,
     damaged: AtomicU64,

@@ -1,4 +1,4 @@
-//! Builds the failure of a job from the several places where an upstream may report it.
+//! Builds the failure of a job from the several fields in which an upstream may report it.
 
 use crate::domain::job::Failure;
 

@@ -291,7 +291,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SocketSession<S> {
         self.put(Message::text(text)).await
     }
 
-    /// Sends, as long as the peer accepts it and the stream is not told to end.
+    /// Sends, as long as the peer accepts it and the stream need not end.
     async fn put(&mut self, message: Message) -> SocketStep {
         let pong_deadline = Instant::now() + self.endpoint.streams().settings().pong_timeout * PINGS;
         let (ends, over) = self.guard.ends();

@@ -67,7 +67,7 @@ struct RawKey {
     e: Option<String>,
     x: Option<String>,
     y: Option<String>,
-    /// A leaked private key: anybody can sign with it.
+    /// A leaked private key: any party can sign with it.
     d: Option<Value>,
 }
 

@@ -39,7 +39,7 @@ pub(super) struct AsyncResult {
 
 impl AsyncResult {
     /// Returns whether this is an async result, and not other JSON that happens to have a `status`: it contains the
-    /// state of the job and its id. A version is sufficient in place of an id that is shown as `{}`, or is absent
+    /// status of the job and its id. A version is sufficient in place of an id that is shown as `{}`, or is absent
     /// beside another member of MindBridge. Other services have a `status` and a `version` too.
     pub(super) fn is_one(&self) -> bool {
         let versioned = self.version.is_some() && (self.id.is_object || self.has_own_member());
