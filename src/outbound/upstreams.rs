@@ -1,12 +1,13 @@
 //! The upstreams, one folder each, and the factory that builds the reader of a configured source.
 //!
-//! Adding an upstream: (1) a variant in `domain::source::Upstream` and one in `domain::details::Details`; the compiler
-//! then lists every table that needs a row. (2) A folder here: `wire.rs` parses the responses (strings at the border,
-//! every field optional, a wrong type is `None`), `normalize.rs` converts them to domain types (total, pure, a table
-//! test a line), and the file beside it sends the requests and classifies the replies through
-//! `outbound::source::Source`, which provides budget, retries, circuit breaker and credential. (3) A row in [`reader`].
-//! Classify the body before the status, never require JSON on an error, and let no upstream text but a failure's reach
-//! a client.
+//! Adding an upstream: (1) a variant in `domain::source::Upstream` and one in `domain::details::Details`. The compiler
+//! then reports each exhaustive `match` that needs an arm, the one in [`reader_on`] included. It does not report the
+//! name in the configuration (`UpstreamWord` in `config::sources`) and the comparisons with one variant in
+//! `src/config`: find them by hand. (2) A folder here: `wire.rs` reads the upstream's responses (every field is
+//! optional, a value of the wrong type is `None`), `normalize.rs` maps them to the domain types (total and pure, with a
+//! table test for each mapping), and the file beside it builds the requests and classifies the responses with
+//! `outbound::source::Source`, which adds budget, retries, circuit breaker and credential. Classify the body before the
+//! status, never require JSON on an error, and let no upstream text but a failure's reach a client.
 
 mod distinct_ids;
 pub mod mindbridge;

@@ -86,9 +86,9 @@ struct EndpointState {
 impl GraphqlEndpoint {
     /// An endpoint for a schema, whose input types are `types`.
     ///
-    /// `authenticator` authenticates the bearer token of each request, or its absence, before anything else is read; its
-    /// principal is passed to resolvers as request data, beside the [`OperationInfo`]. `body_wait` is the timeout for
-    /// the request body. `streams` is the registry of the streams.
+    /// `authenticator` authenticates the bearer token of each request, or its absence, before anything else is read;
+    /// its principal is passed to resolvers as request data, beside the [`OperationInfo`]. `body_wait` is the timeout
+    /// for the request body. `streams` is the registry of the streams.
     pub fn new<E: Executor>(
         executor: E,
         types: InputTypes,

@@ -41,7 +41,7 @@ pub enum GqlJobState {
 #[graphql(field(
     name = "id",
     ty = "ID",
-    desc = "The global node ID of the object. Knowing an ID does not grant access."
+    desc = "The global node ID of the object: an opaque, stable string. Knowing an ID does not grant access."
 ))]
 pub enum Node {
     /// A job of any upstream.
@@ -52,7 +52,8 @@ pub enum Node {
     SupermetricsJob(SupermetricsJob),
 }
 
-/// A job of any upstream, as of the last observation.
+/// A job of any upstream, as of the last observation. A Supermetrics ID can run again after a terminal state; each time
+/// is a run. The fields describe the latest run.
 #[derive(Clone, Debug, Interface)]
 #[expect(clippy::duplicated_attributes, reason = "fields of the same type repeat it")]
 #[graphql(
@@ -60,9 +61,13 @@ pub enum Node {
     field(
         name = "id",
         ty = "ID",
-        desc = "The global node ID of the object. Knowing an ID does not grant access."
+        desc = "The global node ID of the job: an opaque, stable string. Knowing an ID does not grant access."
     ),
-    field(name = "source", ty = "GqlSource", desc = "The source that the job belongs to."),
+    field(
+        name = "source",
+        ty = "GqlSource",
+        desc = "The source that the job belongs to. An error if the source is no longer configured."
+    ),
     field(name = "external_id", ty = "String", desc = "The ID of the job in the upstream's API."),
     field(name = "state", ty = "GqlJobState", desc = "The state of the job."),
     field(
@@ -107,7 +112,7 @@ pub enum Node {
         name = "terminal_seen_at",
         ty = "Option<DateTime>",
         desc = "The date and time when the gateway first observed a terminal state of this run, by the gateway's\n\
-                    clock. Null if the job is not terminal."
+                    clock. Null if the job is not terminal, or if unknown."
     ),
     field(
         name = "progress",
@@ -117,9 +122,14 @@ pub enum Node {
     field(
         name = "failure",
         ty = "Option<JobFailure>",
-        desc = "The failure as the upstream reports it. Null if the job did not fail."
+        desc = "The failure as the upstream reports it. Null if `state` is not `FAILED`. Both fields of the failure can\n\
+                    be null."
     ),
-    field(name = "freshness", ty = "GqlFreshness", desc = "The age of this result.")
+    field(
+        name = "freshness",
+        ty = "GqlFreshness",
+        desc = "The age of this result, and whether it is stale."
+    )
 )]
 pub enum GqlJob {
     /// A job of MindBridge.
@@ -139,7 +149,8 @@ pub enum JobResult {
     JobProblem(JobProblem),
 }
 
-/// The progress of a job, as a number of parts. It cannot be shown as a percentage, because the total can grow.
+/// The progress of a job, as a number of parts; for Supermetrics, the sub-queries of the query. It cannot be shown as a
+/// percentage, because the total can grow.
 #[derive(Clone, Copy, Debug, SimpleObject)]
 pub struct JobProgress {
     /// The number of completed parts.
@@ -151,25 +162,26 @@ pub struct JobProgress {
 /// The failure of a job, as the upstream reports it.
 #[derive(Clone, Debug, SimpleObject)]
 pub struct JobFailure {
-    /// The error code. Null if the upstream reports none.
+    /// The upstream's error code, verbatim. Not from a fixed list. Null if the upstream reports none.
     code: Option<UpstreamText>,
-    /// The error message. Null if the upstream reports none.
+    /// The upstream's error message, for display. For MindBridge, it can be a combination of `error` and `errorMessage`.
+    /// Null if the upstream reports none.
     message: Option<UpstreamText>,
 }
 
-/// The age of a result, and whether it is stale.
+/// When this job was last observed, and whether that is older than requested.
 #[derive(Clone, Copy, Debug, SimpleObject)]
 #[graphql(name = "Freshness")]
 pub struct GqlFreshness {
     /// The date and time when the gateway received the upstream's response, by the gateway's clock.
     observed_at: DateTime,
-    /// The time since `observedAt`, in milliseconds.
+    /// The time since `observedAt`, in milliseconds. At most 2147483647.
     age_ms: i32,
     /// Whether the result is older than requested. A terminal job is never stale.
     is_stale: bool,
     /// The reason why the result is stale. Null if it is not stale.
     stale_reason: Option<GqlStaleReason>,
-    /// The date and time of the next scheduled poll. Null if no poll is scheduled.
+    /// The date and time of the next scheduled poll. Null if no poll is scheduled. Always null in `jobFeed`.
     next_poll_at: Option<DateTime>,
 }
 
@@ -226,8 +238,16 @@ pub(super) fn source_of(ctx: &Context<'_>, seen: &JobSnapshot) -> async_graphql:
 }
 
 /// Defines an object of the schema over a [`JobSnapshot`]: the fields of the `GqlJob` interface, and its own.
+/// The named fields have a description for each upstream.
 macro_rules! job_object {
-    ($(#[$doc:meta])* $name:ident { $($own:tt)* }) => {
+    ($(#[$doc:meta])* $name:ident {
+        $(#[$external_id:meta])* external_id;
+        $(#[$created_at:meta])* created_at;
+        $(#[$updated_at:meta])* updated_at;
+        $(#[$finished_at:meta])* finished_at;
+        $(#[$progress:meta])* progress;
+        $($own:tt)*
+    }) => {
         $(#[$doc])*
         #[derive(Clone, Debug)]
         pub struct $name(pub(super) $crate::jobs::answer::JobSnapshot);
@@ -235,12 +255,12 @@ macro_rules! job_object {
         $(#[$doc])*
         #[async_graphql::Object]
         impl $name {
-            /// The global node ID of the object. Knowing an ID does not grant access.
+            /// The global node ID of the job: an opaque, stable string. Knowing an ID does not grant access.
             pub async fn id(&self) -> async_graphql::ID {
                 async_graphql::ID(self.job().key.node_id())
             }
 
-            /// The source that the job belongs to.
+            /// The source that the job belongs to. An error if the source is no longer configured.
             pub async fn source(
                 &self,
                 ctx: &async_graphql::Context<'_>,
@@ -248,7 +268,7 @@ macro_rules! job_object {
                 $crate::inbound::graphql::job::source_of(ctx, &self.0)
             }
 
-            /// The ID of the job in the upstream's API.
+            $(#[$external_id])*
             pub async fn external_id(&self) -> String {
                 self.job().key.external_id.as_str().to_owned()
             }
@@ -269,20 +289,17 @@ macro_rules! job_object {
                 self.job().native_state.clone().map(Into::into)
             }
 
-            /// The date and time when the job was created, by the upstream's clock. Null if the upstream does not
-            /// report it.
+            $(#[$created_at])*
             pub async fn created_at(&self) -> Option<$crate::inbound::graphql::scalars::DateTime> {
                 self.job().created_at.map($crate::inbound::graphql::scalars::DateTime)
             }
 
-            /// The date and time when the job was last updated, by the upstream's clock. Null if the upstream does
-            /// not report it.
+            $(#[$updated_at])*
             pub async fn updated_at(&self) -> Option<$crate::inbound::graphql::scalars::DateTime> {
                 self.job().updated_at.map($crate::inbound::graphql::scalars::DateTime)
             }
 
-            /// The date and time when the job finished, by the upstream's clock. Null if the job is not terminal or
-            /// the upstream does not report it.
+            $(#[$finished_at])*
             pub async fn finished_at(&self) -> Option<$crate::inbound::graphql::scalars::DateTime> {
                 self.job().finished_at.map($crate::inbound::graphql::scalars::DateTime)
             }
@@ -299,22 +316,23 @@ macro_rules! job_object {
             }
 
             /// The date and time when the gateway first observed a terminal state of this run, by the gateway's
-            /// clock. Null if the job is not terminal.
+            /// clock. Null if the job is not terminal, or if unknown.
             pub async fn terminal_seen_at(&self) -> Option<$crate::inbound::graphql::scalars::DateTime> {
                 self.0.sightings.terminal_seen_at.map($crate::inbound::graphql::scalars::DateTime)
             }
 
-            /// The progress of the job. Null if the upstream does not report it.
+            $(#[$progress])*
             pub async fn progress(&self) -> Option<$crate::inbound::graphql::job::JobProgress> {
                 self.job().progress.map(Into::into)
             }
 
-            /// The failure as the upstream reports it. Null if the job did not fail.
+            /// The failure as the upstream reports it. Null if `state` is not `FAILED`. Both fields of the failure can
+            /// be null.
             pub async fn failure(&self) -> Option<$crate::inbound::graphql::job::JobFailure> {
                 self.job().failure().map(Into::into)
             }
 
-            /// The age of this result.
+            /// The age of this result, and whether it is stale.
             pub async fn freshness(&self) -> $crate::inbound::graphql::job::GqlFreshness {
                 (&self.0).into()
             }

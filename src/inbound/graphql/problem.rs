@@ -11,8 +11,7 @@ use crate::telemetry::meters;
 #[derive(Clone, Copy, Debug, Enum, PartialEq, Eq)]
 #[graphql(remote = "ProblemCode")]
 pub enum JobProblemCode {
-    /// The job or the source does not exist, or the client is not allowed to read it. The cases cannot be
-    /// distinguished.
+    /// The job or the source does not exist, or the client is not allowed to read it. The cases cannot be distinguished.
     NotFound,
     /// The upstream no longer keeps the rows of the job. Only in `RowConnection.problem`; an expired job is returned with
     /// `state: EXPIRED`.
@@ -54,8 +53,8 @@ pub enum GqlStaleReason {
     Unconfigured,
     /// The response of the source is not valid, or the source does not find a job that it reported before.
     BadAnswer,
-    /// The source reports a lower version of the job than before, for example after a restored backup. The higher
-    /// version is returned until the source has reported the lower version for the configured time.
+    /// The source reports a lower version of the job than before, for example after a restored backup. The higher version is
+    /// returned until the source has reported the lower version for the configured time.
     ConflictingVersion,
     /// An internal error of the gateway.
     Internal,

@@ -31,17 +31,20 @@ pub enum JobRefInput {
 /// Identifies a job by its source and its ID in the upstream's API.
 #[derive(Clone, Debug, InputObject)]
 pub struct ExternalJobRef {
-    /// The name of the source, as returned in `Source.name`.
+    /// The name of the source, as returned in `Source.name`: 1 to 63 of `a-z`, `0-9`, `-` and `_`, starting with a letter
+    /// or a digit.
     source: String,
-    /// The ID in the upstream's API: `asyncResultId` for MindBridge, `schedule_id` for Supermetrics. Case-sensitive.
+    /// The ID in the upstream's API: `asyncResultId` for MindBridge, `schedule_id` for Supermetrics. Case-sensitive. 1
+    /// to 200 of `A-Z`, `a-z`, `0-9`, `-`, `_`, `.`, `~` and `:`, but not only dots; for Supermetrics, without `.`, `~`
+    /// and `:`.
     external_id: String,
 }
 
-/// Filters for jobs. A job must match all filters that are set.
+/// Filters for jobs. A job must match all filters that are set. A null or empty filter matches every job.
 #[derive(Clone, Debug, Default, InputObject)]
 #[graphql(name = "JobFilter")]
 pub struct JobFilterInput {
-    /// Include only jobs of the sources with these names.
+    /// Include only jobs of the sources with these names. A name that the client may not read matches nothing.
     sources: Option<Vec<String>>,
     /// Include only jobs in one of these states.
     states: Option<Vec<GqlJobState>>,
@@ -58,8 +61,8 @@ pub struct QueryRoot;
 #[Object(name = "Query")]
 /// The root query type.
 impl QueryRoot {
-    /// Fetches an object by its global node ID. Null if the object does not exist or the client is not allowed to
-    /// read it.
+    /// Fetches an object by its global node ID. Null if `id` is malformed, the object does not exist, or the client is not
+    /// allowed to read it. If the source cannot be read: null, with an entry in `errors`.
     async fn node(
         &self,
         ctx: &Context<'_>,
@@ -72,8 +75,9 @@ impl QueryRoot {
         }
     }
 
-    /// Fetches a list of objects by their global node IDs. The result has the same length and order as `ids`. An entry
-    /// is null if the object does not exist or the client is not allowed to read it.
+    /// Fetches a list of objects by their global node IDs. The result has the same length and order as `ids`. An entry is
+    /// null if the ID is malformed, the object does not exist, or the client is not allowed to read it. If the source
+    /// cannot be read: null, with an entry in `errors`.
     async fn nodes(
         &self,
         ctx: &Context<'_>,
@@ -84,15 +88,16 @@ impl QueryRoot {
         Ok(lookup(ctx, &refs, None).await?.into_iter().map(node).collect())
     }
 
-    /// Fetches a job.
+    /// Returns a job, from the store if it is fresh enough, else from its source. A `JobProblem` if there is none to
+    /// return.
     async fn job(
         &self,
         ctx: &Context<'_>,
         #[graphql(name = "ref", desc = "The job to fetch.")] reference: JobRefInput,
         #[graphql(
             desc = "The maximum age of the result for a job that is not terminal. If no result this fresh is\n\
-                    available, an older one is returned and `freshness.staleReason` gives the reason. If null, the\n\
-                    gateway's configured default applies."
+                    available, an older one is returned and `freshness.staleReason` gives the reason. `0s` always\n\
+                    fetches from the source. If null, the gateway's configured default applies."
         )]
         max_staleness: Option<Duration>,
     ) -> Result<JobResult> {
@@ -102,16 +107,17 @@ impl QueryRoot {
         Ok(JobResult::new(reference, answer))
     }
 
-    /// Fetches a list of jobs. The result has the same length and order as `refs`. A job that is listed more than once
-    /// is fetched once.
+    /// Returns a list of jobs, each from the store if it is fresh enough, else from its source. An entry is a `JobProblem`
+    /// if there is no job to return. The result has the same length and order as `refs`. A job that is listed more than
+    /// once is fetched once.
     async fn jobs(
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "The jobs to fetch, 1 to 200.")] refs: Vec<JobRefInput>,
         #[graphql(
             desc = "The maximum age of the result for a job that is not terminal. If no result this fresh is\n\
-                    available, an older one is returned and `freshness.staleReason` gives the reason. If null, the\n\
-                    gateway's configured default applies."
+                    available, an older one is returned and `freshness.staleReason` gives the reason. `0s` always\n\
+                    fetches from the source. If null, the gateway's configured default applies."
         )]
         max_staleness: Option<Duration>,
     ) -> Result<Vec<JobResult>> {
@@ -125,9 +131,9 @@ impl QueryRoot {
             .collect())
     }
 
-    /// Waits until a job reaches a terminal state, and returns it. When `timeout` elapses, returns the job in its
-    /// current state. A job that is not found yet is waited for as well. Intended for scripts, and for networks that do
-    /// not support streams.
+    /// Waits until a job reaches a terminal state, and returns it. When `timeout` elapses, returns the job in its current
+    /// state. A job that is not found yet is waited for as well; a `JobProblem` if it is still not found. `timeout: "0s"`
+    /// does not wait. Intended for scripts, and for networks that do not support streams.
     async fn job_await(
         &self,
         ctx: &Context<'_>,
@@ -152,7 +158,11 @@ impl QueryRoot {
             JobFilterInput,
         >,
         #[graphql(desc = "The number of jobs to return, 1 to 100.")] first: i32,
-        #[graphql(desc = "Returns the jobs that come after this cursor.")] after: Option<String>,
+        #[graphql(
+            desc = "Returns the items after this cursor, a `cursor` or the `endCursor` of the same connection. If\n\
+                    null, the first page."
+        )]
+        after: Option<String>,
     ) -> Result<JobConnection> {
         let first = page_size(first)?;
         let filter = filter.unwrap_or_default().into();

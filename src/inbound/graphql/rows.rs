@@ -15,7 +15,8 @@ use super::scalars::JsonRow;
 /// A page of the rows of a query result.
 #[derive(Clone, Debug, SimpleObject)]
 pub struct RowConnection {
-    /// The column names: the header row, or the field names if the query has no header row.
+    /// The column names: the header row, or the field names if the query has no header row. Empty if the rows
+    /// could not be read.
     header: JsonRow,
     /// A list of edges.
     edges: Vec<RowEdge>,
@@ -23,16 +24,16 @@ pub struct RowConnection {
     nodes: Vec<GqlRow>,
     /// Information to aid in pagination.
     page_info: PageInfo,
-    /// The reason why rows are missing: `EXPIRED` if the upstream no longer keeps them, `BAD_ANSWER` if it returned
-    /// fewer rows than it reports. Missing rows do not mean the end of the list; read the same page again. Null if no
-    /// rows are missing.
+    /// Why rows are missing, for example `EXPIRED`, `BAD_ANSWER` (fewer rows than reported), `THROTTLED` or `TIMED_OUT`.
+    /// If it is set, ignore `pageInfo.hasNextPage`; read the page again if `problem.retryable`. Null if no rows are
+    /// missing.
     problem: Option<JobProblem>,
 }
 
 /// An edge in a connection.
 #[derive(Clone, Debug, SimpleObject)]
 pub struct RowEdge {
-    /// A cursor for use in pagination.
+    /// The cursor of the row: an opaque string. Pass it as `after`.
     cursor: String,
     /// The row at the end of the edge.
     node: GqlRow,

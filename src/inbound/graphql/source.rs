@@ -141,8 +141,8 @@ pub struct GqlSource {
     /// up, its circuit breaker is open, or its credential is rejected. Null if none of these applies. While the circuit
     /// breaker is open, a call for a client can be made earlier.
     throttled_until: Option<DateTime>,
-    /// The last failed call, however long ago. Null if no call failed, or if the client is allowed to read only some
-    /// jobs of the source.
+    /// The last failed call, however long ago. Null if no call failed, or if the client is allowed to read only some jobs
+    /// of the source.
     last_error: Option<GqlSourceError>,
 }
 

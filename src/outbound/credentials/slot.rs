@@ -33,7 +33,7 @@ impl fmt::Debug for CredentialSlot {
 }
 
 struct SlotState {
-    in_force: Option<ActiveCredential>,
+    active: Option<ActiveCredential>,
     newer: PendingCredential,
     sent: VecDeque<(Credential, Instant)>,
 }
@@ -56,7 +56,7 @@ enum PendingCredential {
 #[derive(Debug)]
 pub(super) enum ReadOutcome {
     /// It is active already.
-    InForce,
+    Active,
     /// It becomes active without verification: there was none before, or the source rejects the previous one.
     Adopted,
     /// It must be tried; with whether it was known before.
@@ -78,7 +78,7 @@ impl CredentialSlot {
         config: CredentialConfig,
         read: Result<SecretString, BadSecret>,
     ) -> (Self, Option<BadSecret>) {
-        let (in_force, bad) = match read {
+        let (active, bad) = match read {
             Ok(secret) => {
                 let expires_at = expiry::of_token(&secret).or(config.expires_at);
                 (
@@ -94,14 +94,14 @@ impl CredentialSlot {
         };
         let newer =
             if bad.is_some() { PendingCredential::Unusable(None) } else { PendingCredential::Nothing };
-        let state = SlotState { in_force, newer, sent: VecDeque::new() };
+        let state = SlotState { active, newer, sent: VecDeque::new() };
         (Self { config, state: Mutex::new(state) }, bad)
     }
 
     /// Records the time from which the first credential is active, or missing.
     pub(super) fn start(&self, now: Timestamp) {
         let mut state = self.lock();
-        if let Some(ActiveCredential { since: since @ None, .. }) = &mut state.in_force {
+        if let Some(ActiveCredential { since: since @ None, .. }) = &mut state.active {
             *since = Some(now);
         }
         if let PendingCredential::Unusable(since @ None) = &mut state.newer {
@@ -118,31 +118,31 @@ impl CredentialSlot {
     }
 
     pub(super) fn current(&self) -> Option<Credential> {
-        self.lock().in_force.as_ref().map(|held| held.credential.clone())
+        self.lock().active.as_ref().map(|held| held.credential.clone())
     }
 
     pub(super) fn previously_sent(&self) -> Vec<Credential> {
         let state = self.lock();
-        let current = state.in_force.iter().map(|held| &held.credential);
+        let current = state.active.iter().map(|held| &held.credential);
         let before = state.sent.iter().filter(|(_, at)| at.elapsed() < SHOWN_FOR).map(|(sent, _)| sent);
         current.chain(before).cloned().collect()
     }
 
     pub(super) fn status(&self) -> CredentialStatus {
         let state = self.lock();
-        let held = state.in_force.as_ref();
+        let held = state.active.as_ref();
         let (word, since) = match (&state.newer, held) {
-            (PendingCredential::Nothing, Some(held)) => (CredentialState::InForce, held.since),
+            (PendingCredential::Nothing, Some(held)) => (CredentialState::Active, held.since),
             (PendingCredential::Nothing, None) => (CredentialState::Missing, None),
-            (PendingCredential::Unusable(since), Some(_)) => (CredentialState::NewOneUnusable, *since),
+            (PendingCredential::Unusable(since), Some(_)) => (CredentialState::PendingInvalid, *since),
             (PendingCredential::Unusable(since), None) => (CredentialState::Missing, *since),
-            (PendingCredential::Untried(_, since), _) => (CredentialState::NewOneUntried, Some(*since)),
-            (PendingCredential::Refused(_, since), _) => (CredentialState::NewOneRefused, Some(*since)),
+            (PendingCredential::Untried(_, since), _) => (CredentialState::PendingVerification, Some(*since)),
+            (PendingCredential::Refused(_, since), _) => (CredentialState::PendingRejected, Some(*since)),
         };
         CredentialStatus {
             state: word,
             since,
-            in_force_since: held.and_then(|held| held.since),
+            active_since: held.and_then(|held| held.since),
             expires_at: held.and_then(|held| held.expires_at),
         }
     }
@@ -164,9 +164,9 @@ impl CredentialSlot {
                 return ReadOutcome::Unusable(bad);
             }
         };
-        if state.in_force.as_ref().is_some_and(|held| held.credential.is(&read)) {
+        if state.active.as_ref().is_some_and(|held| held.credential.is(&read)) {
             state.newer = PendingCredential::Nothing;
-            return ReadOutcome::InForce;
+            return ReadOutcome::Active;
         }
         // a value that the source rejected itself is not better than the active one that it rejects
         if let PendingCredential::Refused(known, _) = &state.newer
@@ -174,7 +174,7 @@ impl CredentialSlot {
         {
             return ReadOutcome::ToTry(read, PreviouslySent::Before);
         }
-        if state.in_force.is_none() || refused {
+        if state.active.is_none() || refused {
             state.adopt(read, now);
             return ReadOutcome::Adopted;
         }
@@ -212,7 +212,7 @@ impl SlotState {
     fn adopt(&mut self, credential: Credential, now: Timestamp) {
         let expires_at = expiry::of_token(credential.secret());
         let new = ActiveCredential { credential, since: Some(now), expires_at };
-        if let Some(old) = self.in_force.replace(new) {
+        if let Some(old) = self.active.replace(new) {
             self.remember(old.credential);
         }
         self.newer = PendingCredential::Nothing;

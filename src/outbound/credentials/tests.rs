@@ -31,7 +31,7 @@ struct Scripted {
     script: Mutex<Box<CredentialScript>>,
     latency: Mutex<Duration>,
     tried: Mutex<Vec<String>>,
-    refuses_the_one_in_force: Mutex<bool>,
+    rejects_the_active_one: Mutex<bool>,
 }
 
 impl fmt::Debug for Scripted {
@@ -75,7 +75,7 @@ impl JobReader for Scripted {
 
     fn status(&self) -> SourceStatus {
         let mut credential = self.files.status(&self.name);
-        if *self.refuses_the_one_in_force.lock().unwrap() {
+        if *self.rejects_the_active_one.lock().unwrap() {
             credential.state = CredentialState::Refused;
         }
         SourceStatus {
@@ -125,7 +125,7 @@ impl CredentialsFixture {
                 script: Mutex::new(Box::new(|_| Ok(()))),
                 latency: Mutex::new(SECOND / 10),
                 tried: Mutex::default(),
-                refuses_the_one_in_force: Mutex::new(false),
+                rejects_the_active_one: Mutex::new(false),
             })
         };
         let (source, other) = (source("s"), source("other"));
@@ -152,7 +152,7 @@ impl CredentialsFixture {
         *self.source.script.lock().unwrap() = Box::new(script);
     }
 
-    fn in_force(&self) -> Option<String> {
+    fn active(&self) -> Option<String> {
         let current = self.files.current(&self.source.name)?;
         Some(current.secret().expose_secret().to_owned())
     }
@@ -193,8 +193,8 @@ async fn each_new_credential_is_verified_once_and_activated() {
         let secret = format!("good-token-{number}");
         fixture.put(&secret);
         fixture.promise().await;
-        assert_eq!(fixture.in_force(), Some(secret));
-        assert_eq!(fixture.state(), CredentialState::InForce);
+        assert_eq!(fixture.active(), Some(secret));
+        assert_eq!(fixture.state(), CredentialState::Active);
     }
     let expected: Vec<String> = (1..=200).map(|number| format!("good-token-{number}")).collect();
     assert_eq!(fixture.tried(), expected);
@@ -243,24 +243,19 @@ async fn invalid_secrets_are_never_activated() {
     for (name, content) in cases {
         fixture.put(content);
         fixture.promise().await;
-        assert_eq!(fixture.in_force().as_deref(), Some(GOOD), "{name}");
+        assert_eq!(fixture.active().as_deref(), Some(GOOD), "{name}");
         let refused = name.starts_with("refused");
-        let expected = if refused { CredentialState::NewOneRefused } else { CredentialState::NewOneUnusable };
+        let expected =
+            if refused { CredentialState::PendingRejected } else { CredentialState::PendingInvalid };
         assert_eq!(fixture.state(), expected, "{name}");
     }
     // no file, and a folder at its path
     clear(&fixture.token());
     fixture.promise().await;
-    assert_eq!(
-        (fixture.in_force().as_deref(), fixture.state()),
-        (Some(GOOD), CredentialState::NewOneUnusable)
-    );
+    assert_eq!((fixture.active().as_deref(), fixture.state()), (Some(GOOD), CredentialState::PendingInvalid));
     fs::create_dir(fixture.token()).unwrap();
     fixture.promise().await;
-    assert_eq!(
-        (fixture.in_force().as_deref(), fixture.state()),
-        (Some(GOOD), CredentialState::NewOneUnusable)
-    );
+    assert_eq!((fixture.active().as_deref(), fixture.state()), (Some(GOOD), CredentialState::PendingInvalid));
     assert_eq!(
         fixture.tried(),
         ["bad-token", "<html>503</html>"],
@@ -268,11 +263,7 @@ async fn invalid_secrets_are_never_activated() {
     );
     fixture.put(GOOD);
     fixture.promise().await;
-    assert_eq!(
-        fixture.state(),
-        CredentialState::InForce,
-        "the problem is cleared when the old value is back"
-    );
+    assert_eq!(fixture.state(), CredentialState::Active, "the problem is cleared when the old value is back");
 }
 
 #[tokio::test(start_paused = true)]
@@ -282,14 +273,14 @@ async fn rejected_credential_is_retried_slowly_until_accepted() {
     fixture.put("early-token");
     tokio::time::sleep(SECOND * 600).await;
     assert_eq!(
-        (fixture.in_force().as_deref(), fixture.state()),
-        (Some(GOOD), CredentialState::NewOneRefused)
+        (fixture.active().as_deref(), fixture.state()),
+        (Some(GOOD), CredentialState::PendingRejected)
     );
     let tries = fixture.tried().len();
     assert!((4..=6).contains(&tries), "{tries} tries in ten minutes");
     fixture.respond_with(|_| Ok(()));
     tokio::time::sleep(SECOND * 600).await;
-    assert_eq!(fixture.in_force().as_deref(), Some("early-token"));
+    assert_eq!(fixture.active().as_deref(), Some("early-token"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -299,14 +290,14 @@ async fn pending_credential_activates_if_the_active_one_is_rejected() {
     fixture.put("new-token");
     tokio::time::sleep(SECOND * 60).await;
     assert_eq!(
-        (fixture.in_force().as_deref(), fixture.state()),
-        (Some(GOOD), CredentialState::NewOneUntried)
+        (fixture.active().as_deref(), fixture.state()),
+        (Some(GOOD), CredentialState::PendingVerification)
     );
     let tries = fixture.tried().len();
     assert!((4..=8).contains(&tries), "{tries} tries in a minute");
-    *fixture.source.refuses_the_one_in_force.lock().unwrap() = true;
+    *fixture.source.rejects_the_active_one.lock().unwrap() = true;
     fixture.promise().await;
-    assert_eq!(fixture.in_force().as_deref(), Some("new-token"), "there is no active credential to lose");
+    assert_eq!(fixture.active().as_deref(), Some("new-token"), "there is no active credential to lose");
 }
 
 #[tokio::test(start_paused = true)]
@@ -315,13 +306,13 @@ async fn rejected_credential_does_not_replace_another_rejected_one() {
     fixture.respond_with(|_| Err(FetchError::CredentialRejected));
     fixture.put("bad-token");
     fixture.promise().await;
-    *fixture.source.refuses_the_one_in_force.lock().unwrap() = true;
+    *fixture.source.rejects_the_active_one.lock().unwrap() = true;
     tokio::time::sleep(SECOND * 60).await;
-    assert_eq!(fixture.in_force().as_deref(), Some(GOOD));
+    assert_eq!(fixture.active().as_deref(), Some(GOOD));
     fixture.put("good-token-1");
     fixture.promise().await;
     assert_eq!(
-        fixture.in_force().as_deref(),
+        fixture.active().as_deref(),
         Some("good-token-1"),
         "the next value is verified by regular calls"
     );
@@ -331,17 +322,14 @@ async fn rejected_credential_does_not_replace_another_rejected_one() {
 async fn credential_missing_at_start_activates_when_it_appears() {
     let fixture = CredentialsFixture::start(None);
     fixture.promise().await;
-    assert_eq!((fixture.in_force(), fixture.state()), (None, CredentialState::Missing));
+    assert_eq!((fixture.active(), fixture.state()), (None, CredentialState::Missing));
     fixture.put("\n");
     fixture.promise().await;
-    assert_eq!((fixture.in_force(), fixture.state()), (None, CredentialState::Missing));
+    assert_eq!((fixture.active(), fixture.state()), (None, CredentialState::Missing));
     fixture.put("late-token");
     fixture.promise().await;
-    assert_eq!(
-        (fixture.in_force().as_deref(), fixture.state()),
-        (Some("late-token"), CredentialState::InForce)
-    );
-    assert!(fixture.files.status(&fixture.source.name).in_force_since.is_some());
+    assert_eq!((fixture.active().as_deref(), fixture.state()), (Some("late-token"), CredentialState::Active));
+    assert!(fixture.files.status(&fixture.source.name).active_since.is_some());
 }
 
 #[tokio::test(start_paused = true)]
@@ -351,13 +339,13 @@ async fn credential_replaced_during_verification_never_activates() {
     fixture.put("slow-token");
     fixture.promise().await;
     assert_eq!(
-        (fixture.in_force().as_deref(), fixture.state()),
-        (Some(GOOD), CredentialState::NewOneUntried)
+        (fixture.active().as_deref(), fixture.state()),
+        (Some(GOOD), CredentialState::PendingVerification)
     );
     *fixture.source.latency.lock().unwrap() = SECOND / 10;
     fixture.put("next-token");
     fixture.promise().await;
-    assert_eq!(fixture.in_force().as_deref(), Some("next-token"));
+    assert_eq!(fixture.active().as_deref(), Some("next-token"));
     let tried = fixture.tried();
     assert_eq!(tried, ["slow-token", "next-token"]);
 }

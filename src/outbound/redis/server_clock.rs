@@ -67,13 +67,13 @@ impl ServerClock {
 
     /// Converts a record, given what this process has of the job. If both have the same content and the record is from
     /// the future, the local times are used.
-    pub(super) fn read(&self, record: DatedRecord, near: Option<&Observation>) -> Observation {
+    pub(super) fn read(&self, record: DatedRecord, memory: Option<&Observation>) -> Observation {
         let (read, now) = (record.observation, self.now());
         if record.is_own || !read.is_from_future(now) {
             return read.clamped(now);
         }
-        match near.filter(|near| near.job.same_report(&read.job)) {
-            Some(near) => near.clone(),
+        match memory.filter(|memory| memory.job.same_report(&read.job)) {
+            Some(memory) => memory.clone(),
             None => read.clamped(now),
         }
     }

@@ -36,7 +36,7 @@ const AT_ONCE: usize = 64;
 /// The jobs that replicas share.
 #[derive(Debug)]
 pub struct RedisStore {
-    near: MemoryStore,
+    memory: MemoryStore,
     pub(super) shared: Arc<RedisShared>,
     pub(super) record_mac: RecordMac,
     max_record: usize,
@@ -82,7 +82,7 @@ impl RedisStore {
         retention: Retention,
     ) -> Self {
         Self {
-            near: MemoryStore::new(retention),
+            memory: MemoryStore::new(retention),
             shared,
             record_mac,
             max_record,
@@ -103,13 +103,13 @@ impl RedisStore {
     }
 
     /// Reads the record of Redis, given what this process has.
-    async fn read(&self, key: &JobKey, near: Option<&Observation>) -> Result<RedisRecord, Unavailable> {
+    async fn read(&self, key: &JobKey, memory: Option<&Observation>) -> Result<RedisRecord, Unavailable> {
         let name = self.shared.keys.job(key);
         let fields = redis::cmd("HMGET").arg(&name).arg("r").arg("n").arg("m").to_owned();
         let (bytes, point, missing): (Option<Vec<u8>>, Option<u64>, Option<u64>) =
             self.shared.connection.command(&fields).await?;
         let (held, strange) = match bytes.map(|bytes| self.open(key, &name, &bytes)) {
-            Some(VerifiedRecord::Whole(held)) => (Some(self.shared.server_clock.read(held, near)), false),
+            Some(VerifiedRecord::Whole(held)) => (Some(self.shared.server_clock.read(held, memory)), false),
             Some(VerifiedRecord::Strange) => (None, true),
             Some(VerifiedRecord::Damaged(_)) | None => (None, false),
         };
@@ -124,14 +124,14 @@ impl RedisStore {
         match &opened {
             VerifiedRecord::Whole(_) => {}
             VerifiedRecord::Strange => {
-                if let Some(held_back) = self.newer.due() {
-                    tracing::warn!(job = %key, held_back, "record in redis written by a newer version; ignored");
+                if let Some(suppressed) = self.newer.due() {
+                    tracing::warn!(job = %key, suppressed, "record in redis written by a newer version; ignored");
                 }
             }
             VerifiedRecord::Damaged(why) => {
                 self.damaged.fetch_add(1, Ordering::Relaxed);
-                if let Some(held_back) = self.failing.due() {
-                    tracing::error!(job = %key, why, held_back, "record in redis unreadable; ignored");
+                if let Some(suppressed) = self.failing.due() {
+                    tracing::error!(job = %key, reason = why, suppressed, "record in redis unreadable; ignored");
                 }
             }
         }
@@ -142,24 +142,24 @@ impl RedisStore {
     async fn newest(
         &self,
         key: &JobKey,
-        near: Option<Observation>,
+        memory: Option<Observation>,
         record: RedisRecord,
     ) -> Option<Observation> {
-        if record.missing && near.is_none() {
-            self.near.note_missing(key).await.ok();
+        if record.missing && memory.is_none() {
+            self.memory.note_missing(key).await.ok();
         }
-        match (near, record.held) {
-            (near, Some(held)) if near.as_ref().is_none_or(|near| held.supersedes(near)) => {
-                match self.near.keep(held.clone()).await {
+        match (memory, record.held) {
+            (memory, Some(held)) if memory.as_ref().is_none_or(|memory| held.supersedes(memory)) => {
+                match self.memory.keep(held.clone()).await {
                     Ok(StoreOutcome::Older(newer)) => Some(newer),
                     Ok(StoreOutcome::New(_)) | Err(_) => Some(held),
                 }
             }
-            (Some(near), held) => {
-                if held.as_ref() != Some(&near) && !record.strange {
-                    self.write_later(&near);
+            (Some(memory), held) => {
+                if held.as_ref() != Some(&memory) && !record.strange {
+                    self.write_later(&memory);
                 }
-                Some(near)
+                Some(memory)
             }
             (None, _) => None,
         }
@@ -184,7 +184,7 @@ impl RedisStore {
 
     /// Every terminal job in this process, and the unpersisted ones that did not fit into memory.
     pub(super) fn ended(&self) -> Vec<Observation> {
-        let mut ended = self.near.ended();
+        let mut ended = self.memory.ended();
         ended.extend(self.unwritten().values().cloned());
         ended
     }
@@ -200,7 +200,7 @@ impl RedisStore {
             }
             Some(remote) if remote.supersedes(held) => {
                 self.unwritten().remove(key);
-                self.near.keep(remote).await.ok();
+                self.memory.keep(remote).await.ok();
                 Ok(Reconciled::Pulled)
             }
             Some(_) | None => {
@@ -237,23 +237,23 @@ impl RedisStore {
         let bytes = record::key_bytes(&key);
         let name = self.shared.keys.job(&key);
         for _ in 0..TRIES {
-            let near = self
-                .near
+            let memory = self
+                .memory
                 .get(std::slice::from_ref(&key))
                 .await
                 .ok()
-                .and_then(|mut near| near.pop().flatten());
+                .and_then(|mut memory| memory.pop().flatten());
             let RedisRecord { point, held: remote, missing: _, strange } =
-                self.read(&key, near.as_ref()).await?;
+                self.read(&key, memory.as_ref()).await?;
             if remote.as_ref() == Some(&new) && fencing_token == FencingToken::Alone {
                 // Another replica wrote it back before.
                 return Ok(Some(self.hold(new, remote).await));
             }
-            let far_is_new = match (&near, &remote) {
-                (Some(near), Some(remote)) => remote.supersedes(near),
-                (near, remote) => near.is_none() && remote.is_some(),
+            let far_is_new = match (&memory, &remote) {
+                (Some(memory), Some(remote)) => remote.supersedes(memory),
+                (memory, remote) => memory.is_none() && remote.is_some(),
             };
-            let held = if far_is_new { remote.clone() } else { near };
+            let held = if far_is_new { remote.clone() } else { memory };
             if let Some(held) = held.as_ref().filter(|held| **held != new && !new.supersedes(held)) {
                 self.shared.release(&key, fencing_token).await;
                 let record = RedisRecord { point, held: remote, missing: false, strange };
@@ -270,8 +270,8 @@ impl RedisStore {
                 return Ok(Some(self.hold(new, held).await));
             }
             if body.len() > self.max_record {
-                if let Some(held_back) = self.too_large.due() {
-                    tracing::warn!(job = %key, bytes = body.len(), held_back, "record larger than store.redis.max_record; not shared");
+                if let Some(suppressed) = self.too_large.due() {
+                    tracing::warn!(job = %key, bytes = body.len(), suppressed, "record larger than store.redis.max_record; not shared");
                 }
                 self.shared.release(&key, fencing_token).await;
                 return Ok(Some(self.hold(new, held).await));
@@ -293,7 +293,7 @@ impl RedisStore {
 
     /// Caches the shared observation, and returns what it replaced.
     async fn hold(&self, new: Observation, replaced: Option<Observation>) -> StoreOutcome {
-        match self.near.keep(new.clone()).await {
+        match self.memory.keep(new.clone()).await {
             Ok(StoreOutcome::Older(newer)) if newer != new => StoreOutcome::Older(newer),
             Ok(_) | Err(_) => StoreOutcome::New(replaced),
         }
@@ -301,7 +301,7 @@ impl RedisStore {
 
     /// Caches an observation that cannot be shared now.
     async fn hold_locally(&self, new: Observation) -> Result<StoreOutcome, StoreError> {
-        let kept = self.near.keep(new.clone()).await?;
+        let kept = self.memory.keep(new.clone()).await?;
         if let StoreOutcome::New(replaced) = &kept {
             self.write_later(&new.replacing(replaced.as_ref()));
         }
@@ -347,12 +347,12 @@ impl RedisStore {
 impl JobStore for RedisStore {
     fn get<'a>(&'a self, keys: &'a [JobKey]) -> BoxFuture<'a, Result<Vec<Option<Observation>>, StoreError>> {
         Box::pin(async move {
-            let near = self.near.find(keys).await;
-            let answers = keys.iter().zip(near).map(async |(key, near)| match near {
-                Some(near) if near.job.is_terminal() => (Some(near), CacheTier::Memory),
-                near => match self.read(key, near.as_ref()).await {
-                    Ok(record) => (self.newest(key, near, record).await, CacheTier::Store),
-                    Err(_) => (near, CacheTier::Memory),
+            let memory = self.memory.find(keys).await;
+            let answers = keys.iter().zip(memory).map(async |(key, memory)| match memory {
+                Some(memory) if memory.job.is_terminal() => (Some(memory), CacheTier::Memory),
+                memory => match self.read(key, memory.as_ref()).await {
+                    Ok(record) => (self.newest(key, memory, record).await, CacheTier::Store),
+                    Err(_) => (memory, CacheTier::Memory),
                 },
             });
             let answers = join_all(answers).await.into_iter().map(|(held, tier)| {
@@ -376,7 +376,7 @@ impl JobStore for RedisStore {
 
     fn missing_for<'a>(&'a self, key: &'a JobKey) -> BoxFuture<'a, Result<Option<Duration>, StoreError>> {
         // What the other replicas know of it was recorded when the job was read, which comes first.
-        self.near.missing_for(key)
+        self.memory.missing_for(key)
     }
 
     fn list<'a>(
@@ -388,7 +388,7 @@ impl JobStore for RedisStore {
         Box::pin(async move {
             match self.list_shared(filter, after, limit).await {
                 Ok(page) => Ok(page),
-                Err(_) => self.near.list(filter, after, limit).await,
+                Err(_) => self.memory.list(filter, after, limit).await,
             }
         })
     }
@@ -448,7 +448,7 @@ impl JobStore for RedisStore {
                 self.shared.refused(key);
                 return Ok(false);
             }
-            self.near.note_missing(key).await.map(|()| true)
+            self.memory.note_missing(key).await.map(|()| true)
         })
     }
 
@@ -457,14 +457,15 @@ impl JobStore for RedisStore {
         keys: &'a [JobKey],
     ) -> BoxFuture<'a, Result<Vec<Option<Observation>>, StoreError>> {
         Box::pin(async move {
-            let near = self.near.find(keys).await;
-            let answers =
-                keys.iter().zip(near).map(async |(key, near)| match self.read(key, near.as_ref()).await {
+            let memory = self.memory.find(keys).await;
+            let answers = keys.iter().zip(memory).map(async |(key, memory)| {
+                match self.read(key, memory.as_ref()).await {
                     // The record of the others is newer, and cannot be read: a fetch is necessary.
-                    Ok(RedisRecord { strange: true, .. }) => near.filter(|near| near.job.is_terminal()),
-                    Ok(record) => self.newest(key, near, record).await,
-                    Err(_) => near,
-                });
+                    Ok(RedisRecord { strange: true, .. }) => memory.filter(|memory| memory.job.is_terminal()),
+                    Ok(record) => self.newest(key, memory, record).await,
+                    Err(_) => memory,
+                }
+            });
             Ok(join_all(answers).await)
         })
     }
@@ -476,7 +477,7 @@ impl JobStore for RedisStore {
             unwritten,
             dropped: self.dropped.load(Ordering::Relaxed),
             damaged: self.damaged.load(Ordering::Relaxed),
-            near: self.near.count(),
+            memory: self.memory.count(),
             shared_store: Some(self.shared.health()),
             ..StoreHealth::default()
         }

@@ -54,7 +54,7 @@ pub struct EmbeddedSettings {
 /// A store with a file. Dropping it writes the pending changes, and closes the file.
 #[derive(Debug)]
 pub struct EmbeddedStore {
-    near: MemoryStore,
+    memory: MemoryStore,
     /// Counts writes, by a hash of the key: a concurrent reader of the file does not cache what it read.
     kept: Vec<AtomicU64>,
     shared: Arc<StoreShared>,
@@ -93,7 +93,7 @@ impl EmbeddedStore {
         let thread = thread.spawn(move || writer::run(&writing));
         let thread = thread.map_err(|reason| OpenError::Unusable { path: shared.place.path(), reason })?;
         let kept = std::iter::repeat_with(AtomicU64::default).take(STRIPES).collect();
-        Ok(Self { near: MemoryStore::new(retention), kept, shared, thread: Mutex::new(Some(thread)) })
+        Ok(Self { memory: MemoryStore::new(retention), kept, shared, thread: Mutex::new(Some(thread)) })
     }
 
     fn stripe(&self, key: &JobKey) -> &AtomicU64 {
@@ -116,7 +116,7 @@ impl EmbeddedStore {
             let is_current = held.is_none() && self.stripe(key).load(Ordering::SeqCst) == kept_before;
             std::future::ready(if is_current { Op::Put(read.clone()) } else { Op::Nop })
         };
-        self.near.jobs.entry_by_ref(key).and_compute_with(unless_kept).await;
+        self.memory.jobs.entry_by_ref(key).and_compute_with(unless_kept).await;
     }
 
     /// Evicts the jobs of which the file has newer observations.
@@ -124,7 +124,7 @@ impl EmbeddedStore {
         let refused =
             std::mem::take(&mut *self.shared.refused.lock().unwrap_or_else(PoisonError::into_inner));
         for key in refused {
-            self.near.jobs.invalidate(&key).await;
+            self.memory.jobs.invalidate(&key).await;
         }
     }
 }
@@ -136,11 +136,11 @@ impl JobStore for EmbeddedStore {
             let mut held = Vec::with_capacity(keys.len());
             let mut missed = Vec::new();
             for (place, key) in keys.iter().enumerate() {
-                let near = self.near.jobs.get(key).await;
-                if near.is_none() {
+                let memory = self.memory.jobs.get(key).await;
+                if memory.is_none() {
                     missed.push((place, self.stripe(key).load(Ordering::SeqCst)));
                 }
-                held.push(near);
+                held.push(memory);
             }
             meters::cache_reads(CacheTier::Memory, keys.len() - missed.len());
             if missed.is_empty() {
@@ -168,10 +168,10 @@ impl JobStore for EmbeddedStore {
             let stored = &mut outcome;
             // Until the returned future completes, no other task writes this key, and no reader gets an earlier state
             // of it.
-            let compare = async |near: Option<moka::Entry<JobKey, Observation>>| {
-                let is_near = near.is_some();
-                let held = match near {
-                    Some(near) => Some(near.into_value()),
+            let compare = async |memory: Option<moka::Entry<JobKey, Observation>>| {
+                let is_near = memory.is_some();
+                let held = match memory {
+                    Some(memory) => Some(memory.into_value()),
                     // A file that cannot be read is a miss; the record in it is compared again during the write.
                     None => self.read(vec![key.clone()]).await.ok().and_then(|mut read| read.pop().flatten()),
                 };
@@ -191,18 +191,18 @@ impl JobStore for EmbeddedStore {
                 *stored = StoreOutcome::New(held);
                 Op::Put(new)
             };
-            self.near.jobs.entry_by_ref(&key).and_compute_with(compare).await;
-            self.near.missing.invalidate(&key).await;
+            self.memory.jobs.entry_by_ref(&key).and_compute_with(compare).await;
+            self.memory.missing.invalidate(&key).await;
             Ok(outcome)
         })
     }
 
     fn note_missing<'a>(&'a self, key: &'a JobKey) -> BoxFuture<'a, Result<(), StoreError>> {
-        self.near.note_missing(key)
+        self.memory.note_missing(key)
     }
 
     fn missing_for<'a>(&'a self, key: &'a JobKey) -> BoxFuture<'a, Result<Option<Duration>, StoreError>> {
-        self.near.missing_for(key)
+        self.memory.missing_for(key)
     }
 
     fn list<'a>(
@@ -216,7 +216,7 @@ impl JobStore for EmbeddedStore {
     }
 
     fn health(&self) -> StoreHealth {
-        StoreHealth { near: self.near.count(), ..self.shared.health() }
+        StoreHealth { memory: self.memory.count(), ..self.shared.health() }
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

@@ -40,24 +40,24 @@ impl RowCache for MemoryRows {
 /// Rows in memory, and the first range of each job in the file of the store.
 #[derive(Debug)]
 pub struct KeptRows {
-    near: MemoryRows,
+    memory: MemoryRows,
     file: Arc<EmbeddedStore>,
 }
 
 impl KeptRows {
     /// A cache in front of the file of a store.
-    pub const fn new(near: MemoryRows, file: Arc<EmbeddedStore>) -> Self {
-        Self { near, file }
+    pub const fn new(memory: MemoryRows, file: Arc<EmbeddedStore>) -> Self {
+        Self { memory, file }
     }
 }
 
 impl RowCache for KeptRows {
     fn get<'a>(&'a self, key: &'a RowKey) -> BoxFuture<'a, Option<Arc<RowPage>>> {
-        self.near.get(key)
+        self.memory.get(key)
     }
 
     fn put(&self, key: RowKey, page: Arc<RowPage>) -> BoxFuture<'_, ()> {
-        self.near.put(key, page)
+        self.memory.put(key, page)
     }
 
     fn keeps(&self) -> bool {

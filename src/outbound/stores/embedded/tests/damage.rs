@@ -55,7 +55,7 @@ async fn opened(disk: &Disk, written: &HashMap<JobKey, Observation>, what: &str)
     }
     let new = seen("new", Life::Succeeded, 1);
     store.keep(new.clone()).await.unwrap();
-    store.near.jobs.invalidate_all();
+    store.memory.jobs.invalidate_all();
     assert_eq!(held(&store, "new").await, Some(new), "{what}: the store keeps working");
     found
 }
@@ -161,7 +161,7 @@ async fn damaged_record_is_a_cache_miss_and_is_removed() {
         }
         transaction.commit().unwrap();
     }
-    store.near.jobs.invalidate_all();
+    store.memory.jobs.invalidate_all();
     for (id, there) in [("bad", false), ("good", true), ("moved", false)] {
         assert_eq!(held(&store, id).await.is_some(), there, "{id}");
     }
@@ -175,7 +175,7 @@ async fn damaged_record_is_a_cache_miss_and_is_removed() {
         StoreOutcome::New(None),
         "whatever was there does not match"
     );
-    store.near.jobs.invalidate_all();
+    store.memory.jobs.invalidate_all();
     assert_eq!(held(&store, "bad").await, Some(new));
 }
 
@@ -191,13 +191,13 @@ async fn file_damaged_while_in_use_is_replaced() {
     store.keep(after.clone()).await.unwrap();
     assert_eq!((store.health().quarantined, disk.files().len()), (1, 2));
     assert!(held(&store, "before").await.is_some(), "it is still in memory");
-    store.near.jobs.invalidate_all();
+    store.memory.jobs.invalidate_all();
     assert_eq!((held(&store, "before").await, held(&store, "after").await), (None, Some(after.clone())));
 
     // another reader found the same damage, and reports it after the replacement
     store.shared.condemn(0, "planted".to_owned());
     store.keep(seen("more", Life::Succeeded, 1)).await.unwrap();
     assert_eq!((store.health().quarantined, disk.files().len()), (1, 2));
-    store.near.jobs.invalidate_all();
+    store.memory.jobs.invalidate_all();
     assert_eq!(held(&store, "after").await, Some(after));
 }
