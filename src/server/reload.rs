@@ -172,7 +172,7 @@ impl Reload {
             let fault = if next.auth_disabled() {
                 "removes all clients and issuers, so that any caller could read every job; keep clients or jwt, or restart"
             } else {
-                "names the first who are known, where so far whoever came could ask for everything: restart"
+                "adds the first clients or issuers, while any caller may read every job so far; restart"
             };
             return Reloaded::Refused(vec![("clients".to_owned(), fault.to_owned())]);
         }

@@ -40,7 +40,12 @@ async fn an_invalid_file_is_rejected_with_its_path_and_reason() {
     let cases: Vec<(&str, Put, &str, &str)> = vec![
         ("a bracket too few", without("] "), "line", "is not valid YAML"),
         ("cut off half", Put::Text(good.chars().take(good.len() / 2).collect()), "jobgate.yaml", "YAML"),
-        ("cut off before its clients", without(&format!("clients: [{alice}]")), "clients", "leaves nobody"),
+        (
+            "cut off before its clients",
+            without(&format!("clients: [{alice}]")),
+            "clients",
+            "removes all clients",
+        ),
         ("cut off before its sources", Put::Text(rest.clone()), "sources", "configure at least one source"),
         ("empty", Put::Text(String::new()), "sources", "configure at least one source"),
         ("a list", Put::Text("[1, 2]".into()), "jobgate.yaml", "must be a mapping"),
