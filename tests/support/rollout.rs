@@ -41,7 +41,7 @@ pub(crate) struct Plan {
     pub(crate) replicas: usize,
     /// Requests in a second.
     pub(crate) pace: u32,
-    /// Half of them WebSockets, half event streams.
+    /// Half over WebSocket, half as event streams.
     pub(crate) streams: usize,
 }
 
