@@ -148,7 +148,7 @@ async fn only_a_valid_admin_request_changes_the_log_level() {
     let (public, admin) = (gateway.address("public").await, gateway.address("admin").await);
     let plain = ("content-type", "text/plain");
     let shown = async || wire::get(admin, "/log-level").await.json();
-    assert_eq!(shown().await, json!({ "inForce": "info", "lasting": "info", "backInSeconds": null }));
+    assert_eq!(shown().await, json!({ "active": "info", "configured": "info", "restoredInSeconds": null }));
 
     let refused = [
         ("/log-level", vec![plain, ("origin", "http://localhost:9090")], "debug", 403),
@@ -173,7 +173,7 @@ async fn only_a_valid_admin_request_changes_the_log_level() {
         404,
         "not on the public listener"
     );
-    assert_eq!(shown().await["inForce"], "info", "nothing was changed");
+    assert_eq!(shown().await["active"], "info", "nothing was changed");
     let too_long = "info,".repeat(2_000);
     assert_eq!(set_level(admin, "/log-level", &[plain], &too_long).await.status, 400);
 
@@ -185,13 +185,13 @@ async fn only_a_valid_admin_request_changes_the_log_level() {
     // an unknown path is logged at `debug`
     wire::get(public, "/nowhere").await;
     let reply = set_level(admin, "/log-level?for=1s", &[plain], "debug").await;
-    assert_eq!((reply.status, &reply.json()["inForce"]), (200, &"debug".into()));
+    assert_eq!((reply.status, &reply.json()["active"]), (200, &"debug".into()));
     gateway.find("the setting", |line| line.contains("log level set temporarily").then_some(())).await;
     assert!(!gateway.output().contains("NO_SUCH_PATH"), "{}", gateway.output());
     let back = |line: &str| line.contains("log level restored").then_some(());
     gateway.find("the old level", back).await;
-    assert_eq!(shown().await["inForce"], "info");
-    assert_eq!(set_level(admin, "/log-level", &[plain], "debug").await.json()["lasting"], "debug");
+    assert_eq!(shown().await["active"], "info");
+    assert_eq!(set_level(admin, "/log-level", &[plain], "debug").await.json()["configured"], "debug");
     wire::get(public, "/nowhere").await;
     gateway.find("a line at debug", |line| line.contains("NO_SUCH_PATH").then_some(())).await;
 }

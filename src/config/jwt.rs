@@ -260,7 +260,7 @@ fn sources(
             continue;
         }
         let message = match nearest(name, known.iter().map(String::as_str)) {
-            Some(memory) => format!("names a source that is not configured; did you mean {memory}?"),
+            Some(nearest) => format!("names a source that is not configured; did you mean {nearest}?"),
             None => "names a source that is not configured".to_owned(),
         };
         faults.add(format!("{path}[{index}]"), message);

@@ -49,7 +49,7 @@ fn note(path: &Path, message: &str, faults: &mut ValidationErrors) {
             let known = known_words(wanted);
             let key = path.iter().next_back().map(ToString::to_string).unwrap_or_default();
             match nearest(&key, known.iter().copied()) {
-                Some(memory) => format!("is not an option; did you mean {memory}?"),
+                Some(nearest) => format!("is not an option; did you mean {nearest}?"),
                 None => format!("is not an option; known options: {}", known.join(", ")),
             }
         }

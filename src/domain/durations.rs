@@ -183,8 +183,8 @@ mod tests {
         let known = learned([100.0; 40]);
         let first = known.interval(s(0.0), s(1.0)).unwrap();
         assert!((90.0..=105.0).contains(&first.as_secs_f64()), "{first:?}");
-        let memory = known.interval(s(98.0), s(9.8)).unwrap();
-        assert!(memory < s(2.0), "a poll would have been 10 s late: {memory:?}");
+        let near = known.interval(s(98.0), s(9.8)).unwrap();
+        assert!(near < s(2.0), "a poll would have been 10 s late: {near:?}");
     }
 
     #[test]

@@ -38,9 +38,9 @@ pub(super) fn view() -> Value {
     let level = log::level();
     let for_now = level.for_now.as_ref();
     json!({
-        "inForce": level.active(),
-        "lasting": level.lasting,
-        "backInSeconds": for_now.map(|(_, left)| left.as_secs()),
+        "active": level.active(),
+        "configured": level.lasting,
+        "restoredInSeconds": for_now.map(|(_, left)| left.as_secs()),
     })
 }
 

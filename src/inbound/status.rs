@@ -118,7 +118,7 @@ impl StatusEndpoint {
                 "level": log_level::view(),
                 "errorsLastHour": counters.recent.errors,
                 "warningsLastHour": counters.recent.warnings,
-                "linesHeldBack": counters.suppressed,
+                "linesSuppressed": counters.suppressed,
                 "linesDropped": counters.dropped,
             },
         })

@@ -83,7 +83,7 @@ impl RawGrant {
 fn is_known(name: &str, path: String, known: &KnownSources, faults: &mut ValidationErrors) -> bool {
     if !known.contains_key(name) {
         let message = match nearest(name, known.keys().map(String::as_str)) {
-            Some(memory) => format!("names a source that is not configured; did you mean {memory}?"),
+            Some(nearest) => format!("names a source that is not configured; did you mean {nearest}?"),
             None => "names a source that is not configured".to_owned(),
         };
         faults.add(path, message);

@@ -52,7 +52,7 @@ impl SupermetricsReader {
                 return Ok(page);
             }
             if gathered >= bounds.max_body {
-                let text = "the rows asked for are larger than max_rows_body; ask for fewer";
+                let text = "the requested rows are larger than max_rows_body; request fewer";
                 // the total shows that rows are missing
                 return if page.total.is_some() { Ok(page) } else { Err(bad_answer(text)) };
             }
