@@ -231,6 +231,21 @@ def documented():
     return re.search(r"```yaml\n(# values\.yaml\n.*?)```", text, re.S)[1]
 
 
+def fragments():
+    """The other YAML blocks of docs/kubernetes.md that are values of the chart, each on top of the example's."""
+    text = (ROOT / "docs/kubernetes.md").read_text(encoding="utf-8")
+    known = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
+    found = []
+    for match in re.finditer(r"```yaml\n(.*?)```", text, re.S):
+        values = yaml.safe_load(match[1])
+        if match[1] != documented() and set(values) <= set(known):
+            line = text.count("\n", 0, match.start()) + 1
+            path = OUT / f"fragment-{line}.yaml"
+            path.write_text(match[1], encoding="utf-8")
+            found.append((line, path))
+    return found
+
+
 def renamed():
     """Rows like those of refused.yaml for the options of jobgate that have a new name."""
     names = renamed_options()
@@ -620,6 +635,13 @@ def main():
             shown = template(helm, OUT / "documented.yaml")
             if told.returncode or shown.returncode:
                 fault(f"docs/kubernetes.md: {helm.name}: {told.stdout}{shown.stderr}")
+        shown = fragments()
+        if len(shown) < 5:
+            fault(f"docs/kubernetes.md: {len(shown)} blocks are values of the chart")
+        for line, path in shown:
+            rendered = template(HELMS[0], OUT / "documented.yaml", path)
+            if rendered.returncode:
+                fault(f"docs/kubernetes.md:{line}: {rendered.stderr}")
         custom(objects)
         commands(jobgate, objects)
         lint()
