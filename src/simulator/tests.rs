@@ -1,7 +1,7 @@
 //! The simulator's own tests: scripts on a paused clock without a socket, and what needs a socket.
 
 mod faults;
-mod lives;
+mod progress;
 mod sockets;
 
 use std::{net::SocketAddr, sync::Arc};
