@@ -103,7 +103,7 @@ impl JobRequest {
                 biased;
                 event = events.next() => match event {
                     Some(FollowEvent::Update(update)) => task.show_update(&update)?,
-                    Some(FollowEvent::Trouble { why, pause }) => task.show_error(&why, pause)?,
+                    Some(FollowEvent::Failed { why, pause }) => task.show_error(&why, pause)?,
                     Some(FollowEvent::GaveUp(why)) => task.give_up(&why)?,
                     None => return Ok(()),
                 },

@@ -24,7 +24,7 @@ pub enum FollowEvent {
     /// An update of a job.
     Update(Box<WireUpdate>),
     /// The stream could not be opened; the next attempt is after `pause`.
-    Trouble {
+    Failed {
         /// The error.
         why: GatewayError,
         /// The time until the next attempt.
@@ -130,7 +130,7 @@ impl FollowState {
         let pause = self.wait(&why);
         self.failures = (self.failures + 1).min(FAILURES_MAX);
         self.pause = Some(pause);
-        FollowEvent::Trouble { why, pause }
+        FollowEvent::Failed { why, pause }
     }
 
     /// At least half of the ceiling, so that a low random value does not cause rapid retries; and never shorter than

@@ -110,7 +110,7 @@ async fn retry_after_of_a_busy_gateway_sets_the_pause() {
         let (listener, gateway) = peer().await;
         let mut events = pin!(follow_two(gateway));
         let (_, received) = tokio::join!(answer(&listener, head, ""), events.next());
-        let Some(FollowEvent::Trouble { pause: found, .. }) = received else { panic!("{received:?}") };
+        let Some(FollowEvent::Failed { pause: found, .. }) = received else { panic!("{received:?}") };
         assert_eq!(found, pause, "{head}");
     }
 }

@@ -236,7 +236,7 @@ impl SupermetricsReader {
             | Meaning::Rejected
             | Meaning::Forbidden
             | Meaning::Limited
-            | Meaning::Trouble(_)
+            | Meaning::UpstreamError(_)
             | Meaning::Sick(_)
             | Meaning::Odd(_) => None,
         }
@@ -322,7 +322,7 @@ impl SupermetricsReader {
             | Meaning::Denied(..)
             | Meaning::NotFound
             | Meaning::Forbidden
-            | Meaning::Trouble(_)
+            | Meaning::UpstreamError(_)
             | Meaning::Odd(_)) => ReplyVerdict::Spoke(read(meaning)),
         }
     }
@@ -349,7 +349,7 @@ fn settle(meaning: Meaning) -> Result<StatusAnswer, FetchError> {
         Meaning::Rejected | Meaning::Forbidden => Err(FetchError::CredentialRejected),
         Meaning::Limited | Meaning::QueryLimited => Err(FetchError::Throttled { retry_after: DEFAULT_PAUSE }),
         Meaning::Denied(_, error) => Err(FetchError::Unavailable(Detail::new(denial(&error)))),
-        Meaning::Sick(text) | Meaning::Trouble(text) => Err(FetchError::Unavailable(Detail::new(text))),
+        Meaning::Sick(text) | Meaning::UpstreamError(text) => Err(FetchError::Unavailable(Detail::new(text))),
         Meaning::Odd(text) => Err(bad_answer(text)),
     }
 }

@@ -29,7 +29,7 @@ pub(super) enum Meaning {
     Limited,
     /// The source refuses its calls, whatever they request. An immediate retry does not help. Contains text for the
     /// log.
-    Trouble(String),
+    UpstreamError(String),
     /// A server error, or an unknown error; a retry may help. Contains text for the log.
     Sick(String),
     /// Not understood, and the same after a retry. Contains text for the log.
@@ -100,7 +100,7 @@ fn by_code(status: StatusCode, meta: MetaDto, error: ErrorBody) -> Meaning {
         Some(CodeMeaning::JobFailedIfOthersRead) => Meaning::Denied(meta, error),
         Some(CodeMeaning::SourcePaused) => Meaning::Limited,
         Some(CodeMeaning::CredentialRejected) => Meaning::Rejected,
-        Some(CodeMeaning::UpstreamTrouble) => Meaning::Trouble(words(status, Some(&code))),
+        Some(CodeMeaning::UpstreamError) => Meaning::UpstreamError(words(status, Some(&code))),
         // an error under a successful status has no listed status, and those are 500
         None if status.is_success() => by_status(StatusCode::INTERNAL_SERVER_ERROR, Some(&code)),
         None => by_status(status, Some(&code)),
@@ -143,7 +143,7 @@ mod tests {
             Meaning::QueryFailed(..) => "query failed",
             Meaning::Denied(..) => "denied",
             Meaning::QueryLimited => "query limited",
-            Meaning::Trouble(_) => "trouble",
+            Meaning::UpstreamError(_) => "trouble",
             Meaning::NotFound => "not found",
             Meaning::Rejected => "rejected",
             Meaning::Forbidden => "forbidden",

@@ -15,7 +15,7 @@ pub(super) enum CodeMeaning {
     /// The source rejects the credential.
     CredentialRejected,
     /// The source refuses the call, and neither the job nor the credential is the reason.
-    UpstreamTrouble,
+    UpstreamError,
 }
 
 impl CodeMeaning {
@@ -28,7 +28,7 @@ impl CodeMeaning {
             Self::JobFailedIfOthersRead => "job failed, if another job reads well; else upstream trouble",
             Self::SourcePaused => "source paused",
             Self::CredentialRejected => "credential rejected",
-            Self::UpstreamTrouble => "upstream trouble",
+            Self::UpstreamError => "upstream trouble",
         }
     }
 }
@@ -48,7 +48,7 @@ const TABLE: [(&str, CodeMeaning); 13] = [
     ("PERMISSION_DENIED", CodeMeaning::JobFailedIfOthersRead),
     ("ACCOUNT_ID_INVALID", CodeMeaning::JobFailedIfOthersRead),
     ("SETTING_KEY_INVALID", CodeMeaning::JobFailedIfOthersRead),
-    ("ACCESS_DENIED_IP", CodeMeaning::UpstreamTrouble),
+    ("ACCESS_DENIED_IP", CodeMeaning::UpstreamError),
 ];
 
 /// The meaning of a code in capitals; `None` for one that is in no row.
@@ -93,7 +93,7 @@ mod tests {
             ("PERMISSION_DENIED", Some(CodeMeaning::JobFailedIfOthersRead)),
             ("ACCOUNT_ID_INVALID", Some(CodeMeaning::JobFailedIfOthersRead)),
             ("SETTING_KEY_INVALID", Some(CodeMeaning::JobFailedIfOthersRead)),
-            ("ACCESS_DENIED_IP", Some(CodeMeaning::UpstreamTrouble)),
+            ("ACCESS_DENIED_IP", Some(CodeMeaning::UpstreamError)),
             ("INTERNAL_ERROR", None),
             ("QUERY_", None),
             ("", None),

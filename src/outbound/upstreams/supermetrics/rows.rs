@@ -120,7 +120,7 @@ impl SupermetricsReader {
             | Meaning::Rejected
             | Meaning::Forbidden
             | Meaning::Limited
-            | Meaning::Trouble(_)
+            | Meaning::UpstreamError(_)
             | Meaning::Sick(_)) => {
                 let range = RowRange { first: 0, count: 1 };
                 read_rows(id, meaning, range, &reply.body).map(|part| part.page.rows.is_empty())
