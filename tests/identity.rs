@@ -18,8 +18,6 @@ use jobgate::ports::clock::Clock as _;
 use jobgate::ports::identity::{AuthError, Identity as _};
 use jobgate::simulator::{Addresses, MindBridgeJob, MindBridgeStep, Simulator};
 use serde_json::json;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::support::ports::{FRESHNESS, gateway, reference};
@@ -29,6 +27,8 @@ use crate::support::server::{ANY, KEY, Setup, TOKEN, describe, external};
 use crate::support::streams::{Carrier, LIMIT, Sse, StreamEvent, Watcher, WebSocket, settles};
 use crate::support::tokens::{Issuer, base64};
 use crate::support::wire;
+
+mod reload;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -61,6 +61,17 @@ impl Gateway {
         std::fs::write(self.config.path(), self.setup.yaml(&mind, &metrics)).unwrap();
         self.process.signal("HUP").await;
         self.process.find(log_text, |line| line.contains(log_text).then_some(())).await;
+    }
+
+    /// Waits until the keys of the issuer are fetched.
+    async fn wait_for_keys(&mut self) {
+        let read = "issuer keys changed";
+        self.process.find(read, |line| line.contains(read).then_some(())).await;
+    }
+
+    /// Completes the job.
+    fn complete_job(&self) {
+        self.simulator.handle().set_state("a", MindBridgeStep::new("COMPLETE")).unwrap();
     }
 
     async fn execute(&self, credential: &str) -> String {
@@ -103,24 +114,61 @@ fn client(name: &str, sources: &str) -> String {
     format!("{{ name: {name}, key_sha256: \"{hash}\", sources: {sources} }}")
 }
 
-#[tokio::test]
-async fn a_key_or_token_authenticates_until_it_expires() {
-    let issuer = Issuer::start().await;
+/// A gateway with the client `robot` and this issuer, whose keys it has fetched.
+async fn with_issuer(issuer: &Issuer) -> Gateway {
     let section = format!("{}\nclients: [{}]", issuer.section("[mind]"), client("robot", "[mind]"));
     let mut gateway = Gateway::start(&section).await;
-    let read = "issuer keys changed";
-    gateway.process.find(read, |line| line.contains(read).then_some(())).await;
-    let now = SystemClock.now().as_second();
-    for (credential, answer) in [
-        ("jg_robot".to_owned(), "RUNNING"),
-        (issuer.token("alice", now + 600), "RUNNING"),
-        (issuer.token("alice", now - 60), "UNAUTHENTICATED"),
-        (Issuer::start().await.token("alice", now + 600), "UNAUTHENTICATED"),
-        ("jg_nobody".to_owned(), "UNAUTHENTICATED"),
-        ("a.b.c".to_owned(), "UNAUTHENTICATED"),
-    ] {
+    gateway.wait_for_keys().await;
+    gateway
+}
+
+/// A token of `alice` that expires so many seconds from now.
+fn token(issuer: &Issuer, seconds: i64) -> String {
+    issuer.token("alice", SystemClock.now().as_second() + seconds)
+}
+
+/// Credentials, and whether each is valid.
+async fn credentials(issuer: &Issuer) -> [(String, bool); 6] {
+    [
+        ("jg_robot".to_owned(), true),
+        (token(issuer, 600), true),
+        (token(issuer, -60), false),
+        (token(&Issuer::start().await, 600), false),
+        ("jg_nobody".to_owned(), false),
+        ("a.b.c".to_owned(), false),
+    ]
+}
+
+#[tokio::test]
+async fn only_a_valid_key_or_token_authenticates() {
+    let issuer = Issuer::start().await;
+    let gateway = with_issuer(&issuer).await;
+    for (credential, valid) in credentials(&issuer).await {
+        let answer = if valid { "RUNNING" } else { "UNAUTHENTICATED" };
         assert_eq!(gateway.execute(&credential).await, answer, "{credential}");
     }
+}
+
+#[tokio::test]
+async fn no_request_fetches_issuer_keys() {
+    let issuer = Issuer::start().await;
+    let gateway = with_issuer(&issuer).await;
+    let credentials = credentials(&issuer).await;
+    for (credential, _) in &credentials {
+        gateway.execute(credential).await;
+    }
+    for (credential, _) in credentials.iter().filter(|(_, valid)| *valid) {
+        for carrier in [WebSocket, Sse] {
+            gateway.watch(carrier, credential).await;
+        }
+    }
+    assert_eq!(issuer.fetches(), 1, "the keys are fetched at the start");
+}
+
+#[tokio::test]
+async fn a_stream_ends_when_its_token_expires() {
+    let issuer = Issuer::start().await;
+    let gateway = with_issuer(&issuer).await;
     // long enough for a slow machine to open both streams
     let expires = SystemClock.now().as_second() + 12;
     let token = issuer.token("alice", expires);
@@ -136,64 +184,8 @@ async fn a_key_or_token_authenticates_until_it_expires() {
         // the promised second is tested on the paused clock; a busy machine may be slower
         assert!(late >= -50, "{carrier:?}: {late} ms late");
     }
-    gateway.simulator.handle().set_state("a", MindBridgeStep::new("COMPLETE")).unwrap();
-    assert_eq!(robot.short().await, "ENDED SUCCEEDED", "a key does not expire");
-    assert_eq!(issuer.fetches(), 1, "no request fetches keys");
-}
-
-#[tokio::test]
-async fn sighup_revokes_only_what_the_new_file_removes() {
-    let issuer = Issuer::start().await;
-    let [alice, bob] = ["alice", "bob"].map(|name| client(name, "[mind]"));
-    let jwt = issuer.section("[mind]");
-    let mut gateway = Gateway::start(&format!("{jwt}\nclients: [{alice}, {bob}]")).await;
-    let read = "issuer keys changed";
-    gateway.process.find(read, |line| line.contains(read).then_some(())).await;
-    let token = issuer.token("carol", SystemClock.now().as_second() + 600);
-
-    let mut gone = Vec::new();
-    for carrier in [WebSocket, Sse] {
-        gone.push((carrier, gateway.watch(carrier, "jg_alice").await));
-    }
-    let mut stays = gateway.watch(WebSocket, "jg_bob").await;
-    let mut signed = gateway.watch(Sse, &token).await;
-    let at = Instant::now();
-    gateway.reload(&format!("{jwt}\nclients: [{bob}]"), "clients=1 issuers=1 ended=2").await;
-    for (carrier, stream) in &mut gone {
-        assert_eq!(stream.receive().await, ended(*carrier), "{carrier:?}");
-    }
-    // the promised second is tested on the paused clock; a busy machine may be slower
-    assert!(at.elapsed() < LIMIT, "{:?}", at.elapsed());
-    assert_eq!(
-        (gateway.execute("jg_alice").await, gateway.execute("jg_bob").await),
-        ("UNAUTHENTICATED".into(), "RUNNING".into())
-    );
-
-    // an invalid file changes nothing, and every error is reported
-    let bad = format!("{jwt}\nclients: [{{ name: eve, sources: [nowhere] }}]\nserver: {{ listen: x }}");
-    gateway.reload(&bad, "configuration not reloaded").await;
-    let output = gateway.process.output();
-    for path in ["clients[0].key_sha256", "clients[0].sources[0]", "server.listen"] {
-        assert!(output.contains(path), "{path} is not in {output}");
-    }
-    assert_eq!(gateway.execute("jg_bob").await, "RUNNING");
-
-    // an option that needs a restart is named, the others are active
-    let more = format!("clients: [{alice}, {bob}]\ngraphql: {{ max_depth: 5 }}\ncache: {{ fresh_for: 1s }}");
-    gateway.reload(&more, "clients=2 issuers=0 ended=1").await;
-    gateway.process.find("the option", |line| line.contains("graphql.max_depth").then_some(())).await;
-    assert_eq!(signed.receive().await, StreamEvent::Over(None), "its issuer was removed");
-    assert_eq!(
-        (gateway.execute("jg_alice").await, gateway.execute(&token).await),
-        ("RUNNING".into(), "UNAUTHENTICATED".into())
-    );
-
-    gateway.simulator.handle().set_state("a", MindBridgeStep::new("COMPLETE")).unwrap();
-    assert_eq!(stays.short().await, "ENDED SUCCEEDED", "unaffected clients received nothing");
-    gateway.process.signal("TERM").await;
-    let (status, output) = gateway.process.ended().await;
-    assert_eq!(status.code(), Some(0), "{output}");
-    assert!(!output.contains("jg_") && !output.contains(&token), "no credential is in the log");
+    gateway.complete_job();
+    assert_eq!(robot.short().await, "ENDED SUCCEEDED", "the stream of a key stays open");
 }
 
 #[tokio::test(start_paused = true)]
@@ -248,44 +240,4 @@ async fn unknown_key_ids_do_not_multiply_issuer_key_fetches() {
     assert!(identity.authenticate(Some(&good)).is_ok());
     stop.cancel();
     spawner.idle().await;
-}
-
-#[tokio::test]
-async fn only_a_complete_file_revokes_a_client_and_ends_its_waits() {
-    let [alice, bob] = ["alice", "bob"].map(|name| client(name, "[mind]"));
-    let mut gateway = Gateway::start(&format!("clients: [{alice}, {bob}]")).await;
-    // truncated before its clients, as by an editor that is still writing
-    gateway.reload("", "removes all clients and issuers").await;
-    assert_eq!(gateway.execute("jg_alice").await, "RUNNING");
-    assert_eq!(wire::get(gateway.public, "/v1/jobs/mind/a").await.status, 401);
-
-    let query = format!("query($ref: JobRef!) {{ job: jobAwait(ref: $ref, timeout: \"25s\") {ANY} }}");
-    let body = json!({ "query": query, "variables": { "ref": external("mind", "a") } }).to_string();
-    let key = ("authorization", "Bearer jg_alice");
-    let before = gateway.lookups().await;
-    let mut waits = Vec::new();
-    for request in [
-        wire::request("POST", "/graphql", &[key, ("content-type", "application/json")], &body),
-        wire::request("GET", "/v1/jobs/mind/a", &[key, ("prefer", "wait=25")], ""),
-    ] {
-        let mut socket = TcpStream::connect(gateway.public).await.unwrap();
-        socket.write_all(&request).await.unwrap();
-        waits.push(socket);
-    }
-    // both are authenticated and wait before the key is revoked
-    let waiting = async {
-        while gateway.lookups().await < before + 2.0 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(LIMIT, waiting).await.unwrap();
-    let mut watcher = gateway.watch(Sse, "jg_alice").await;
-    gateway.reload(&format!("clients: [{bob}]"), "clients=1").await;
-    assert_eq!(watcher.receive().await, ended(Sse));
-    gateway.simulator.handle().set_state("a", MindBridgeStep::new("COMPLETE")).unwrap();
-    for mut socket in waits {
-        let mut answer = String::new();
-        socket.read_to_string(&mut answer).await.unwrap();
-        assert!(answer.contains("NOT_FOUND") && !answer.contains("SUCCEEDED"), "{answer}");
-    }
 }
