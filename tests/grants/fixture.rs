@@ -63,8 +63,8 @@ pub(super) struct Source {
     name: SourceName,
     upstream: Upstream,
     jobs: Mutex<BTreeMap<String, Kept>>,
-    trouble: Mutex<Option<FetchError>>,
-    denial_between: Mutex<Option<(Instant, Instant)>>,
+    error: Mutex<Option<FetchError>>,
+    fails_between: Mutex<Option<(Instant, Instant)>>,
     calls: Mutex<usize>,
     clock: Arc<dyn Clock>,
 }
@@ -77,12 +77,12 @@ impl std::fmt::Debug for Source {
 
 impl Source {
     fn job(&self, id: &ExternalId) -> Result<Arc<Job>, FetchError> {
-        let failing = self.denial_between.lock().unwrap();
+        let failing = self.fails_between.lock().unwrap();
         if failing.is_some_and(|(from, to)| (from..to).contains(&Instant::now())) {
             return Err(FetchError::TimedOut);
         }
-        if let Some(trouble) = &*self.trouble.lock().unwrap() {
-            return Err(trouble.clone());
+        if let Some(error) = &*self.error.lock().unwrap() {
+            return Err(error.clone());
         }
         let jobs = self.jobs.lock().unwrap();
         let kept = jobs.get(id.as_str()).ok_or(FetchError::NotFound)?;
@@ -174,8 +174,8 @@ impl World {
                 name: name(source),
                 upstream: *upstream,
                 jobs: Mutex::default(),
-                trouble: Mutex::default(),
-                denial_between: Mutex::default(),
+                error: Mutex::default(),
+                fails_between: Mutex::default(),
                 calls: Mutex::default(),
                 clock: Arc::clone(&clock),
             };
@@ -230,14 +230,14 @@ impl World {
     }
 
     /// Makes a source answer with this error from now on, or with its jobs.
-    pub(super) fn trouble(&self, source: &str, trouble: Option<FetchError>) {
-        *self.sources[source].trouble.lock().unwrap() = trouble;
+    pub(super) fn fail_with(&self, source: &str, error: Option<FetchError>) {
+        *self.sources[source].error.lock().unwrap() = error;
     }
 
-    /// Makes a source deny access between these seconds from now.
-    pub(super) fn denial_between(&self, source: &str, seconds: Option<(u64, u64)>) {
+    /// Makes each fetch of a source time out between these seconds from now.
+    pub(super) fn fail_between(&self, source: &str, seconds: Option<(u64, u64)>) {
         let at = |second| Instant::now() + Duration::from_secs(second);
-        *self.sources[source].denial_between.lock().unwrap() = seconds.map(|(from, to)| (at(from), at(to)));
+        *self.sources[source].fails_between.lock().unwrap() = seconds.map(|(from, to)| (at(from), at(to)));
     }
 
     /// How often a source was called.

@@ -7,7 +7,7 @@ use jobgate::inbound::graphql::schema::{self, GatewaySchema};
 use jobgate::outbound::identity::keys;
 use serde_json::{Value, json};
 
-use super::fixture::{MARK, World, key, name};
+use super::fixture::{MARK, World, key};
 use super::*;
 
 /// A client that may read all of `mind` and of `metrics`.
@@ -32,15 +32,25 @@ fn external(source: &str, id: &str) -> Value {
     json!({ "external": { "source": source, "externalId": id } })
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_watch_token_reads_only_its_own_jobs_on_every_path() {
-    let sources = [
-        ("mind", Upstream::MindBridge),
-        ("metrics", Upstream::Supermetrics),
-        ("other", Upstream::MindBridge),
-    ];
-    let granted = [("mind", Scope::default()), ("metrics", Scope::default()), ("other", Scope::default())];
-    let world = World::with_clients(&sources, &[client("ui", &granted)]);
+const SOURCES: [(&str, Upstream); 3] =
+    [("mind", Upstream::MindBridge), ("metrics", Upstream::Supermetrics), ("other", Upstream::MindBridge)];
+
+/// A client that may read all of the three sources.
+fn unrestricted(name: &str) -> ClientConfig {
+    client(name, &SOURCES.map(|(source, _)| (source, Scope::default())))
+}
+
+/// The jobs `mine` and `theirs` of the sources, and a token for `mine` of two of them.
+struct Issued {
+    world: World,
+    schema: GatewaySchema,
+    refs: Value,
+    token: String,
+    holder: Principal,
+}
+
+async fn issued() -> Issued {
+    let world = World::with_clients(&SOURCES, &[unrestricted("ui")]);
     for (source, id) in
         [("mind", "mine"), ("mind", "theirs"), ("metrics", "mine"), ("metrics", "theirs"), ("other", "mine")]
     {
@@ -54,23 +64,33 @@ async fn a_watch_token_reads_only_its_own_jobs_on_every_path() {
     let made = execute(&schema, &maker, MAKE, json!({ "refs": refs, "ttl": "15m" })).await;
     let token = made["data"]["createWatchToken"]["token"].as_str().unwrap().to_owned();
     let holder = world.jobs.authenticate(Some(&token.as_str().into())).unwrap();
-    let mut feed = world.jobs.feed(holder.clone(), JobListFilter::default()).boxed();
-    let calls = world.calls("mind") + world.calls("metrics") + world.calls("other");
+    Issued { world, schema, refs, token, holder }
+}
 
+fn all_calls(world: &World) -> usize {
+    SOURCES.iter().map(|(source, _)| world.calls(source)).sum()
+}
+
+/// References, and whether the token is valid for each.
+const REFS: [(&str, &str, bool); 7] = [
+    ("mind", "mine", true),
+    ("metrics", "mine", true),
+    ("mind", "theirs", false),
+    ("metrics", "theirs", false),
+    ("other", "mine", false),
+    ("mind", "missing", false),
+    ("nowhere", "mine", false),
+];
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_token_reads_only_its_own_jobs_on_every_path() {
+    let Issued { schema, holder, .. } = issued().await;
     let id = |source: &str, id: &str| key(source, id).node_id();
     let visible = "... on Job { source { name budget { perHour } } externalId nativeState } \
                 ... on SupermetricsJob { rows(first: 5) { nodes { cells } } } ... on JobProblem { code message }";
     let on_node =
         "... on Job { externalId nativeState } ... on SupermetricsJob { rows(first: 5) { nodes { cells } } }";
-    for (source, word, may) in [
-        ("mind", "mine", true),
-        ("metrics", "mine", true),
-        ("mind", "theirs", false),
-        ("metrics", "theirs", false),
-        ("other", "mine", false),
-        ("mind", "missing", false),
-        ("nowhere", "mine", false),
-    ] {
+    for (source, word, may) in REFS {
         let (by_name, by_id) = (external(source, word), json!({ "id": id(source, word) }));
         let mut answers = Vec::new();
         for reference in [&by_name, &by_id] {
@@ -97,6 +117,13 @@ async fn a_watch_token_reads_only_its_own_jobs_on_every_path() {
             assert_eq!(text.contains(MARK), may, "{source}/{word}: {text}");
             assert!(!text.contains("perHour") || text.contains("\"budget\":null"), "{text}");
         }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_token_watches_only_its_own_jobs() {
+    let Issued { world, holder, .. } = issued().await;
+    for (source, word, may) in REFS {
         let watched: Vec<WatchUpdate> =
             world.jobs.watch(holder.clone(), vec![reference(source, word)], None).collect().await;
         assert_eq!(
@@ -105,12 +132,23 @@ async fn a_watch_token_reads_only_its_own_jobs_on_every_path() {
             "{source}/{word}"
         );
     }
-    assert_eq!(
-        world.calls("mind") + world.calls("metrics") + world.calls("other"),
-        calls,
-        "no other job is fetched"
-    );
+}
 
+#[tokio::test(start_paused = true)]
+async fn a_watch_token_fetches_no_other_job() {
+    let Issued { world, holder, .. } = issued().await;
+    let calls = all_calls(&world);
+    for (source, word, may) in REFS {
+        assert_eq!(sees(&world, &holder, source, word).await, may, "{source}/{word}");
+        let refs = vec![reference(source, word)];
+        world.jobs.watch(holder.clone(), refs, None).for_each(async |_| ()).await;
+    }
+    assert_eq!(all_calls(&world), calls, "its own jobs are cached");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_token_lists_only_its_own_jobs() {
+    let Issued { schema, holder, .. } = issued().await;
     let listed = execute(&schema, &holder, "{ jobList(first: 100) { nodes { externalId source { name } } pageInfo { hasNextPage } } sources { name budget { inFlight } } }", json!({})).await;
     assert_eq!(
         listed["data"],
@@ -125,6 +163,11 @@ async fn a_watch_token_reads_only_its_own_jobs_on_every_path() {
             "sources": [{ "name": "metrics", "budget": null }, { "name": "mind", "budget": null }],
         })
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_token_permits_no_mutation() {
+    let Issued { schema, refs, holder, .. } = issued().await;
     for (mutation, variables) in [
         (MAKE, json!({ "refs": refs, "ttl": "1m" })),
         (
@@ -139,6 +182,12 @@ async fn a_watch_token_reads_only_its_own_jobs_on_every_path() {
         let refused = execute(&schema, &holder, mutation, variables).await;
         assert_eq!(refused["errors"][0]["extensions"]["code"], "FORBIDDEN", "{refused}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_feed_of_a_watch_token_has_no_other_job() {
+    let Issued { world, holder, .. } = issued().await;
+    let mut feed = world.jobs.feed(holder, JobListFilter::default()).boxed();
     for (source, id) in [("mind", "mine"), ("mind", "theirs"), ("other", "mine"), ("metrics", "mine")] {
         world.change(source, id);
     }
@@ -150,59 +199,108 @@ async fn a_watch_token_reads_only_its_own_jobs_on_every_path() {
     }
     world.lookup_all().await;
     assert!(tokio::time::timeout(SECOND, feed.next()).await.is_err(), "no other job is in the feed");
-    let clients = [client("ui", &[("other", Scope::default())])];
-    let later = World::with_clients(&sources, &clients);
-    let holder = later.jobs.authenticate(Some(&token.as_str().into())).unwrap();
-    assert!(!sees(&later, &holder, "mind", "mine").await, "its creator may not read that any more");
-    let gone = World::with_clients(&sources, &[client("other", &granted)]);
-    assert!(gone.jobs.authenticate(Some(&token.as_str().into())).is_err(), "its creator was removed");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_watch_token_is_limited_by_its_creators_grant_and_ttl() {
-    let sources = [("mind", Upstream::MindBridge), ("metrics", Upstream::Supermetrics)];
-    let clients = [client("ui", &[("mind", of_kinds(&["EXPORT"]))])];
-    let world = World::with_clients(&sources, &clients);
+async fn a_watch_token_is_limited_by_its_creators_current_grant() {
+    let token = issued().await.token;
+    let later = World::with_clients(&SOURCES, &[client("ui", &[("other", Scope::default())])]);
+    let holder = later.jobs.authenticate(Some(&token.as_str().into())).unwrap();
+    assert!(!sees(&later, &holder, "mind", "mine").await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_token_is_rejected_once_its_creator_is_removed() {
+    let token = issued().await.token;
+    let gone = World::with_clients(&SOURCES, &[unrestricted("other")]);
+    assert!(gone.jobs.authenticate(Some(&token.as_str().into())).is_err());
+}
+
+/// A client that may read exports only, one export and one report.
+struct Restricted {
+    world: World,
+    schema: GatewaySchema,
+    maker: Principal,
+}
+
+fn restricted() -> Restricted {
+    let world = World::with_clients(&SOURCES, &[client("ui", &[("mind", of_kinds(&["EXPORT"]))])]);
     world.put("mind", "export1", Some("EXPORT"));
     world.put("mind", "report1", Some("REPORT"));
     let schema = schema::build(world.jobs.clone(), true);
     let maker = world.jobs.authenticate(Some(&"jg_ui".into())).unwrap();
+    Restricted { world, schema, maker }
+}
+
+impl Restricted {
+    /// A token for both jobs with the default duration, and when it expires.
+    async fn make(&self) -> (String, String) {
+        let query =
+            "mutation($refs: [JobRef!]!) { createWatchToken(input: { refs: $refs }) { token expiresAt } }";
+        let refs = json!([external("mind", "export1"), external("mind", "report1")]);
+        let made = execute(&self.schema, &self.maker, query, json!({ "refs": refs })).await;
+        let made = &made["data"]["createWatchToken"];
+        (made["token"].as_str().unwrap().to_owned(), made["expiresAt"].as_str().unwrap().to_owned())
+    }
+}
+
+/// References, a duration, and the code of the error if they are rejected.
+fn requests() -> Vec<(Value, &'static str, Option<&'static str>)> {
     let some =
         |count: usize| (0..count).map(|number| external("mind", &format!("j{number}"))).collect::<Value>();
     let one = json!([external("mind", "export1")]);
-    for (refs, ttl, code) in [
+    vec![
         (one.clone(), "1h", None),
         (one.clone(), "1s", None),
         (some(50), "15m", None),
         (one.clone(), "0s", Some("BAD_USER_INPUT")),
         (one.clone(), "999ms", Some("BAD_USER_INPUT")),
-        (one.clone(), "3601s", Some("BAD_USER_INPUT")),
+        (one, "3601s", Some("BAD_USER_INPUT")),
         (some(51), "15m", Some("BAD_USER_INPUT")),
         (json!([]), "15m", Some("BAD_USER_INPUT")),
         (json!([external("mind", &"x".repeat(201))]), "15m", Some("INVALID_REF")),
         (json!([external("metrics", "a")]), "15m", Some("NOT_FOUND")),
         (json!([external("nowhere", "a")]), "15m", Some("NOT_FOUND")),
-    ] {
+    ]
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_token_is_created_only_for_valid_refs_and_a_ttl() {
+    let Restricted { schema, maker, .. } = restricted();
+    for (refs, ttl, code) in requests() {
         let answer = execute(&schema, &maker, MAKE, json!({ "refs": refs, "ttl": ttl })).await;
         let got = answer["errors"][0]["extensions"]["code"].as_str();
         assert_eq!(got, code, "{answer}");
         assert_eq!(answer["data"].is_null(), code.is_some(), "{answer}");
     }
-    assert_eq!(world.calls("mind"), 0, "creating one makes no upstream call");
-    let made = execute(
-        &schema,
-        &maker,
-        "mutation($refs: [JobRef!]!) { createWatchToken(input: { refs: $refs }) { token expiresAt } }",
-        json!({ "refs": [external("mind", "export1"), external("mind", "report1")] }),
-    )
-    .await;
-    let made = &made["data"]["createWatchToken"];
-    assert_eq!(made["expiresAt"], "1970-01-01T00:15:00Z");
-    let token = made["token"].as_str().unwrap();
-    let holder = world.jobs.authenticate(Some(&token.into())).unwrap();
-    assert!(sees(&world, &holder, "mind", "export1").await);
-    assert!(!sees(&world, &holder, "mind", "report1").await, "it may not read more than its creator");
-    tokio::time::sleep(SECOND * 15 * 60).await;
-    assert!(world.jobs.authenticate(Some(&token.into())).is_err(), "it has expired");
-    assert_eq!(name("mind").as_str(), "mind");
+}
+
+#[tokio::test(start_paused = true)]
+async fn creating_a_watch_token_makes_no_upstream_call() {
+    let Restricted { world, schema, maker } = restricted();
+    for (refs, ttl, _) in requests() {
+        execute(&schema, &maker, MAKE, json!({ "refs": refs, "ttl": ttl })).await;
+    }
+    assert_eq!((world.calls("mind"), world.calls("metrics")), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_token_reads_no_more_than_its_creator() {
+    let restricted = restricted();
+    let (token, _) = restricted.make().await;
+    let holder = restricted.world.jobs.authenticate(Some(&token.as_str().into())).unwrap();
+    assert!(sees(&restricted.world, &holder, "mind", "export1").await);
+    assert!(!sees(&restricted.world, &holder, "mind", "report1").await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_token_expires_after_fifteen_minutes_by_default() {
+    let restricted = restricted();
+    let (token, expires) = restricted.make().await;
+    assert_eq!(expires, "1970-01-01T00:15:00Z");
+    let jobs = &restricted.world.jobs;
+    tokio::time::sleep(SECOND * (15 * 60 - 1)).await;
+    assert!(jobs.authenticate(Some(&token.as_str().into())).is_ok());
+    tokio::time::sleep(SECOND).await;
+    assert!(jobs.authenticate(Some(&token.as_str().into())).is_err());
 }
