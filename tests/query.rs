@@ -11,7 +11,7 @@ use jobgate::simulator::{
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::support::server::{Setup, external};
+use crate::support::server::{Rig, Setup, external};
 use crate::support::wire;
 
 const MIND: SimUpstream = SimUpstream::MindBridge;
@@ -190,26 +190,49 @@ async fn bearer_and_api_key_are_sent_where_the_upstream_expects() {
     }
 }
 
-#[tokio::test]
-async fn a_job_is_returned_by_node_id_and_in_the_job_list() {
-    let rig = full().start().await;
-    let list = "query($filter: JobFilter, $after: String) { jobList(filter: $filter, first: 1, after: $after) {
+const LIST: &str = "query($filter: JobFilter, $after: String) { jobList(filter: $filter, first: 1, after: $after) {
         edges { cursor } nodes { externalId state freshness { staleReason } } pageInfo { hasNextPage endCursor } } }";
-    let held = async |variables: Value| rig.execute(list, variables).await.data()["jobList"].take();
-    assert_eq!(held(json!({})).await["nodes"], json!([]));
+
+/// A page of the job list.
+async fn list(rig: &Rig, variables: Value) -> Value {
+    rig.execute(LIST, variables).await.data()["jobList"].take()
+}
+
+#[tokio::test]
+async fn the_job_list_pages_through_cached_jobs() {
+    let rig = full().start().await;
+    assert_eq!(list(&rig, json!({})).await["nodes"], json!([]));
     rig.lookup_all(&[external("mind", ID), external("metrics", "growing")]).await;
 
-    let first = held(json!({})).await;
+    let first = list(&rig, json!({})).await;
     assert_eq!(first["nodes"][0]["externalId"], "growing");
     assert_eq!(first["pageInfo"]["hasNextPage"], true);
-    let second = held(json!({ "after": first["pageInfo"]["endCursor"] })).await;
+    let second = list(&rig, json!({ "after": first["pageInfo"]["endCursor"] })).await;
     assert_eq!(
         (second["nodes"][0]["externalId"].as_str(), &second["pageInfo"]["hasNextPage"]),
         (Some(ID), &json!(false))
     );
-    let failed = held(json!({ "filter": { "sources": ["mind"], "states": ["FAILED"] } })).await;
-    assert_eq!(failed["nodes"], json!([]));
+}
 
+#[tokio::test]
+async fn a_job_list_filter_excludes_jobs_of_another_state() {
+    let rig = full().start().await;
+    rig.lookup_all(&[external("mind", ID), external("metrics", "growing")]).await;
+    for (state, expected) in [
+        ("FAILED", json!([])),
+        (
+            "SUCCEEDED",
+            json!([{ "externalId": ID, "state": "SUCCEEDED", "freshness": { "staleReason": null } }]),
+        ),
+    ] {
+        let listed = list(&rig, json!({ "filter": { "sources": ["mind"], "states": [state] } })).await;
+        assert_eq!(listed["nodes"], expected, "{state}");
+    }
+}
+
+#[tokio::test]
+async fn a_cached_job_is_returned_by_its_node_id_without_a_call() {
+    let rig = full().start().await;
     let ids = rig
         .execute(
             "query($refs: [JobRef!]!) { jobs(refs: $refs) { ... on Node { id } } }",
@@ -227,6 +250,12 @@ async fn a_job_is_returned_by_node_id_and_in_the_job_list() {
         json!({ "node": { "id": id, "externalId": ID }, "nodes": [node, null, node], "job": { "state": "SUCCEEDED" } })
     );
     assert_eq!(rig.upstreams.record().len(), before, "all of it was cached");
+}
+
+#[tokio::test]
+async fn sources_return_their_health_and_budget() {
+    let rig = full().start().await;
+    rig.lookup_all(&[external("mind", ID), external("metrics", "growing")]).await;
     let sources = rig
         .execute(
             "{ sources { name upstream health budget { perSecond perHour concurrency inFlight } } }",
@@ -291,17 +320,29 @@ async fn row_cells_keep_the_upstream_bytes() {
     assert!(answer.body.contains(&format!(r#""cells":{cells}"#)), "{}", answer.body);
 }
 
-/// Rows that the upstream has removed are a problem in addition to the job, whose state does not change.
-#[tokio::test]
-async fn expired_rows_return_a_problem_and_keep_the_job_state() {
+const ROWS: &str = "query($ref: JobRef!, $after: String) { job(ref: $ref) { ... on SupermetricsJob { state rows(first: 5, after: $after) { nodes { cells } problem { code retryable } } } } }";
+
+/// A gateway whose upstream has removed the rows of a completed job.
+async fn without_rows() -> Rig {
     let rig = full().start().await;
     rig.lookup("metrics", "sales").await;
     rig.upstreams.forget(METRICS, "sales");
-    let query = "query($ref: JobRef!, $after: String) { job(ref: $ref) { ... on SupermetricsJob { state rows(first: 5, after: $after) { nodes { cells } problem { code retryable } } } } }";
-    let answer = rig.execute(query, json!({ "ref": external("metrics", "sales") })).await.data();
+    rig
+}
+
+/// Rows that the upstream has removed are a problem in addition to the job, whose state does not change.
+#[tokio::test]
+async fn expired_rows_return_a_problem_and_keep_the_job_state() {
+    let rig = without_rows().await;
+    let answer = rig.execute(ROWS, json!({ "ref": external("metrics", "sales") })).await.data();
     let rows = json!({ "nodes": [], "problem": { "code": "EXPIRED", "retryable": false } });
     assert_eq!(answer["job"], json!({ "state": "SUCCEEDED", "rows": rows }));
-    let refused = rig.execute(query, json!({ "ref": external("metrics", "sales"), "after": "row1/5" })).await;
+}
+
+#[tokio::test]
+async fn an_invalid_row_cursor_is_rejected() {
+    let rig = without_rows().await;
+    let refused = rig.execute(ROWS, json!({ "ref": external("metrics", "sales"), "after": "row1/5" })).await;
     assert_eq!(refused.json()["errors"][0]["extensions"]["code"], "INVALID_REF", "{}", refused.body);
 }
 
@@ -319,22 +360,37 @@ async fn a_reference_list_must_have_1_to_200_entries() {
         }
     }
     assert_eq!(rig.upstreams.record(), []);
-    assert_eq!(rig.lookup_all(&vec![external("mind", "a"); 200]).await, vec!["NOT_FOUND after 5s"; 200]);
-    assert_eq!(rig.calls(MIND), 1, "a duplicate reference is fetched once");
+    assert_eq!(rig.lookup_all(&vec![external("mind", "a"); 200]).await.len(), 200);
 }
 
-/// A missing grant, a missing source and a missing job have the same answer, and cost no upstream call.
 #[tokio::test]
-async fn a_job_without_a_grant_is_not_found() {
+async fn a_duplicate_reference_is_fetched_once() {
+    let rig = full().start().await;
+    assert_eq!(rig.lookup_all(&vec![external("mind", "a"); 200]).await, vec!["NOT_FOUND after 5s"; 200]);
+    assert_eq!(rig.calls(MIND), 1);
+}
+
+/// A gateway with the clients `half`, for one source, and `all`.
+async fn with_clients() -> Rig {
     let hash = |key: &str| ClientConfig::hex(&keys::hash(key));
     let clients = format!(
         "clients:\n  - {{ name: half, key_sha256: \"{}\", sources: [mind] }}\n  - {{ name: all, key_sha256: \"{}\", sources: [mind, metrics] }}",
         hash("jg_half"),
         hash("jg_all")
     );
-    let rig = Setup { rest: clients, ..full() }.start().await;
+    Setup { rest: clients, ..full() }.start().await
+}
+
+/// The request for a job of each source, and for one of a missing source.
+fn jobs_and_sources() -> Value {
     let query = "query($refs: [JobRef!]!) { jobs(refs: $refs) { __typename ... on JobProblem { code } } sources { name } }";
-    let body = json!({ "query": query, "variables": { "refs": [external("mind", ID), external("metrics", "sales"), external("nowhere", "x")] } });
+    json!({ "query": query, "variables": { "refs": [external("mind", ID), external("metrics", "sales"), external("nowhere", "x")] } })
+}
+
+/// A missing grant, a missing source and a missing job have the same answer, and cost no upstream call.
+#[tokio::test]
+async fn a_job_without_a_grant_is_not_found() {
+    let (rig, body) = (with_clients().await, jobs_and_sources());
     let problem = json!({ "__typename": "JobProblem", "code": "NOT_FOUND" });
     let job = |name: &str| json!({ "__typename": name });
     let half = wire::post(rig.public, Some("jg_half"), &body).await.data();
@@ -345,6 +401,11 @@ async fn a_job_without_a_grant_is_not_found() {
     assert_eq!(all["jobs"], json!([job("MindBridgeJob"), job("SupermetricsJob"), problem]));
     // cached by now, and still not visible
     assert_eq!(wire::post(rig.public, Some("jg_half"), &body).await.data(), half);
+}
+
+#[tokio::test]
+async fn a_query_without_a_valid_key_is_unauthenticated() {
+    let (rig, body) = (with_clients().await, jobs_and_sources());
     for key in [None, Some("jg_none"), Some("jg_hal")] {
         let refused = wire::post(rig.public, key, &body).await;
         assert_eq!(refused.refusal(), (401, "UNAUTHENTICATED".to_owned()));
@@ -352,10 +413,8 @@ async fn a_job_without_a_grant_is_not_found() {
     }
 }
 
-/// After SIGTERM the gateway is not ready at once, finishes its requests in flight, and accepts no more.
-#[tokio::test]
-async fn draining_completes_requests_in_flight() {
-    let rig = full().start().await;
+/// Drains the gateway while a request is in flight: the answer to that request.
+async fn drain(rig: &Rig) -> String {
     assert_eq!(wire::get(rig.admin, "/readyz").await.status, 200);
     rig.upstreams.push_fault(SimFault::next(MIND, 1, FaultKind::Hold));
     let under_way = rig.lookup("mind", ID);
@@ -365,9 +424,19 @@ async fn draining_completes_requests_in_flight() {
         let release = async { rig.upstreams.release() };
         tokio::join!(drained, release);
     };
-    let (answer, ()) = tokio::join!(under_way, stop);
-    assert_eq!(answer, "SUCCEEDED");
-    assert!(tokio::net::TcpStream::connect(rig.public).await.is_err(), "the listener is closed");
+    tokio::join!(under_way, stop).0
+}
+
+#[tokio::test]
+async fn draining_completes_requests_in_flight() {
+    assert_eq!(drain(&full().start().await).await, "SUCCEEDED");
+}
+
+#[tokio::test]
+async fn draining_closes_the_public_listener() {
+    let rig = full().start().await;
+    drain(&rig).await;
+    assert!(tokio::net::TcpStream::connect(rig.public).await.is_err());
 }
 
 /// The scenario of the demo contains what the README promises.
