@@ -109,59 +109,79 @@ async fn a_manifest_restricts_every_transport_to_its_documents() {
     assert!(rig.calls(SimUpstream::MindBridge) > 0);
 }
 
+/// The request with the hash of the query, and the one with both.
+fn by_hash() -> [Value; 2] {
+    let hash = apollo(&sha256(QUERY));
+    [json!({ "extensions": hash }), json!({ "query": QUERY, "extensions": hash })]
+}
+
+const PERSISTED: &str = "graphql: { persisted_queries: auto }";
+
+#[tokio::test]
+async fn persisted_queries_are_not_supported_unless_configured() {
+    let rig = rig(String::new()).await;
+    let [hash, both] = by_hash();
+    for transport in TRANSPORTS {
+        assert_eq!(execute(&rig, transport, &hash).await, Err("PERSISTED_QUERY_NOT_SUPPORTED".to_owned()));
+        assert!(execute(&rig, transport, &both).await.is_ok(), "{transport}: an unsupported extension");
+    }
+}
+
 #[tokio::test]
 async fn a_valid_document_sent_with_its_hash_is_persisted() {
-    let off = rig(String::new()).await;
-    let hash = json!({ "extensions": apollo(&sha256(QUERY)) });
-    let both = json!({ "query": QUERY, "extensions": apollo(&sha256(QUERY)) });
-    for transport in TRANSPORTS {
-        assert_eq!(execute(&off, transport, &hash).await, Err("PERSISTED_QUERY_NOT_SUPPORTED".to_owned()));
-        assert!(execute(&off, transport, &both).await.is_ok(), "{transport}: an unsupported extension");
-    }
-    for teacher in TRANSPORTS {
-        let rig = rig("graphql: { persisted_queries: auto }".to_owned()).await;
+    let [hash, both] = by_hash();
+    for first in TRANSPORTS {
+        let rig = rig(PERSISTED.to_owned()).await;
         let unknown = Err("PERSISTED_QUERY_NOT_FOUND".to_owned());
-        assert_eq!(execute(&rig, teacher, &hash).await, unknown, "{teacher}");
-        let wrong = json!({ "query": "{ __typename }", "extensions": apollo(&sha256(QUERY)) });
-        assert_eq!(execute(&rig, teacher, &wrong).await, Err("BAD_REQUEST".to_owned()), "{teacher}");
-        for bad in ["{ nosuchfield }", "{ broken", "{ a: __typename "] {
-            let bad = json!({ "query": bad, "extensions": apollo(&sha256(bad)) });
-            assert!(execute(&rig, teacher, &bad).await.is_err());
-            assert_eq!(execute(&rig, teacher, &json!({ "extensions": bad["extensions"] })).await, unknown);
-        }
-        assert_eq!(execute(&rig, teacher, &hash).await, unknown, "{teacher}");
-        assert!(execute(&rig, teacher, &both).await.is_ok(), "{teacher}");
+        assert_eq!(execute(&rig, first, &hash).await, unknown, "{first}");
+        assert!(execute(&rig, first, &both).await.is_ok(), "{first}");
         for transport in TRANSPORTS {
             let answer = execute(&rig, transport, &hash).await.unwrap();
-            assert_eq!(answer["job"]["__typename"], "MindBridgeJob", "{teacher} registered {transport}");
+            assert_eq!(answer["job"]["__typename"], "MindBridgeJob", "{first} registered {transport}");
         }
     }
 }
 
 #[tokio::test]
-async fn disabled_introspection_is_rejected_on_every_transport() {
-    let documents = [
-        "{ __schema { queryType { name } } }",
-        r#"{ __type(name: "Query") { name } }"#,
-        r#"{ harmless: __type(name: "Query") { name } }"#,
-        "{ ... on Query { s: __schema { types { name } } } }",
-        r#"{ ...f } fragment f on Query { ...g } fragment g on Query { __type(name: "Job") { fields { name } } }"#,
-        "query A { __typename } query B { __schema { types { name } } }",
-        "{ __schema @include(if: true) { types { name } } }",
-        "subscription { __schema { types { name } } }",
-        r#"mutation { __type(name: "Query") { name } }"#,
-    ];
+async fn an_invalid_document_or_hash_is_not_persisted() {
+    let [hash, _] = by_hash();
+    let rig = rig(PERSISTED.to_owned()).await;
+    let unknown = Err("PERSISTED_QUERY_NOT_FOUND".to_owned());
+    for transport in TRANSPORTS {
+        let wrong = json!({ "query": "{ __typename }", "extensions": apollo(&sha256(QUERY)) });
+        assert_eq!(execute(&rig, transport, &wrong).await, Err("BAD_REQUEST".to_owned()), "{transport}");
+        assert_eq!(execute(&rig, transport, &hash).await, unknown, "{transport}");
+        for bad in ["{ nosuchfield }", "{ broken", "{ a: __typename "] {
+            let bad = json!({ "query": bad, "extensions": apollo(&sha256(bad)) });
+            assert!(execute(&rig, transport, &bad).await.is_err());
+            assert_eq!(execute(&rig, transport, &json!({ "extensions": bad["extensions"] })).await, unknown);
+        }
+    }
+}
+
+/// Documents that read the schema.
+const INTROSPECTING: [&str; 9] = [
+    "{ __schema { queryType { name } } }",
+    r#"{ __type(name: "Query") { name } }"#,
+    r#"{ harmless: __type(name: "Query") { name } }"#,
+    "{ ... on Query { s: __schema { types { name } } } }",
+    r#"{ ...f } fragment f on Query { ...g } fragment g on Query { __type(name: "Job") { fields { name } } }"#,
+    "query A { __typename } query B { __schema { types { name } } }",
+    "{ __schema @include(if: true) { types { name } } }",
+    "subscription { __schema { types { name } } }",
+    r#"mutation { __type(name: "Query") { name } }"#,
+];
+
+#[tokio::test]
+async fn a_manifest_with_a_disabled_introspection_is_rejected() {
     let listed: serde_json::Map<String, Value> =
-        documents.iter().map(|document| (sha256(document), (*document).into())).collect();
+        INTROSPECTING.iter().map(|document| (sha256(document), (*document).into())).collect();
     let manifest = Scratch::new(&Value::Object(listed).to_string());
-    let rest = |only: &str| {
-        format!(
-            "graphql: {{ introspection: off, persisted_queries: auto, trusted_documents: {{ manifest: {}, {only} }} }}",
-            manifest.path()
-        )
-    };
-    // a manifest with a forbidden document is a configuration error
-    let setup = Setup { rest: rest("only: true"), ..Setup::default() };
+    let rest = format!(
+        "graphql: {{ introspection: off, persisted_queries: auto, trusted_documents: {{ manifest: {}, only: true }} }}",
+        manifest.path()
+    );
+    let setup = Setup { rest, ..Setup::default() };
     let file = Scratch::new(&setup.yaml("http://127.0.0.1:1", "http://127.0.0.1:1"));
     let (code, output) =
         run(&["serve", "--config", file.path()], &[("MIND_TOKEN", "t"), ("METRICS_KEY", "k")]).await;
@@ -169,10 +189,13 @@ async fn disabled_introspection_is_rejected_on_every_transport() {
         code != Some(0) && output.contains("graphql.trusted_documents.manifest: the document"),
         "{output}"
     );
+}
 
+#[tokio::test]
+async fn disabled_introspection_is_rejected_on_every_transport() {
     let rig = rig("graphql: { introspection: off, persisted_queries: auto }".to_owned()).await;
     for transport in TRANSPORTS {
-        for document in documents {
+        for document in INTROSPECTING {
             let mut requests = vec![
                 json!({ "query": document }),
                 json!({ "query": document, "extensions": apollo(&sha256(document)) }),
@@ -199,6 +222,11 @@ async fn disabled_introspection_is_rejected_on_every_transport() {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn typename_is_answered_while_introspection_is_disabled() {
+    let rig = rig("graphql: { introspection: off, persisted_queries: auto }".to_owned()).await;
     let url = in_url("{ __typename }");
     assert_eq!(send(rig.public, "GET", &url, &[], "").await.data()["__typename"], "Query");
 }

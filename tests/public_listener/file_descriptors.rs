@@ -11,8 +11,8 @@ use crate::support::scratch::Scratch;
 use crate::support::server::{KEY, Setup, TOKEN};
 use crate::support::wire;
 
-#[tokio::test]
-async fn idle_sockets_do_not_exhaust_file_descriptors() {
+/// A process that may have 256 open files, the text of its configuration, and its upstreams.
+async fn limited() -> (Process, Scratch, String, Simulator) {
     let rest = super::clients();
     let setup = Setup { rest, ..Setup::with(vec![MindBridgeJob::new("a", &[(0, "IN_PROGRESS")])], vec![]) };
     let simulator = Simulator::start(setup.scenario.clone(), Addresses::ephemeral()).await.unwrap();
@@ -20,9 +20,20 @@ async fn idle_sockets_do_not_exhaust_file_descriptors() {
     let yaml = yaml.replace("concurrency: 500", "concurrency: 8");
     let config = Scratch::new(&yaml);
     let env = [("MIND_TOKEN", TOKEN), ("METRICS_KEY", KEY)];
-    let mut gateway = Process::limited(64, 256, &["serve", "--config", config.path()], &env);
+    let gateway = Process::limited(64, 256, &["serve", "--config", config.path()], &env);
+    (gateway, config, yaml, simulator)
+}
+
+#[tokio::test]
+async fn a_low_limit_of_file_descriptors_is_logged_at_start() {
+    let (mut gateway, _config, _, _simulator) = limited().await;
     let warned = "file descriptor limit below server.max_connections";
     gateway.find(warned, |line| (line.contains(warned) && line.contains("limit=256")).then_some(())).await;
+}
+
+#[tokio::test]
+async fn idle_sockets_do_not_exhaust_file_descriptors() {
+    let (mut gateway, config, yaml, _simulator) = limited().await;
     let (public, admin) = (gateway.address("public").await, gateway.address("admin").await);
 
     let mut client = Kept::open(public).await;

@@ -160,17 +160,27 @@ async fn a_rejected_request_with_a_large_body_closes_the_connection() {
     }
 }
 
+/// A request that waits for a 100 before it sends its body.
+fn expects(key: &str) -> String {
+    let headers = [JSON, key, "expect: 100-continue", "content-length: 100000"];
+    format!("{}\r\n", head("POST /graphql", &headers))
+}
+
 #[tokio::test]
-async fn an_expect_continue_request_is_rejected_without_a_100() {
+async fn a_rejected_expect_continue_request_gets_no_100() {
     let rig = rig(clients()).await;
     let mut kept = Kept::open(rig.public).await;
-    let expects = |key| head("POST /graphql", &[JSON, key, "expect: 100-continue", "content-length: 100000"]);
-    kept.send(format!("{}\r\n", expects(BAD)).as_bytes()).await;
+    kept.send(expects(BAD).as_bytes()).await;
     let (status, head, _) = kept.answer().await;
     assert!(status == 401 && head.contains("\r\nconnection: close\r\n"), "{head}");
     kept.end().await;
+}
+
+#[tokio::test]
+async fn an_accepted_expect_continue_request_gets_a_100() {
+    let rig = rig(clients()).await;
     let mut kept = Kept::open(rig.public).await;
-    kept.send(format!("{}\r\n", expects(GOOD)).as_bytes()).await;
+    kept.send(expects(GOOD).as_bytes()).await;
     assert_eq!(kept.answer().await.0, 100);
 }
 

@@ -87,9 +87,8 @@ async fn others_go_on(to: SocketAddr, answered: &mut u32) {
     }
 }
 
-#[tokio::test]
-async fn a_slow_client_is_disconnected_and_others_are_served() {
-    let (gateway, to) = gateway(TIMES).await;
+/// Runs one client of each slow kind, and checks that each is disconnected in time.
+async fn run_slow_clients(to: SocketAddr) {
     let head = "POST /graphql HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n";
     let announced = format!("{head}content-length: 2000\r\n\r\n");
     let long = format!("{head}content-length: 200000\r\n\r\n");
@@ -112,17 +111,29 @@ async fn a_slow_client_is_disconnected_and_others_are_served() {
         // at the minimum rate, and too long in total
         (&long, pieces.as_str(), second * 4, "408"),
     ];
+    futures_util::future::join_all(cases.map(|(first, piece, given, status)| async move {
+        let (took, bytes) = send_slowly(to, first, piece).await;
+        let case = format!("{first:?} {piece:?}: {took:?} {bytes}");
+        assert!(took + Duration::from_millis(100) >= given && took < given + LATE, "{case}");
+        assert_eq!(bytes.split(' ').nth(1).unwrap_or_default(), status, "{case}");
+    }))
+    .await;
+}
+
+#[tokio::test]
+async fn a_slow_client_is_disconnected_in_time() {
+    let (_gateway, to) = gateway(TIMES).await;
+    run_slow_clients(to).await;
+}
+
+#[tokio::test]
+async fn slow_clients_do_not_prevent_answers_to_others() {
+    let (_gateway, to) = gateway(TIMES).await;
     let mut answered = 0;
     // where the machine is so slow that the other client sends few requests, the slow ones run once more
     for _ in 0..5 {
-        let all = futures_util::future::join_all(cases.map(|(first, piece, given, status)| async move {
-            let (took, bytes) = send_slowly(to, first, piece).await;
-            let case = format!("{first:?} {piece:?}: {took:?} {bytes}");
-            assert!(took + Duration::from_millis(100) >= given && took < given + LATE, "{case}");
-            assert_eq!(bytes.split(' ').nth(1).unwrap_or_default(), status, "{case}");
-        }));
         tokio::select! {
-            _ = all => {}
+            () = run_slow_clients(to) => {}
             () = others_go_on(to, &mut answered) => {}
         }
         if answered > 10 {
@@ -130,7 +141,6 @@ async fn a_slow_client_is_disconnected_and_others_are_served() {
         }
     }
     assert!(answered > 10, "{answered}");
-    drop(gateway);
 }
 
 /// Requests a large answer and reads none of it.
@@ -149,40 +159,39 @@ async fn a_client_that_does_not_read_answers_is_disconnected() {
     assert!(gateway.resident() < 200 << 20, "{}", gateway.resident());
 }
 
-/// A connection between two requests stays open, and one with an open stream is not idle.
 #[tokio::test]
-async fn active_connections_and_quiet_streams_are_not_timed_out() {
+async fn a_quiet_stream_is_not_closed_by_the_idle_timeout() {
     let (_gateway, to) = gateway(TIMES).await;
-    let stream = async {
-        let headers = [("content-type", "application/json"), ("accept", "text/event-stream")];
-        let body = json!({ "query": "subscription { jobFeed { sequence } }" }).to_string();
-        let (mut socket, _) = opened(to, &wire::request("POST", "/graphql", &headers, &body)).await;
-        let mut read = Vec::new();
-        let quiet = tokio::time::timeout(Duration::from_secs(5), socket.read_to_end(&mut read)).await;
-        assert!(quiet.is_err(), "a quiet stream was closed: {}", String::from_utf8_lossy(&read));
-    };
-    let keep = async {
-        let request = b"GET /nowhere HTTP/1.1\r\nhost: localhost\r\n\r\n";
-        let mut kept = 0;
+    let headers = [("content-type", "application/json"), ("accept", "text/event-stream")];
+    let body = json!({ "query": "subscription { jobFeed { sequence } }" }).to_string();
+    let (mut socket, _) = opened(to, &wire::request("POST", "/graphql", &headers, &body)).await;
+    let mut read = Vec::new();
+    let quiet = tokio::time::timeout(Duration::from_secs(5), socket.read_to_end(&mut read)).await;
+    assert!(quiet.is_err(), "a quiet stream was closed: {}", String::from_utf8_lossy(&read));
+}
+
+#[tokio::test]
+async fn a_connection_stays_open_between_two_requests() {
+    let (_gateway, to) = gateway(TIMES).await;
+    let request = b"GET /nowhere HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    let mut kept = 0;
+    while kept < 6 {
+        let (mut socket, mut requested_at) = opened(to, request).await;
+        let mut answer = [0; 4096];
+        assert!(socket.read(&mut answer).await.unwrap() > 0, "the first request is not answered");
+        kept = 1;
+        let mut interval = tokio::time::interval(Duration::from_secs(1));
+        interval.tick().await;
         while kept < 6 {
-            let (mut socket, mut requested_at) = opened(to, request).await;
-            let mut answer = [0; 4096];
-            assert!(socket.read(&mut answer).await.unwrap() > 0, "the first request is not answered");
-            kept = 1;
-            let mut interval = tokio::time::interval(Duration::from_secs(1));
             interval.tick().await;
-            while kept < 6 {
-                interval.tick().await;
-                let before = std::mem::replace(&mut requested_at, Instant::now());
-                let sent = socket.write_all(request).await.is_ok();
-                if !sent || !socket.read(&mut answer).await.is_ok_and(|read| read > 0) {
-                    // where the machine delayed the test for so long, the connection was idle: once more from the start
-                    assert!(before.elapsed() >= IDLE, "closed between two requests");
-                    break;
-                }
-                kept += 1;
+            let before = std::mem::replace(&mut requested_at, Instant::now());
+            let sent = socket.write_all(request).await.is_ok();
+            if !sent || !socket.read(&mut answer).await.is_ok_and(|read| read > 0) {
+                // where the machine delayed the test for so long, the connection was idle: once more from the start
+                assert!(before.elapsed() >= IDLE, "closed between two requests");
+                break;
             }
+            kept += 1;
         }
-    };
-    tokio::join!(stream, keep);
+    }
 }

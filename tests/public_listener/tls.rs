@@ -76,69 +76,106 @@ pub(crate) async fn exchange(
     Ok((agreed.0, agreed.1, String::from_utf8_lossy(&answer).into_owned()))
 }
 
+/// The files of another server.
+fn stranger() -> Files {
+    files()
+}
+
+/// A query of a page of this origin.
+fn query(origin: &str) -> Vec<u8> {
+    wire::request("GET", "/graphql?query=%7B__typename%7D", &[("origin", origin)], "")
+}
+
 #[tokio::test]
 async fn the_public_listener_serves_tls_with_a_certificate() {
     let files = files();
     let (_gateway, to) = gateway(&files.option()).await;
-    let request =
-        |origin: &str| wire::request("GET", "/graphql?query=%7B__typename%7D", &[("origin", origin)], "");
     for version in [&version::TLS12, &version::TLS13] {
         let (spoken, protocol, answer) =
-            exchange(to, &files.roots, &[version], &request("https://localhost")).await.unwrap();
+            exchange(to, &files.roots, &[version], &query("https://localhost")).await.unwrap();
         assert_eq!((spoken, protocol), (Some(version.version), Some(b"http/1.1".to_vec())));
         assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("\"Query\""), "{answer}");
+    }
+    assert!(exchange(to, &stranger().roots, &[&version::TLS13], &query("https://localhost")).await.is_err());
+}
+
+#[tokio::test]
+async fn a_tls_answer_has_strict_transport_security() {
+    let files = files();
+    let (_gateway, to) = gateway(&files.option()).await;
+    for version in [&version::TLS12, &version::TLS13] {
+        let (_, _, answer) =
+            exchange(to, &files.roots, &[version], &query("https://localhost")).await.unwrap();
         assert!(answer.contains("strict-transport-security: max-age=31536000\r\n"), "{answer}");
     }
+}
+
+#[tokio::test]
+async fn a_page_without_tls_is_foreign_to_a_tls_listener() {
+    let files = files();
+    let (_gateway, to) = gateway(&files.option()).await;
     let (_, _, answer) =
-        exchange(to, &files.roots, &[&version::TLS13], &request("http://localhost")).await.unwrap();
-    assert!(answer.starts_with("HTTP/1.1 403 "), "a page served without TLS is another site: {answer}");
+        exchange(to, &files.roots, &[&version::TLS13], &query("http://localhost")).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
+}
 
+#[tokio::test]
+async fn a_tls_listener_does_not_answer_plain_http() {
+    let files = files();
+    let (_gateway, to) = gateway(&files.option()).await;
     let plain = wire::get(to, "/graphql?query=%7B__typename%7D").await;
-    assert_eq!(plain.status, 0, "plain HTTP is not answered: {}", plain.head);
-    let stranger = files_of_a_stranger();
-    assert!(exchange(to, &stranger, &[&version::TLS13], &request("https://localhost")).await.is_err());
+    assert_eq!(plain.status, 0, "{}", plain.head);
+}
 
+#[tokio::test]
+async fn a_connection_without_a_tls_handshake_times_out() {
     // short for this one alone: on some machines a handshake takes more than a second
+    let files = files();
     let (_gateway, to) = gateway(&files.option_and("header_timeout: 1s, ")).await;
     let began = Instant::now();
     let mut silent = TcpStream::connect(to).await.unwrap();
     let mut received = Vec::new();
     let ended = tokio::time::timeout(LIMIT, silent.read_to_end(&mut received)).await;
-    assert!(
-        ended.is_ok() && began.elapsed() > Duration::from_millis(900),
-        "no handshake for {:?}",
-        began.elapsed()
-    );
+    assert!(ended.is_ok() && began.elapsed() > Duration::from_millis(900), "{:?}", began.elapsed());
 }
 
-fn files_of_a_stranger() -> RootCertStore {
-    files().roots
+/// What `serve` and `check` print for these files, both of which fail.
+async fn rejected(cert: &str, key: &str) -> Vec<String> {
+    let rest = format!(
+        "server: {{ listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0, tls: {{ cert: {cert}, key: {key} }} }}"
+    );
+    let setup = Setup { rest, ..Setup::default() };
+    let config = Scratch::new(&setup.yaml("http://127.0.0.1:1", "http://127.0.0.1:1"));
+    let env = [("MIND_TOKEN", "t"), ("METRICS_KEY", "k")];
+    let mut all = Vec::new();
+    for command in ["serve", "check"] {
+        let (code, received) = run(&[command, "--config", config.path()], &env).await;
+        assert!(code != Some(0) && received.contains("server.tls"), "{command}: {received}");
+        all.push(received);
+    }
+    all
 }
 
 #[tokio::test]
-async fn a_tls_file_error_names_the_option_and_quotes_no_content() {
+async fn a_tls_file_error_names_the_option() {
     let (good, other) = (files(), files());
-    let canary = "cAnaRy-31337";
-    let odd =
-        Scratch::new(&format!("-----BEGIN PRIVATE KEY-----\n{canary}\n-----END PRIVATE KEY-----\n{canary}"));
     for (cert, key, fault) in [
         (good.cert.path(), "/no/such/file", "server.tls.key: /no/such/file cannot be read"),
         ("/no/such/file", good.key.path(), "server.tls.cert: /no/such/file cannot be read"),
         (good.key.path(), good.key.path(), "server.tls.cert: holds no certificate in pem"),
         (good.cert.path(), good.cert.path(), "server.tls.key: holds no private key in pem"),
-        (good.cert.path(), odd.path(), "server.tls"),
         (good.cert.path(), other.key.path(), "server.tls: the key is not that of the certificate"),
     ] {
-        let rest = format!(
-            "server: {{ listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0, tls: {{ cert: {cert}, key: {key} }} }}"
-        );
-        let setup = Setup { rest, ..Setup::default() };
-        let config = Scratch::new(&setup.yaml("http://127.0.0.1:1", "http://127.0.0.1:1"));
-        let env = [("MIND_TOKEN", "t"), ("METRICS_KEY", "k")];
-        for command in ["serve", "check"] {
-            let (code, received) = run(&[command, "--config", config.path()], &env).await;
-            assert!(code != Some(0) && received.contains(fault), "{command}: {fault}: {received}");
-            assert!(!received.contains(canary), "{command}: {received}");
-        }
+        let received = rejected(cert, key).await;
+        assert!(received.iter().all(|text| text.contains(fault)), "{fault}: {received:?}");
     }
+}
+
+#[tokio::test]
+async fn a_tls_file_error_quotes_no_content() {
+    let canary = "cAnaRy-31337";
+    let odd =
+        Scratch::new(&format!("-----BEGIN PRIVATE KEY-----\n{canary}\n-----END PRIVATE KEY-----\n{canary}"));
+    let received = rejected(files().cert.path(), odd.path()).await;
+    assert!(!received.concat().contains(canary), "{received:?}");
 }
