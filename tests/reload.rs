@@ -2,6 +2,7 @@
 
 mod broken;
 mod load;
+mod sections;
 mod typo;
 
 use std::fs;
@@ -9,12 +10,11 @@ use std::net::SocketAddr;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
-use futures_util::future::join_all;
 use jobgate::config::ClientConfig;
 use jobgate::outbound::identity::keys;
 use jobgate::outbound::system::SystemClock;
 use jobgate::ports::clock::Clock as _;
-use jobgate::simulator::{Addresses, MindBridgeJob, MindBridgeStep, Scenario, SimUpstream, Simulator};
+use jobgate::simulator::{Addresses, MindBridgeJob, MindBridgeStep, Scenario, Simulator};
 use serde_json::{Value, json};
 
 use crate::support::process::Process;
@@ -93,10 +93,15 @@ impl Gateway {
                 .count()
         };
         let before = count(&self.process);
-        self.round += 1;
-        put(&self.folder, self.round, &file(sources, rest));
+        self.put(sources, rest);
         let process = &self.process;
         settles(&log_text, LIMIT, || count(process) > before).await;
+    }
+
+    /// Replaces the file as the kubelet does.
+    fn put(&mut self, sources: &[&str], rest: &str) {
+        self.round += 1;
+        put(&self.folder, self.round, &file(sources, rest));
     }
 
     fn url(&self, upstream: usize) -> String {
@@ -153,173 +158,55 @@ fn client(name: &str, sources: &str) -> String {
     format!("{{ name: {name}, key_sha256: \"{hash}\", sources: {sources} }}")
 }
 
-#[tokio::test]
-async fn reloading_any_live_section_keeps_streams_open() {
-    let alice = client("alice", "[mind]");
-    let only_alice = format!("clients: [{alice}]");
-    let mut gateway = Gateway::start(&only_alice).await;
+/// Streams of the job `a`, one of each carrier, with this client key unless it is empty.
+async fn open_streams(gateway: &Gateway, key: &str) -> Vec<Watcher> {
     let mut streams = Vec::new();
     for carrier in [WebSocket, Sse] {
-        let mut stream = Watcher::open_as(gateway.public, carrier, &["a"], Some("jg_alice")).await;
+        let mut stream = Watcher::of_client(gateway.public, carrier, vec![external("mind", "a")], key).await;
         assert_eq!(stream.short().await, "SNAPSHOT RUNNING");
         streams.push(stream);
     }
+    streams
+}
 
-    // a budget changes, and its used part stays used
-    let (per_hour, used) = gateway.used().await;
-    assert!(per_hour == 1_000_000 && used > 0, "{used} of {per_hour}");
-    let small =
-        mind(&gateway.url(0), "{ env: MIND_TOKEN }", "per_second: 9000, per_hour: 500, concurrency: 50");
-    let changed =
-        "sources.mind.budget.concurrency, sources.mind.budget.per_hour, sources.mind.budget.per_second";
-    gateway.change(&[&small], &only_alice, changed).await;
-    let (per_hour, after) = gateway.used().await;
-    assert!(per_hour == 500 && after >= used, "{after} of {per_hour}, before {used}");
-
-    // a source is added, and the clients named in it may read it
-    let more = mind(&gateway.url(1), "{ env: MIND_TOKEN }", BUDGET).replacen("mind:", "more:", 1);
-    let both = format!("clients: [{alice}, {}]", client("bob", "[mind, more]"));
-    assert_eq!(gateway.execute("bob", "more", "b", None).await, "UNAUTHENTICATED");
-    gateway.change(&[&small, &more], &both, "clients, sources.more").await;
-    assert_eq!(gateway.execute("bob", "more", "b", None).await, "RUNNING");
-    assert_eq!(gateway.execute("alice", "more", "b", None).await, "NOT_FOUND after 5s");
-
-    // a client with a wider grant keeps its streams, also when that is revoked
-    let wide = format!("clients: [{}, {}]", client("alice", "[mind, more]"), client("bob", "[mind, more]"));
-    gateway.change(&[&small, &more], &wide, "clients").await;
-    assert_eq!(gateway.execute("alice", "more", "b", None).await, "RUNNING");
-    gateway.change(&[&small, &more], &both, "clients").await;
-    assert_eq!(gateway.execute("alice", "more", "b", None).await, "NOT_FOUND after 5s");
-
-    // another address: later calls go there, with another credential once that is configured
-    let moved = mind(&gateway.url(1), "{ env: MIND_TOKEN }", BUDGET);
-    let calls_of = |upstream: &Simulator| upstream.handle().record_of(SimUpstream::MindBridge).len();
-    gateway
-        .change(
-            &[&moved, &more],
-            &both,
-            &format!("sources.mind.base_url, {}", changed.replace("sources.mind.base_url, ", "")),
-        )
-        .await;
-    let before = calls_of(&gateway.upstreams[1]);
-    assert_eq!(gateway.execute("alice", "mind", "b", Some("0ms")).await, "RUNNING");
-    assert!(calls_of(&gateway.upstreams[1]) > before);
-    // the old credential stays valid until no call uses it: streams poll all the time
-    gateway.upstreams[1].handle().also_accept(SimUpstream::MindBridge, OTHER);
-    let keyed = mind(&gateway.url(1), "{ env: OTHER_TOKEN }", BUDGET);
-    let more = more.replace("MIND_TOKEN", "OTHER_TOKEN");
-    let changed = "sources.mind.credential.bearer.env, sources.more.credential.bearer.env";
-    gateway.change(&[&keyed, &more], &both, changed).await;
-    let credential_of = |upstream: &Simulator| {
-        upstream.handle().record_of(SimUpstream::MindBridge).last().and_then(|recorded| recorded.credential)
-    };
-    crate::redis_shared_store::until("the other credential is used", || async {
-        assert_eq!(gateway.execute("alice", "mind", "b", Some("0ms")).await, "RUNNING");
-        (credential_of(&gateway.upstreams[1]) == Some(1)).then_some(())
-    })
-    .await;
-    gateway.upstreams[1].handle().revoke(SimUpstream::MindBridge, 0);
-    assert_eq!(gateway.execute("alice", "mind", "b", Some("0ms")).await, "RUNNING");
-
-    // limits, intervals, pages
-    let slow = format!("{both}\nlimits: {{ requests_per_second: 1, burst: 1 }}");
-    gateway.change(&[&keyed, &more], &slow, "limits.burst, limits.requests_per_second").await;
-    let answers = join_all((0..20).map(|_| gateway.execute("bob", "mind", "b", None))).await;
-    assert!(answers.iter().any(|answer| answer == "TOO_MANY_REQUESTS"), "{answers:?}");
-    let fresh = format!(
-        "{both}\ncache: {{ fresh_for: 1h }}\nstreams: {{ max_streams_per_client: 1 }}\npoll: {{ max_interval: 1m }}"
-    );
-    let changed = "cache.fresh_for, limits.burst, limits.requests_per_second, poll.max_interval, streams.max_streams_per_client";
-    gateway.change(&[&keyed, &more], &fresh, changed).await;
-    assert_eq!(gateway.execute("bob", "mind", "b", None).await, "RUNNING", "the earlier rate does not apply");
-    let before = calls_of(&gateway.upstreams[1]);
-    for _ in 0..5 {
-        assert_eq!(gateway.execute("bob", "more", "b", None).await, "RUNNING");
-    }
-    let requests = gateway.upstreams[1].handle().record_of(SimUpstream::MindBridge);
-    let of_b =
-        requests.iter().skip(before).filter(|recorded| format!("{recorded:?}").contains("\"b\"")).count();
-    assert_eq!(of_b, 0, "a cached answer is fresh for an hour");
-    let refused = Watcher::refused(gateway.public, "jg_alice").await;
-    assert_eq!(refused, 429, "two streams exceed the limit, and neither was closed");
-
-    let origin = [("origin", "https://app.example"), ("authorization", "Bearer jg_bob")];
-    let request = wire::request("GET", "/v1/jobs/mind/b", &origin, "");
-    assert_eq!(wire::exchange(gateway.public, &request).await.status, 403);
-    let pages = format!(
-        "{both}\nserver: {{ listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0, allowed_origins: ['https://app.example'], trusted_proxies: [10.0.0.0/8] }}\ngraphql: {{ max_depth: 7 }}"
-    );
-    let changed = "cache.fresh_for, poll.max_interval, server.allowed_origins, server.trusted_proxies, streams.max_streams_per_client";
-    gateway.change(&[&keyed, &more], &pages, changed).await;
-    assert_eq!(wire::exchange(gateway.public, &request).await.status, 200);
-    let restart =
-        |line: &str| (line.contains("need a restart") && line.contains("graphql.max_depth")).then_some(());
-    gateway.process.find("what needs a restart", restart).await;
-
-    // a source is removed: its watchers receive that, and its jobs are gone
-    let refs = vec![external("more", "b")];
-    let mut gone = Vec::new();
-    for carrier in [WebSocket, Sse] {
-        let mut stream = Watcher::of_client(gateway.public, carrier, refs.clone(), "jg_bob").await;
-        assert_eq!(stream.short().await, "SNAPSHOT RUNNING");
-        gone.push(stream);
-    }
-    let last = format!("{pages}\n").replace("[mind, more]", "[mind]");
-    gateway.change(&[&keyed], &last, "clients, sources.more").await;
-    for mut stream in gone {
-        // a client whose grant changed is disconnected for that; both reasons are valid, and their order is not
-        // promised
-        match stream.receive().await {
-            StreamEvent::Update(update) => assert_eq!(describe(&update["result"]), "NOT_FOUND for good"),
-            log_text @ (StreamEvent::Complete | StreamEvent::Over(_)) => {
-                assert_ne!(log_text, StreamEvent::Complete);
-            }
-        }
-    }
-    assert_eq!(gateway.execute("bob", "more", "b", None).await, "NOT_FOUND after 5s");
-
-    gateway.upstreams[1].handle().set_state("a", MindBridgeStep::new("COMPLETE")).unwrap();
-    for stream in &mut streams {
+/// Completes the job `a` at this upstream, and checks that each stream received nothing before that.
+async fn assert_uninterrupted(gateway: &Gateway, upstream: usize, streams: Vec<Watcher>) {
+    gateway.upstreams[upstream].handle().set_state("a", MindBridgeStep::new("COMPLETE")).unwrap();
+    for mut stream in streams {
         assert_eq!(stream.short().await, "ENDED SUCCEEDED", "the stream received nothing else");
     }
-    let output = gateway.process.output();
-    assert!(!output.contains("ERROR") && !output.contains(OTHER) && !output.contains(TOKEN), "{output}");
+}
+
+/// The source `more` at the second upstream.
+fn more(gateway: &Gateway) -> String {
+    mind(&gateway.url(1), "{ env: MIND_TOKEN }", BUDGET).replacen("mind:", "more:", 1)
+}
+
+/// A gateway without clients and with the sources `mind` and `more`, and the text of these.
+async fn with_two_sources() -> (Gateway, [String; 2]) {
+    let mut gateway = Gateway::start("").await;
+    let source = mind(&gateway.url(0), "{ env: MIND_TOKEN }", BUDGET);
+    let more = more(&gateway);
+    gateway.change(&[&source, &more], "", "sources.more").await;
+    (gateway, [source, more])
 }
 
 /// Without clients, so that only the source is removed.
 #[tokio::test]
-async fn removing_a_source_ends_its_streams_and_keeps_its_usage() {
-    let mut gateway = Gateway::start("").await;
-    let source = mind(&gateway.url(0), "{ env: MIND_TOKEN }", BUDGET);
-    let more = mind(&gateway.url(1), "{ env: MIND_TOKEN }", BUDGET).replacen("mind:", "more:", 1);
-    gateway.change(&[&source, &more], "", "sources.more").await;
+async fn removing_a_source_ends_only_its_streams() {
+    let (mut gateway, [_, more]) = with_two_sources().await;
     let mut streams = Vec::new();
     for (carrier, source) in [(WebSocket, "more"), (Sse, "more"), (WebSocket, "mind"), (Sse, "mind")] {
         let mut stream = Watcher::of_client(gateway.public, carrier, vec![external(source, "b")], "").await;
         assert_eq!(stream.short().await, "SNAPSHOT RUNNING");
         streams.push(stream);
     }
-    let used = gateway.used().await.1;
-    assert!(used > 0);
     gateway.change(&[&more], "", "sources.mind").await;
     for mut stream in streams.split_off(2) {
         assert_eq!(stream.short().await, "ENDED NOT_FOUND for good");
         assert_eq!(stream.receive().await, StreamEvent::Complete);
     }
     assert_eq!(gateway.execute("", "mind", "b", None).await, "NOT_FOUND after 5s");
-    let low =
-        mind(&gateway.url(0), "{ env: MIND_TOKEN }", "per_second: 9000, per_hour: 999, concurrency: 50");
-    gateway.change(&[&low, &more], "", "sources.mind").await;
-    let (per_hour, after) = gateway.used().await;
-    assert!(per_hour == 999 && after >= used, "{after} of {per_hour}, before {used}");
-    assert_eq!(gateway.execute("", "mind", "b", Some("0ms")).await, "RUNNING");
-    // the same name for another upstream is not a change of a source
-    let kind = low.replace("mindbridge", "supermetrics");
-    gateway.round += 1;
-    put(&gateway.folder, gateway.round, &file(&[&kind, &more], ""));
-    let refused =
-        |line: &str| (line.contains("sources.mind.upstream") && line.contains("another name")).then_some(());
-    gateway.process.find("the refusal", refused).await;
     gateway.upstreams[1].handle().set_state("b", MindBridgeStep::new("COMPLETE")).unwrap();
     for stream in &mut streams {
         assert_eq!(stream.short().await, "ENDED SUCCEEDED", "the other source's streams received nothing");
@@ -327,52 +214,84 @@ async fn removing_a_source_ends_its_streams_and_keeps_its_usage() {
 }
 
 #[tokio::test]
-async fn an_incomplete_file_is_reloaded_once_it_is_complete() {
-    let alice = client("alice", "[mind]");
-    let mut gateway = Gateway::start(&format!("clients: [{alice}]")).await;
-    let mut stream = Watcher::open_as(gateway.public, Sse, &["a"], Some("jg_alice")).await;
-    assert_eq!(stream.short().await, "SNAPSHOT RUNNING");
-
-    // written in place, and truncated before its clients until that is noticed
-    let path = gateway.folder.join("jobgate.yaml");
-    let whole = fs::read_to_string(&path).unwrap() + "limits: { burst: 777 }\n";
-    let half = whole.replace(&format!("clients: [{alice}]"), "");
-    fs::write(&path, half).unwrap();
-    let log_text = |text: &'static str| move |line: &str| line.contains(text).then_some(());
-    gateway.process.find("the refusal", log_text("removes all clients and issuers")).await;
-    assert_eq!(gateway.execute("alice", "mind", "b", None).await, "RUNNING");
-    fs::write(&path, whole).unwrap();
-    gateway.process.find("the rest", log_text(" changed=limits.burst ")).await;
-
-    // a secret file that is created after the configuration that names it
-    let secret = gateway.folder.join("late-secret");
-    let reference = format!("{{ file: \"{}\" }}", secret.display());
-    let source = mind(&gateway.url(0), &reference, BUDGET);
-    gateway.round += 1;
-    put(&gateway.folder, gateway.round, &file(&[&source], &format!("clients: [{alice}]")));
-    gateway.process.find("the refusal", log_text("sources.mind.credential")).await;
-    assert_eq!(gateway.execute("alice", "mind", "b", Some("0ms")).await, "RUNNING");
-    fs::write(&secret, TOKEN).unwrap();
-    gateway.process.find("the next try", log_text("sources.mind.credential.bearer.file")).await;
-    assert_eq!(gateway.execute("alice", "mind", "b", Some("0ms")).await, "RUNNING");
-
-    gateway.upstreams[0].handle().set_state("a", MindBridgeStep::new("COMPLETE")).unwrap();
-    assert_eq!(stream.short().await, "ENDED SUCCEEDED");
-    let refusals = gateway.process.output().matches("configuration not reloaded").count();
-    assert!(refusals <= 4, "the same error is not logged repeatedly: {}", gateway.process.output());
-    gateway.process.signal("TERM").await;
-    let (status, output) = gateway.process_ended().await;
-    assert_eq!(status, Some(0), "{output}");
+async fn a_source_that_is_added_again_keeps_its_usage() {
+    let (mut gateway, [source, more]) = with_two_sources().await;
+    gateway.execute("", "mind", "b", None).await;
+    let used = gateway.used().await.1;
+    assert!(used > 0);
+    gateway.change(&[&more], "", "sources.mind").await;
+    let low = source.replace("per_hour: 1000000", "per_hour: 999");
+    gateway.change(&[&low, &more], "", "sources.mind").await;
+    let (per_hour, after) = gateway.used().await;
+    assert!(per_hour == 999 && after >= used, "{after} of {per_hour}, before {used}");
+    assert_eq!(gateway.execute("", "mind", "b", Some("0ms")).await, "RUNNING");
 }
 
-impl Gateway {
-    /// Waits for the exit of the process: the exit code, and the output.
-    async fn process_ended(mut self) -> (Option<i32>, String) {
-        let stand_in = Process::start(&["schema"], &[]);
-        let process = std::mem::replace(&mut self.process, stand_in);
-        let (status, output) = process.ended().await;
-        (status.code(), output)
+/// It would be another source: its jobs have other states.
+#[tokio::test]
+async fn a_source_with_another_upstream_needs_another_name() {
+    let (mut gateway, [source, more]) = with_two_sources().await;
+    gateway.put(&[&source.replace("mindbridge", "supermetrics"), &more], "");
+    let refused =
+        |line: &str| (line.contains("sources.mind.upstream") && line.contains("another name")).then_some(());
+    gateway.process.find("the refusal", refused).await;
+}
+
+fn contains(text: &'static str) -> impl Fn(&str) -> Option<()> + Send + Sync {
+    move |line| line.contains(text).then_some(())
+}
+
+/// A gateway whose file is written in place, and truncated before its clients until that is noticed; and the whole
+/// file, which changes an option.
+async fn truncated() -> (Gateway, String) {
+    let alice = client("alice", "[mind]");
+    let mut gateway = Gateway::start(&format!("clients: [{alice}]")).await;
+    let path = gateway.folder.join("jobgate.yaml");
+    let whole = fs::read_to_string(&path).unwrap() + "limits: { burst: 777 }\n";
+    fs::write(&path, whole.replace(&format!("clients: [{alice}]"), "")).unwrap();
+    gateway.process.find("the refusal", contains("removes all clients and issuers")).await;
+    (gateway, whole)
+}
+
+#[tokio::test]
+async fn an_incomplete_file_is_reloaded_once_it_is_complete() {
+    let (mut gateway, whole) = truncated().await;
+    assert_eq!(gateway.execute("alice", "mind", "b", None).await, "RUNNING");
+    let streams = open_streams(&gateway, "jg_alice").await;
+    fs::write(gateway.folder.join("jobgate.yaml"), whole).unwrap();
+    gateway.process.find("the rest", contains(" changed=limits.burst ")).await;
+    assert_uninterrupted(&gateway, 0, streams).await;
+}
+
+#[tokio::test]
+async fn a_file_is_reloaded_once_the_secret_that_it_names_exists() {
+    let mut gateway = Gateway::start("").await;
+    let streams = open_streams(&gateway, "").await;
+    let secret = gateway.folder.join("late-secret");
+    let reference = format!("{{ file: \"{}\" }}", secret.display());
+    gateway.put(&[&mind(&gateway.url(0), &reference, BUDGET)], "");
+    gateway.process.find("the refusal", contains("sources.mind.credential")).await;
+    assert_eq!(gateway.execute("", "mind", "b", Some("0ms")).await, "RUNNING");
+    fs::write(&secret, TOKEN).unwrap();
+    gateway.process.find("the next try", contains("sources.mind.credential.bearer.file")).await;
+    assert_eq!(gateway.execute("", "mind", "b", Some("0ms")).await, "RUNNING");
+    assert_uninterrupted(&gateway, 0, streams).await;
+}
+
+#[tokio::test]
+async fn a_reload_error_is_not_logged_repeatedly() {
+    let (mut gateway, whole) = truncated().await;
+    let path = gateway.folder.join("jobgate.yaml");
+    let half = fs::read_to_string(&path).unwrap();
+    for _ in 0..10 {
+        // each is noticed by the watch of the folder
+        fs::write(&path, &half).unwrap();
+        gateway.execute("alice", "mind", "b", Some("0ms")).await;
     }
+    fs::write(&path, whole).unwrap();
+    gateway.process.find("the rest", contains(" changed=limits.burst ")).await;
+    let refusals = gateway.process.output().matches("configuration not reloaded").count();
+    assert!(refusals <= 2, "{}", gateway.process.output());
 }
 
 /// One word for an update of a job.

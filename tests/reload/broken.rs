@@ -5,10 +5,8 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
-use jobgate::simulator::MindBridgeStep;
-
-use super::{BUDGET, Gateway, client, file, mind};
-use crate::support::streams::{LIMIT, Sse, Watcher, WebSocket, settles};
+use super::{BUDGET, Gateway, assert_uninterrupted, client, file, mind, open_streams};
+use crate::support::streams::{LIMIT, settles};
 
 /// What the file is replaced by.
 enum Put {
@@ -24,13 +22,8 @@ async fn an_invalid_file_is_rejected_with_its_path_and_reason() {
     let server = "server: { listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0, watch_config: false }";
     let alice = client("alice", "[mind]");
     let rest = format!("{server}\nclients: [{alice}]");
-    let mut gateway = Gateway::start(&rest).await;
-    let mut streams = Vec::new();
-    for carrier in [WebSocket, Sse] {
-        let mut stream = Watcher::open_as(gateway.public, carrier, &["a"], Some("jg_alice")).await;
-        assert_eq!(stream.short().await, "SNAPSHOT RUNNING");
-        streams.push(stream);
-    }
+    let gateway = Gateway::start(&rest).await;
+    let streams = open_streams(&gateway, "jg_alice").await;
     let url = gateway.url(0);
     let source = mind(&url, "{ env: MIND_TOKEN }", BUDGET);
     let good = file(&[&source], &rest);
@@ -120,14 +113,23 @@ async fn an_invalid_file_is_rejected_with_its_path_and_reason() {
     }
     assert!(!gateway.process.output().contains("configuration reloaded"), "{}", gateway.process.output());
 
-    remove(&path);
-    fs::write(&path, format!("{good}\nlimits: {{ burst: 900 }}\n")).unwrap();
-    gateway.process.signal("HUP").await;
-    let reloaded = |line: &str| line.contains(" changed=limits.burst ").then_some(());
-    gateway.process.find("a good one is adopted", reloaded).await;
-    gateway.upstreams[0].handle().set_state("a", MindBridgeStep::new("COMPLETE")).unwrap();
-    for stream in &mut streams {
-        assert_eq!(stream.short().await, "ENDED SUCCEEDED", "the stream received nothing else");
+    assert_uninterrupted(&gateway, 0, streams).await;
+}
+
+#[tokio::test]
+async fn a_valid_file_after_an_invalid_one_is_adopted() {
+    let rest = "server: { listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0, watch_config: false }";
+    let mut gateway = Gateway::start(rest).await;
+    let good = file(&[&mind(&gateway.url(0), "{ env: MIND_TOKEN }", BUDGET)], rest);
+    let path = gateway.folder.join("jobgate.yaml");
+    for (text, logged) in [
+        (String::new(), "configuration not reloaded"),
+        (format!("{good}\nlimits: {{ burst: 900 }}\n"), " changed=limits.burst "),
+    ] {
+        remove(&path);
+        fs::write(&path, text).unwrap();
+        gateway.process.signal("HUP").await;
+        gateway.process.find(logged, |line| line.contains(logged).then_some(())).await;
     }
 }
 

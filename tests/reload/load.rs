@@ -7,14 +7,14 @@ use std::time::Duration;
 use jobgate::simulator::MindBridgeStep;
 use serde_json::json;
 
-use super::{BUDGET, Gateway, file, mind, put};
+use super::{BUDGET, Gateway, mind};
 use crate::support::server::{ANY, TOKEN, describe, external};
 use crate::support::streams::{LIMIT, StreamEvent, Watcher, crowd};
 use crate::support::wire;
 
 const RELOADS: usize = 100;
 const STREAMS: usize = 50;
-const ASKERS: usize = 4;
+const CLIENTS: usize = 4;
 /// Reloads after which the memory is in a steady state for such a load.
 const WARM: usize = 20;
 /// The allowed growth from then on: far more than noise, far less than anything retained of each of eighty reloads.
@@ -56,8 +56,8 @@ async fn a_hundred_reloads_under_load_drop_no_stream_or_request() {
         done.store(true, Ordering::Relaxed);
         (warm, gateway.process.resident())
     };
-    let askers = futures_util::future::join_all((0..ASKERS).map(|_| execute()));
-    let ((warm, last), _) = tokio::join!(reload, askers);
+    let clients = futures_util::future::join_all((0..CLIENTS).map(|_| execute()));
+    let ((warm, last), _) = tokio::join!(reload, clients);
     assert!(request_count.load(Ordering::Relaxed) >= RELOADS, "too few requests: {request_count:?}");
     eprintln!("{request_count:?} queries; {warm} bytes after {WARM} reloads, {last} after {RELOADS}");
     assert!(last < warm + GROWTH, "{warm} bytes after {WARM} reloads, {last} after {RELOADS}");
@@ -96,8 +96,7 @@ async fn change(gateway: &mut Gateway, number: usize) {
         10 + odd,
         10 + odd
     );
-    gateway.round += 1;
-    put(&gateway.folder, gateway.round, &file(&sources, &rest));
+    gateway.put(&sources, &rest);
     gateway.process.signal("HUP").await;
     // the log suppresses repeated lines, so the counter is used
     let applied = format!("jobgate_config_reloads_total{{outcome=\"applied\"}} {number}");

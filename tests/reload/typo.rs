@@ -1,20 +1,14 @@
 //! A base URL with a typo: an answer from there is no statement about the jobs, and nothing is lost when it is
 //! corrected.
 
-use super::{BUDGET, Gateway, mind};
-use crate::support::streams::{Sse, Watcher, WebSocket};
+use super::{BUDGET, Gateway, mind, open_streams};
 
 const PACE: &str = "poll: { min_interval: 100ms, max_interval: 1s }";
 
 #[tokio::test]
 async fn a_typo_in_base_url_ends_no_job() {
     let mut gateway = Gateway::start(PACE).await;
-    let mut streams = Vec::new();
-    for carrier in [WebSocket, Sse] {
-        let mut stream = Watcher::open_as(gateway.public, carrier, &["a"], None).await;
-        assert_eq!(stream.short().await, "SNAPSHOT RUNNING");
-        streams.push(stream);
-    }
+    let streams = open_streams(&gateway, "").await;
     let good = mind(&gateway.url(0), "{ env: MIND_TOKEN }", BUDGET);
     let path = gateway.url(0).replace("/api", "/apj");
     let host = gateway.upstreams[0].supermetrics_url();
