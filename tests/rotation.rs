@@ -232,72 +232,157 @@ async fn two_hundred_rotations_under_load_fail_no_request() {
     assert!(!gateway.output().contains("token-of-round"), "{}", gateway.output());
 }
 
-/// From no secret to a valid one, to an invalid one, to one that the source rejects, and back: each affects only its
-/// source.
-#[tokio::test]
-async fn a_bad_secret_affects_only_its_source_until_replaced() {
-    let simulator = upstreams().await;
-    let upstream = simulator.handle();
-    let mut mounted = Mounted::new(None);
-    // a link to a file elsewhere: the watch of its folder does not see that file change, so the timer finds it
-    let elsewhere = Mounted::new(None);
-    let link = elsewhere.folder.join("key");
+/// A gateway that rereads the secrets of its sources often.
+struct Rotating {
+    gateway: Process,
+    address: SocketAddr,
+    /// The secret of `mind`.
+    mounted: Mounted,
+    /// A link to the secret of `metrics` in another folder: the watch of the folder does not see that file change, so
+    /// the timer finds it.
+    elsewhere: Mounted,
+    file: Scratch,
+    simulator: Simulator,
+}
+
+impl Rotating {
+    /// Starts it with these secrets, which the upstreams accept.
+    async fn start(mind: Option<&str>, metrics: &str) -> Self {
+        let simulator = upstreams().await;
+        simulator.handle().set_credential(SimUpstream::Supermetrics, metrics);
+        let (mounted, elsewhere) = (Mounted::new(mind), Mounted::new(None));
+        let (file, link) = (Scratch::new(metrics), elsewhere.folder.join("key"));
+        symlink(file.path(), &link).unwrap();
+        let rest = "credentials: { reload_interval: 100ms }";
+        let files = [&mounted.path(), link.to_str().unwrap()];
+        let (gateway, address) = serve(&simulator, files, rest).await;
+        Self { gateway, address, mounted, elsewhere, file, simulator }
+    }
+
+    /// Replaces the secret of `mind`, and waits until its credential is in this state.
+    async fn swap(&mut self, secret: &str, expected: &str) {
+        self.mounted.swap(secret);
+        until(self.address, "mind", expected).await;
+    }
+
+    async fn lookup(&self, source: &str, id: &str) -> String {
+        lookup(self.address, source, id).await
+    }
+
+    /// Replaces the secret of `metrics`, and waits until it is used.
+    async fn replace_linked(&self, secret: &str) {
+        self.simulator.handle().set_credential(SimUpstream::Supermetrics, secret);
+        fs::write(self.file.path(), format!("{secret}\n")).unwrap();
+        let renewed = async {
+            while self.lookup("metrics", "q").await != "RUNNING" {
+                tokio::time::interval(EVERY).tick().await;
+            }
+        };
+        let renewed = tokio::time::timeout(LIMIT, renewed).await.is_ok();
+        assert!(
+            renewed,
+            "the timer finds what the watch does not see, below {}",
+            self.elsewhere.folder.display()
+        );
+    }
+}
+
+/// A token without a signature that expires in ten minutes, and that time.
+fn expiring() -> (String, jiff::Timestamp) {
     let soon = jiff::Timestamp::from_second(jiff_now() + 600).unwrap();
     let payload = URL_SAFE_NO_PAD.encode(json!({ "exp": soon.as_second() }).to_string());
-    let token = format!("eyJhbGciOiJub25lIn0.{payload}.signature");
-    upstream.set_credential(SimUpstream::Supermetrics, &token);
-    let file = Scratch::new(&token);
-    symlink(file.path(), &link).unwrap();
-    let rest = "credentials: { reload_interval: 100ms }";
-    let (mut gateway, address) = serve(&simulator, [&mounted.path(), link.to_str().unwrap()], rest).await;
+    (format!("eyJhbGciOiJub25lIn0.{payload}.signature"), soon)
+}
 
-    assert_eq!(lookup(address, "mind", "a").await, "UNCONFIGURED");
-    let (health, state, _) = is_valid(address, "mind").await;
+const INVALID: &str = "two\nlines-of-a-token";
+const REJECTED: &str = "a-token-that-nobody-knows";
+
+#[tokio::test]
+async fn a_missing_secret_is_active_once_its_file_exists() {
+    let mut rotating = Rotating::start(None, KEY).await;
+    assert_eq!(rotating.lookup("mind", "a").await, "UNCONFIGURED");
+    let (health, state, _) = is_valid(rotating.address, "mind").await;
     assert_eq!((health.as_str(), state.as_str()), ("UNCONFIGURED", "MISSING"));
-    assert_eq!(lookup(address, "metrics", "q").await, "RUNNING");
-    let credential = is_valid(address, "metrics").await.2;
-    assert_eq!(credential["expiresAt"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap(), soon);
-    gateway.find("a warning", |line| line.contains("credential expires soon").then_some(())).await;
+    rotating.swap(TOKEN, "ACTIVE").await;
+    assert_eq!(rotating.lookup("mind", "a").await, "RUNNING");
+}
 
-    mounted.swap(TOKEN);
-    until(address, "mind", "ACTIVE").await;
-    assert_eq!(lookup(address, "mind", "a").await, "RUNNING");
-
-    mounted.swap("a-token-that-nobody-knows");
-    until(address, "mind", "PENDING_REJECTED").await;
-    mounted.swap("two\nlines-of-a-token");
-    until(address, "mind", "PENDING_INVALID").await;
-    assert_eq!(lookup(address, "mind", "a").await, "RUNNING", "the previous one is active");
+#[tokio::test]
+async fn an_invalid_or_rejected_new_secret_is_not_activated() {
+    let mut rotating = Rotating::start(Some(TOKEN), KEY).await;
+    until(rotating.address, "mind", "ACTIVE").await;
+    for (secret, state) in [(REJECTED, "PENDING_REJECTED"), (INVALID, "PENDING_INVALID")] {
+        rotating.swap(secret, state).await;
+        assert_eq!(rotating.lookup("mind", "a").await, "RUNNING", "{state}: the previous one is active");
+    }
     let named = |line: &str| {
         (line.contains("the previous one stays active") && line.contains("/token")).then_some(())
     };
-    gateway.find("an alarm that names the file", named).await;
+    rotating.gateway.find("an alarm that names the file", named).await;
+}
 
-    upstream.set_credential(SimUpstream::MindBridge, "the-next-token");
-    assert_eq!(lookup(address, "mind", "a").await, "RUNNING, stale: CREDENTIAL_REJECTED");
-    until(address, "mind", "REJECTED").await;
-    assert_eq!(is_valid(address, "mind").await.0, "CREDENTIAL_REJECTED");
-    assert_eq!(lookup(address, "metrics", "q").await, "RUNNING", "another source is not affected");
-    mounted.swap("the-next-token");
-    until(address, "mind", "ACTIVE").await;
-    assert_eq!(lookup(address, "mind", "a").await, "RUNNING");
+#[tokio::test]
+async fn a_revoked_credential_is_rejected_until_it_is_replaced() {
+    let mut rotating = Rotating::start(Some(TOKEN), KEY).await;
+    assert_eq!(rotating.lookup("mind", "a").await, "RUNNING");
+    rotating.simulator.handle().set_credential(SimUpstream::MindBridge, "the-next-token");
+    assert_eq!(rotating.lookup("mind", "a").await, "RUNNING, stale: CREDENTIAL_REJECTED");
+    until(rotating.address, "mind", "REJECTED").await;
+    assert_eq!(is_valid(rotating.address, "mind").await.0, "CREDENTIAL_REJECTED");
+    rotating.swap("the-next-token", "ACTIVE").await;
+    assert_eq!(rotating.lookup("mind", "a").await, "RUNNING");
+}
 
-    upstream.set_credential(SimUpstream::Supermetrics, "the-next-key");
-    fs::write(file.path(), "the-next-key\n").unwrap();
-    let renewed = async {
-        while lookup(address, "metrics", "q").await != "RUNNING" {
-            tokio::time::interval(EVERY).tick().await;
-        }
-    };
-    assert!(
-        tokio::time::timeout(LIMIT, renewed).await.is_ok(),
-        "the timer finds what the watch does not see"
-    );
-    let credential = is_valid(address, "metrics").await.2;
-    assert_eq!(credential["expiresAt"], Value::Null, "that was the expiry of the previous one");
+#[tokio::test]
+async fn a_bad_secret_does_not_affect_another_source() {
+    let mut rotating = Rotating::start(None, KEY).await;
+    assert_eq!(rotating.lookup("metrics", "q").await, "RUNNING", "while the other has none");
+    rotating.swap(TOKEN, "ACTIVE").await;
+    rotating.simulator.handle().set_credential(SimUpstream::MindBridge, "the-next-token");
+    rotating.lookup("mind", "a").await;
+    until(rotating.address, "mind", "REJECTED").await;
+    assert_eq!(rotating.lookup("metrics", "q").await, "RUNNING", "while that of the other is rejected");
+}
 
-    gateway.signal("TERM").await;
-    let (status, output) = gateway.ended().await;
+#[tokio::test]
+async fn the_expiry_of_a_token_is_reported_and_logged() {
+    let (token, soon) = expiring();
+    let mut rotating = Rotating::start(Some(TOKEN), &token).await;
+    assert_eq!(rotating.lookup("metrics", "q").await, "RUNNING");
+    let credential = is_valid(rotating.address, "metrics").await.2;
+    assert_eq!(credential["expiresAt"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap(), soon);
+    rotating.gateway.find("a warning", |line| line.contains("credential expires soon").then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_replaced_token_does_not_keep_its_expiry() {
+    let rotating = Rotating::start(Some(TOKEN), &expiring().0).await;
+    assert_eq!(rotating.lookup("metrics", "q").await, "RUNNING");
+    rotating.replace_linked("the-next-key").await;
+    assert_eq!(is_valid(rotating.address, "metrics").await.2["expiresAt"], Value::Null);
+}
+
+#[tokio::test]
+async fn the_timer_finds_a_secret_that_is_changed_behind_a_link() {
+    let rotating = Rotating::start(Some(TOKEN), KEY).await;
+    assert_eq!(rotating.lookup("metrics", "q").await, "RUNNING");
+    rotating.replace_linked("the-next-key").await;
+}
+
+#[tokio::test]
+async fn no_secret_is_logged_during_a_rotation() {
+    let (token, _) = expiring();
+    let mut rotating = Rotating::start(Some(TOKEN), &token).await;
+    until(rotating.address, "mind", "ACTIVE").await;
+    rotating.swap(REJECTED, "PENDING_REJECTED").await;
+    rotating.swap(INVALID, "PENDING_INVALID").await;
+    rotating.simulator.handle().set_credential(SimUpstream::MindBridge, "the-next-token");
+    rotating.lookup("mind", "a").await;
+    until(rotating.address, "mind", "REJECTED").await;
+    rotating.swap("the-next-token", "ACTIVE").await;
+    rotating.replace_linked("the-next-key").await;
+    rotating.gateway.signal("TERM").await;
+    let (status, output) = rotating.gateway.ended().await;
     assert_eq!(status.code(), Some(0), "{output}");
     for secret in [&token, TOKEN, "nobody-knows", "lines-of-a-token", "the-next-token", "the-next-key"] {
         assert!(!output.contains(secret), "{secret} in {output}");
