@@ -1,4 +1,4 @@
-//! Redis unavailable, hanging or emptied: answers come from memory and from the upstream, no client gets an error, no
+//! Redis unavailable, hanging or without its data: answers come from memory and from the upstream, no client gets an error, no
 //! older state returns, and the gateway recovers by itself.
 
 use std::time::Duration;
@@ -12,6 +12,7 @@ use jobgate::ports::ledger::{Labels, Ledger as _};
 use jobgate::ports::store::{JobStore as _, StoreOutcome};
 use jobgate::simulator::{MindBridgeJob, SimUpstream};
 use tokio::time::Instant;
+use tokio_util::sync::DropGuard;
 
 use crate::redis_shared_store::{LEASE, TIMEOUT, held, key, run, seen, settings, until};
 use crate::support::redis::Redis;
@@ -28,24 +29,34 @@ async fn gateway(redis: &Redis, url: &Scratch, jobs: Vec<MindBridgeJob>) -> Rig 
     Setup { rest: store, ..Setup::with(jobs, Vec::new()) }.start().await
 }
 
-#[tokio::test]
-async fn writes_during_a_redis_outage_are_written_back_afterwards() {
-    let mut redis = Redis::start().await;
-    let one = SharedStore::new(settings(&redis.url())).unwrap();
-    let _runs = run(&one);
-    let stored = seen("a", Life::Succeeded, 1);
-    one.store().keep(stored.clone()).await.unwrap();
-    one.store().keep(seen("b", Life::Running, 1)).await.unwrap();
-    // So that it has connected to the server once, and can detect that another one is empty.
+/// Waits until so many replicas are registered under this prefix: only a replica that has connected to the server once
+/// can detect that another one is empty.
+async fn registered(redis: &Redis, prefix: &str, count: u64) {
     until("the replica is registered", || async {
-        let there: u64 = redis.execute(redis::cmd("ZCARD").arg("test:v1:{members}")).await;
-        (there == 1).then_some(())
+        let there: u64 = redis.execute(redis::cmd("ZCARD").arg(format!("{prefix}:v1:{{members}}"))).await;
+        (there == count).then_some(())
     })
     .await;
+}
+
+/// A store with a succeeded job `a` and a running job `b`, whose Redis is killed after that.
+async fn killed() -> (Redis, SharedStore, DropGuard) {
+    let mut redis = Redis::start().await;
+    let one = SharedStore::new(settings(&redis.url())).unwrap();
+    let runs = run(&one);
+    one.store().keep(seen("a", Life::Succeeded, 1)).await.unwrap();
+    one.store().keep(seen("b", Life::Running, 1)).await.unwrap();
+    registered(&redis, "test", 1).await;
     redis.kill();
+    (redis, one, runs)
+}
+
+#[tokio::test]
+async fn a_redis_outage_is_served_from_memory_without_a_wait() {
+    let (_redis, one, _runs) = killed().await;
     let began = Instant::now();
     let later = seen("c", Life::Canceled, 2);
-    assert_eq!(one.store().keep(later.clone()).await.unwrap(), StoreOutcome::New(None));
+    assert_eq!(one.store().keep(later).await.unwrap(), StoreOutcome::New(None));
     assert_eq!(
         one.store().keep(seen("b", Life::Queued, 0)).await.unwrap(),
         StoreOutcome::Older(seen("b", Life::Running, 1))
@@ -54,22 +65,39 @@ async fn writes_during_a_redis_outage_are_written_back_afterwards() {
     assert_eq!(held(&one, "nothing").await, None);
     assert_eq!(one.leases().claim(&[key("b")], SkipIf::Never).await, [Claim::Acquired(FencingToken::Alone)]);
     assert!(began.elapsed() < TIMEOUT, "{:?} for all of it", began.elapsed());
+}
+
+#[tokio::test]
+async fn the_store_health_counts_unwritten_jobs_until_recovery() {
+    let (mut redis, one, _runs) = killed().await;
+    one.store().keep(seen("c", Life::Canceled, 2)).await.unwrap();
     until("it reports that", || async {
         let health = one.store().health();
         (health.degraded && health.unwritten == 1).then_some(())
     })
     .await;
+    redis.restart_empty().await;
+    until("it is healthy", || async {
+        let health = one.store().health();
+        (!health.degraded && health.unwritten == 0).then_some(())
+    })
+    .await;
+}
 
+#[tokio::test]
+async fn writes_during_a_redis_outage_are_written_back_afterwards() {
+    let (mut redis, one, _runs) = killed().await;
+    let later = seen("c", Life::Canceled, 2);
+    one.store().keep(later.clone()).await.unwrap();
     redis.restart_empty().await;
     let other = SharedStore::new(settings(&redis.url())).unwrap();
-    for end in [stored, later] {
+    for end in [seen("a", Life::Succeeded, 1), later] {
         let id = end.job.key.external_id.clone();
         until("it is written again", || async {
             (held(&other, id.as_str()).await.as_ref() == Some(&end)).then_some(())
         })
         .await;
     }
-    until("it is healthy", || async { (!one.store().health().degraded).then_some(()) }).await;
 }
 
 /// A suspended Redis accepts every connection and answers none: the worst kind of outage.
@@ -144,11 +172,7 @@ async fn a_redis_flush_does_not_lose_a_terminal_state() {
     let rig = gateway(&redis, &url, vec![MindBridgeJob::new("a", &[(0, "COMPLETE")])]).await;
     assert_eq!(rig.lookup("mind", "a").await, "SUCCEEDED");
     rig.upstreams.forget(SimUpstream::MindBridge, "a");
-    until("the replica is registered", || async {
-        let there: u64 = redis.execute(redis::cmd("ZCARD").arg("jobgate:v1:{members}")).await;
-        (there == 1).then_some(())
-    })
-    .await;
+    registered(&redis, "jobgate", 1).await;
     let () = redis.execute(&redis::cmd("FLUSHALL")).await;
     assert_eq!(rig.lookup("mind", "a").await, "SUCCEEDED");
     until("it is written again", || async {
@@ -158,40 +182,80 @@ async fn a_redis_flush_does_not_lose_a_terminal_state() {
     .await;
 }
 
-/// The metrics show a Redis outage, and the load balancer keeps sending requests.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_redis_hang_is_reported_in_the_metrics_until_recovery() {
-    let (redis, url) = (Redis::start().await, Scratch::new(""));
-    let rig = gateway(&redis, &url, vec![MindBridgeJob::new("a", &[(0, "COMPLETE")])]).await;
-    let has_lines = async |lines: &[&str]| {
+const UP: [&str; 3] =
+    ["jobgate_redis_up 1.0", "jobgate_redis_breaker_open 0.0", "jobgate_redis_replicas 1.0"];
+const DOWN: [&str; 3] =
+    ["jobgate_redis_up 0.0", "jobgate_redis_breaker_open 1.0", "jobgate_redis_budget_fallback 1.0"];
+
+/// Waits until the metrics have these lines.
+async fn until_metrics(rig: &Rig, lines: &[&str]) {
+    until("the metrics", || async {
         let metrics_text = wire::get(rig.admin, "/metrics").await.body;
         lines.iter().all(|line| metrics_text.lines().any(|one| one == *line)).then_some(())
-    };
-    let up = ["jobgate_redis_up 1.0", "jobgate_redis_breaker_open 0.0", "jobgate_redis_replicas 1.0"];
-    until("it is available", || has_lines(&up)).await;
-    redis.signal("STOP");
-    let down =
-        ["jobgate_redis_up 0.0", "jobgate_redis_breaker_open 1.0", "jobgate_redis_budget_fallback 1.0"];
-    until("the breaker is open", || has_lines(&down)).await;
-    assert_eq!(
-        rig.lookup("mind", "a").await,
-        "SUCCEEDED",
-        "fetched from the upstream, within the local budget"
-    );
-    let ready = wire::get(rig.admin, "/readyz").await;
-    assert!(ready.status == 200 && ready.body.contains("redis: unavailable for "), "{ready:?}");
-    let tier = rig.serving.store_health().shared_store.unwrap();
-    assert!(tier.unavailable_for.is_some() && tier.local_budget > 0, "{tier:?}");
-    redis.signal("CONT");
-    until("it is available again", || has_lines(&up)).await;
-    until("it is healthy", || async {
-        let ready = wire::get(rig.admin, "/readyz").await;
-        let well = (ready.status, ready.body.as_str()) == (200, "ready\nredis: available, 1 replicas\n");
-        (well && rig.serving.store_health().shared_store.unwrap().unavailable_for.is_none()).then_some(())
     })
     .await;
-    let tier = rig.serving.store_health().shared_store.unwrap();
-    assert!(tier.connections >= 2, "{tier:?}");
+}
+
+/// A gateway that reports Redis as available, with one completed job upstream.
+async fn available() -> (Redis, Rig, Scratch) {
+    let (redis, url) = (Redis::start().await, Scratch::new(""));
+    let rig = gateway(&redis, &url, vec![MindBridgeJob::new("a", &[(0, "COMPLETE")])]).await;
+    until_metrics(&rig, &UP).await;
+    (redis, rig, url)
+}
+
+/// The same after Redis was suspended, and the outage was detected.
+async fn suspended() -> (Redis, Rig, Scratch) {
+    let (redis, rig, url) = available().await;
+    redis.signal("STOP");
+    until_metrics(&rig, &DOWN).await;
+    (redis, rig, url)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_hang_is_reported_in_the_metrics_until_recovery() {
+    let (redis, rig, _url) = suspended().await;
+    redis.signal("CONT");
+    until_metrics(&rig, &UP).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readiness_names_a_redis_hang_and_the_gateway_stays_ready() {
+    let (redis, rig, _url) = suspended().await;
+    let ready = wire::get(rig.admin, "/readyz").await;
+    assert!(ready.status == 200 && ready.body.contains("redis: unavailable for "), "{ready:?}");
+    redis.signal("CONT");
+    until("it is available again", || async {
+        let ready = wire::get(rig.admin, "/readyz").await;
+        let expected = (200, "ready\nredis: available, 1 replicas\n");
+        ((ready.status, ready.body.as_str()) == expected).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lookup_during_a_redis_hang_uses_the_local_budget() {
+    let (_redis, rig, _url) = suspended().await;
+    assert_eq!(rig.lookup("mind", "a").await, "SUCCEEDED", "fetched from the upstream");
+    let store = rig.serving.store_health().shared_store.unwrap();
+    assert!(store.unavailable_for.is_some() && store.local_budget > 0, "{store:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_store_health_counts_the_reconnect_after_a_redis_hang() {
+    let (redis, rig, _url) = suspended().await;
+    redis.signal("CONT");
+    until("it is available again", || async {
+        rig.serving.store_health().shared_store.unwrap().unavailable_for.is_none().then_some(())
+    })
+    .await;
+    let store = rig.serving.store_health().shared_store.unwrap();
+    assert!(store.connections >= 2, "{store:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redis_commands_are_counted_by_their_outcome() {
+    let (_redis, rig, _url) = suspended().await;
     // of the whole process, in which other tests use Redis as well: only "more than zero" can be asserted
     for counted in [
         "jobgate_redis_commands_total{outcome=\"timed_out\"}",
@@ -204,70 +268,108 @@ async fn a_redis_hang_is_reported_in_the_metrics_until_recovery() {
     }
 }
 
-#[tokio::test]
-async fn tracking_changes_survive_a_redis_flush_and_outage() {
+/// A store with the tracked jobs `a` and `b`.
+async fn tracking() -> (Redis, SharedStore, DropGuard) {
     let redis = Redis::start().await;
     let one = SharedStore::new(settings(&redis.url())).unwrap();
-    let _runs = run(&one);
+    let runs = run(&one);
     let labels = Labels::from([("team".to_owned(), "x".to_owned())]);
     let all = ["a", "b"].map(|id| (key(id), Some(labels.clone())));
     one.store().track(all.to_vec()).await.unwrap();
-    until("the replica is registered", || async {
-        let there: u64 = redis.execute(redis::cmd("ZCARD").arg("test:v1:{members}")).await;
-        (there == 1).then_some(())
-    })
-    .await;
-    let remembered = async || {
-        let fresh = SharedStore::new(settings(&redis.url())).unwrap();
-        let read = fresh.store().remembered().await;
-        let tracked = read.map(|read| read.tracked).unwrap_or_default();
-        tracked.into_iter().map(|(key, _)| key.external_id.to_string()).collect::<Vec<_>>()
-    };
-    assert_eq!(remembered().await, ["a", "b"]);
+    registered(&redis, "test", 1).await;
+    assert_eq!(tracked(&redis).await, ["a", "b"]);
+    (redis, one, runs)
+}
+
+/// The tracked jobs that a new replica reads from Redis.
+async fn tracked(redis: &Redis) -> Vec<String> {
+    let fresh = SharedStore::new(settings(&redis.url())).unwrap();
+    let read = fresh.store().remembered().await;
+    let tracked = read.map(|read| read.tracked).unwrap_or_default();
+    tracked.into_iter().map(|(key, _)| key.external_id.to_string()).collect()
+}
+
+#[tokio::test]
+async fn a_reader_restores_tracked_jobs_after_a_redis_flush() {
+    let (redis, one, _runs) = tracking().await;
     let () = redis.execute(&redis::cmd("FLUSHALL")).await;
-    assert_eq!(one.store().remembered().await.unwrap().tracked.len(), 2, "the first reader restores it");
-    assert_eq!(remembered().await, ["a", "b"]);
+    assert_eq!(one.store().remembered().await.unwrap().tracked.len(), 2);
+    assert_eq!(tracked(&redis).await, ["a", "b"]);
+}
+
+#[tokio::test]
+async fn tracked_jobs_are_restored_without_a_reader_after_a_flush() {
+    let (redis, _one, _runs) = tracking().await;
     let () = redis.execute(&redis::cmd("FLUSHALL")).await;
-    until("it is restored without a reader", || async { (remembered().await == ["a", "b"]).then_some(()) })
-        .await;
+    until("they are restored", || async { (tracked(&redis).await == ["a", "b"]).then_some(()) }).await;
+}
+
+#[tokio::test]
+async fn a_job_untracked_during_a_redis_outage_stays_untracked() {
+    let (redis, one, _runs) = tracking().await;
     redis.signal("STOP");
     one.store().track(vec![(key("a"), None)]).await.unwrap_err();
     redis.signal("CONT");
-    until("an untracked job is not restored", || async { (remembered().await == ["b"]).then_some(()) }).await;
+    until("it is untracked", || async { (tracked(&redis).await == ["b"]).then_some(()) }).await;
+}
+
+/// Waits until a lease of this moment has expired.
+async fn until_expired() {
+    let claimed = Instant::now();
+    until("the lease has expired", || async { (claimed.elapsed() > LEASE).then_some(()) }).await;
+}
+
+/// A store with a lease for the job `a`, whose Redis is killed after that.
+async fn leased() -> (Redis, SharedStore, FencingToken) {
+    let mut redis = Redis::start().await;
+    let one = SharedStore::new(RedisSettings { lease: LEASE, ..settings(&redis.url()) }).unwrap();
+    let token = match one.leases().claim(&[key("a")], SkipIf::Never).await.pop().unwrap() {
+        Claim::Acquired(token) => Some(token),
+        Claim::HeldElsewhere { .. } | Claim::Unneeded => None,
+    };
+    let token = token.unwrap();
+    assert!(matches!(token, FencingToken::Epoch(_)));
+    redis.kill();
+    (redis, one, token)
+}
+
+/// Claims the job `b`, which is possible without Redis.
+async fn claim_alone(one: &SharedStore) {
+    let claims = one.leases().claim(&[key("b")], SkipIf::Never).await;
+    assert_eq!(claims, [Claim::Acquired(FencingToken::Alone)]);
 }
 
 /// An owner that was suspended past its lease, and resumes while Redis is unavailable, cannot ask Redis for the lease.
 /// Its own clock shows that the lease has expired.
 #[tokio::test]
 async fn an_expired_lease_writes_nothing_during_a_redis_outage() {
-    let mut redis = Redis::start().await;
-    let one = SharedStore::new(RedisSettings { lease: LEASE, ..settings(&redis.url()) }).unwrap();
-    let Claim::Acquired(late) = one.leases().claim(&[key("a")], SkipIf::Never).await.pop().unwrap() else {
-        panic!("the first has the lease")
-    };
-    let claimed = Instant::now();
-    assert!(matches!(late, FencingToken::Epoch(_)));
-    redis.kill();
-    until("the lease has expired", || async { (claimed.elapsed() > LEASE).then_some(()) }).await;
+    let (_redis, one, late) = leased().await;
+    until_expired().await;
     let stale = seen("a", Life::Running, 1);
     assert_eq!(one.store().keep_under(stale, late).await.unwrap(), None);
     assert_eq!(held(&one, "a").await, None);
     assert!(!one.store().note_missing_under(&key("a"), late).await.unwrap());
-    // A fetch without a lease may not take longer than one with a lease either: others may have fetched meanwhile.
-    let alone = async || {
-        let claims = one.leases().claim(&[key("b")], SkipIf::Never).await;
-        assert_eq!(claims, [Claim::Acquired(FencingToken::Alone)]);
-        Instant::now()
-    };
-    let claimed = alone().await;
-    until("as long as a lease", || async { (claimed.elapsed() > LEASE).then_some(()) }).await;
+}
+
+/// A fetch without a lease may not take longer than one with a lease either: others may have fetched meanwhile.
+#[tokio::test]
+async fn a_late_fetch_without_a_lease_writes_nothing() {
+    let (_redis, one, _) = leased().await;
+    claim_alone(&one).await;
+    until_expired().await;
     one.leases().renew(&[(key("b"), FencingToken::Alone)]).await;
     let stale = seen("b", Life::Running, 1);
     assert_eq!(one.store().keep_under(stale, FencingToken::Alone).await.unwrap(), None);
+    assert_eq!(held(&one, "b").await, None);
+}
+
+#[tokio::test]
+async fn a_fetch_without_a_lease_is_stored_if_it_is_in_time() {
+    let (_redis, one, _) = leased().await;
     let fresh = seen("b", Life::Succeeded, 2);
     // a busy machine may be too slow for this one as well: then once more
     until("a fetch in time is stored", || async {
-        alone().await;
+        claim_alone(&one).await;
         one.store().keep_under(fresh.clone(), FencingToken::Alone).await.unwrap().map(drop)
     })
     .await;
@@ -283,11 +385,7 @@ async fn terminal_states_are_reconciled_after_a_reconnect() {
     let _run = [run(&one), run(&other)];
     let (worse, better) = (seen("a", Life::Canceled, 1), seen("a", Life::Succeeded, 2));
     one.store().keep(better.clone()).await.unwrap();
-    until("both are connected", || async {
-        let there: u64 = redis.execute(redis::cmd("ZCARD").arg("test:v1:{members}")).await;
-        (there == 2).then_some(())
-    })
-    .await;
+    registered(&redis, "test", 2).await;
     let () = redis.execute(redis::cmd("DEL").arg("test:v1:{mind/a}")).await;
     other.store().keep(worse.clone()).await.unwrap();
     assert_eq!(held(&other, "a").await, Some(worse), "a terminal state is answered from memory");
