@@ -21,7 +21,7 @@ use secrecy::SecretString;
 use serde_json::json;
 use tokio::time::Instant;
 
-use self::all_faults::{Storm, yaml};
+use self::all_faults::{FaultPlan, yaml};
 use self::inputs::attempt;
 use self::scanner::{Canary, found};
 use crate::support::egress::{Authority, Proxy};
@@ -37,7 +37,7 @@ mod rotated;
 mod scanner;
 mod startup;
 
-/// Words in the output that a storm causes.
+/// Words in the output that the faults cause.
 const WORDS: [&str; 6] =
     ["THROTTLED", "CREDENTIAL_REJECTED", "UNAVAILABLE", "TIMED_OUT", "BAD_ANSWER", "UNCONFIGURED"];
 
@@ -145,7 +145,7 @@ async fn no_planted_secret_leaks_with_json_logs() {
     search("json").await;
 }
 
-/// Normal traffic, a storm of every fault, and a search of all output.
+/// Normal traffic, every fault, and a search of all output.
 async fn search(format: &str) {
     let planted = Planted::new();
     let simulator = simulator(&planted).await;
@@ -154,12 +154,12 @@ async fn search(format: &str) {
     // one that rejects every credential, and repeats it
     let nowhere = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
     let proxy = Proxy::start(Some("nobody"), nowhere, nowhere).await;
-    let storm = Storm::new(&planted, token_file.path(), [&urls[0], &urls[1]], &proxy.url());
+    let plan = FaultPlan::new(&planted, token_file.path(), [&urls[0], &urls[1]], &proxy.url());
     let upstreams = simulator.handle();
-    storm.mindbridge.iter().for_each(|job| upstreams.add_job(job.clone()));
-    storm.supermetrics.iter().for_each(|job| upstreams.add_job(job.clone()));
+    plan.mindbridge.iter().for_each(|job| upstreams.add_job(job.clone()));
+    plan.supermetrics.iter().for_each(|job| upstreams.add_job(job.clone()));
 
-    let config = Scratch::new(&yaml(&planted, &storm, format));
+    let config = Scratch::new(&yaml(&planted, &plan, format));
     let environment = planted.environment();
     let environment: Vec<(&str, &str)> =
         environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
@@ -177,9 +177,9 @@ async fn search(format: &str) {
     let mut descriptions = Vec::new();
     for calm in [true, false] {
         if !calm {
-            storm.faults.iter().for_each(|fault| upstreams.push_fault(fault.clone()));
+            plan.faults.iter().for_each(|fault| upstreams.push_fault(fault.clone()));
         }
-        for refs in storm.refs.chunks(200) {
+        for refs in plan.refs.chunks(200) {
             for operation in ["All", "Rows"] {
                 let body =
                     json!({ "query": query, "operationName": operation, "variables": { "refs": refs } });
@@ -193,7 +193,7 @@ async fn search(format: &str) {
     }
     let rows = "query($ref: JobRef!) { job(ref: $ref) { ... on SupermetricsJob { rows(first: 3) { nodes { cells } problem { message } } } } }";
     for reference in
-        storm.refs.iter().filter(|it| it["external"]["source"].as_str().unwrap().starts_with('s')).take(20)
+        plan.refs.iter().filter(|it| it["external"]["source"].as_str().unwrap().starts_with('s')).take(20)
     {
         replies.push(
             wire::post(address, key, &json!({ "query": rows, "variables": { "ref": reference } })).await,
@@ -204,7 +204,7 @@ async fn search(format: &str) {
         replies.extend(attempt(admin, &secret.secret).await);
     }
 
-    // Everything in the storm was requested and reported; on a busy machine some requests timed out, and are repeated,
+    // Everything in the plan was requested and reported; on a busy machine some requests timed out, and are repeated,
     // a few at a time.
     let played = || upstreams.record().iter().filter(|request| request.fault.is_some()).count();
     let is_reported = |descriptions: &[String], word: &str| {
@@ -212,17 +212,17 @@ async fn search(format: &str) {
     };
     let until = Instant::now() + LIMIT;
     while Instant::now() < until
-        && (played() < storm.faults.len() || !WORDS.iter().all(|word| is_reported(&descriptions, word)))
+        && (played() < plan.faults.len() || !WORDS.iter().all(|word| is_reported(&descriptions, word)))
     {
         tokio::time::sleep(Duration::from_millis(100)).await;
-        for refs in storm.refs.chunks(20) {
+        for refs in plan.refs.chunks(20) {
             let body = json!({ "query": query, "operationName": "All", "variables": { "refs": refs } });
             let reply = wire::post(address, key, &body).await;
             descriptions.extend(reply.data()["jobs"].as_array().unwrap().iter().map(describe));
             replies.push(reply);
         }
     }
-    assert!(played() >= storm.faults.len(), "{} faults were played", played());
+    assert!(played() >= plan.faults.len(), "{} faults were played", played());
 
     let mut leaks = found(&planted.all(), "the process list", &gateway.command_line());
     gateway.signal("TERM").await;
@@ -254,12 +254,11 @@ async fn check_prints_no_planted_secret() {
     let simulator = simulator(&planted).await;
     let token_file = Scratch::new(&planted.token.secret);
     let urls = [simulator.mindbridge_url(), simulator.supermetrics_url()];
-    let storm = Storm::new(&planted, token_file.path(), [&urls[0], &urls[1]], NO_PROXY);
-    storm
-        .faults
+    let plan = FaultPlan::new(&planted, token_file.path(), [&urls[0], &urls[1]], NO_PROXY);
+    plan.faults
         .iter()
         .for_each(|fault| simulator.handle().push_fault(SimFault { ids: vec![], ..fault.clone() }));
-    let good = Scratch::new(&yaml(&planted, &storm, "text"));
+    let good = Scratch::new(&yaml(&planted, &plan, "text"));
     let secret = &planted.token.secret;
     // secrets in places where none belongs
     let bad = Scratch::new(&format!(
@@ -317,9 +316,9 @@ async fn debug_output_of_types_contains_no_secret() {
     let simulator = simulator(&planted).await;
     let token_file = Scratch::new(&planted.token.secret);
     let urls = [simulator.mindbridge_url(), simulator.supermetrics_url()];
-    let storm = Storm::new(&planted, token_file.path(), [&urls[0], &urls[1]], NO_PROXY);
+    let plan = FaultPlan::new(&planted, token_file.path(), [&urls[0], &urls[1]], NO_PROXY);
     let env: Environment = planted.environment().into_iter().collect();
-    let config = Config::from_yaml(&yaml(&planted, &storm, "text"), &env).unwrap();
+    let config = Config::from_yaml(&yaml(&planted, &plan, "text"), &env).unwrap();
     let (files, unreadable) = SecretFiles::read(&config.sources, &env);
     let held: Vec<Option<Credential>> = config.sources.keys().map(|name| files.current(name)).collect();
     assert!(held.iter().flatten().count() > 50);

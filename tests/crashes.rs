@@ -71,14 +71,14 @@ async fn a_copy_of_the_store_file_restores_every_answer() {
 }
 
 #[tokio::test]
-async fn an_emptied_store_file_is_reported_at_start() {
+async fn a_truncated_store_file_is_reported_at_start() {
     let folder = Folder::new();
     let simulator = Simulator::start(Setup::default().scenario, Addresses::ephemeral()).await.unwrap();
     let config = keeping(&folder.0, &simulator);
     let file = folder.0.join("jobs.redb");
     // no file, the file of the run before, and one that lost its content
-    for (emptied, reports) in [(false, 0), (false, 0), (true, 1)] {
-        if emptied {
+    for (truncated, reports) in [(false, 0), (false, 0), (true, 1)] {
+        if truncated {
             std::fs::write(&file, "").unwrap();
         }
         let (gateway, _) = serve(&config).await;
@@ -151,7 +151,7 @@ async fn a_full_disk_causes_no_client_error_and_loses_no_job() {
     for some in ids[100..].chunks(50) {
         assert_eq!(execute(address, some.to_vec()).await, expected(some), "no client has an error");
     }
-    gateway.find("the trouble", |line| line.contains("store not writable").then_some(())).await;
+    gateway.find("the warning", |line| line.contains("store not writable").then_some(())).await;
     disk.free();
     gateway.find("the healing", |line| line.contains("store writable again").then_some(())).await;
     gateway.signal("TERM").await;

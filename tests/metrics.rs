@@ -276,9 +276,9 @@ async fn client_input_never_becomes_a_metric_label() {
     let jobs = vec![MindBridgeJob::new("a", &[(0, "COMPLETE")])];
     let limits = "limits: { requests_per_second: 10000, burst: 10000, bad_credentials_per_minute: 100000 }";
     let own = Own::start(jobs, limits).await;
-    storm(&own, FIRST).await;
+    send_hostile(&own, FIRST).await;
     let before = names(&own.scrape().await);
-    storm(&own, THEN).await;
+    send_hostile(&own, THEN).await;
     let text = own.scrape().await;
     // a value of a closed list may occur for the first time, such as a call that timed out on a slow machine
     let now = names(&text);
@@ -296,7 +296,7 @@ fn names(text: &str) -> Vec<String> {
 }
 
 /// `count` requests of each kind: paths, methods, ids, operation names, and error codes that a client tries to inject.
-async fn storm(own: &Own, count: usize) {
+async fn send_hostile(own: &Own, count: usize) {
     let word = || format!("canary{:x}", fastrand::u64(..));
     let all: Vec<usize> = (0..count).collect();
     for some in all.chunks(25) {

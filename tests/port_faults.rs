@@ -26,21 +26,21 @@ use jobgate::ports::upstream::FetchError;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::faults::{Fault, Storm, ports};
+use crate::support::faults::{Fault, FaultInjector, ports};
 use crate::support::ports::{FOLLOW, RuntimeClock, TestGateway, gateway_with, reference, retention};
 use crate::support::scratch::ScratchFolder;
 
 mod disk;
 mod model;
 
-use model::{Before, Gated, Gossip, Log, Middle, OneKey, PER_SECOND, Plan, rank, stage};
+use model::{Before, Gated, Log, Middle, OneKey, PER_SECOND, Plan, RandomNotifications, rank, stage};
 
 const PACED: FollowSettings = FollowSettings {
     pace: PollIntervals { fastest: Duration::from_secs(2), slowest: Duration::from_secs(30) },
     ..FOLLOW
 };
 /// For how long calls get faults.
-const STORM: Duration = Duration::from_secs(90);
+const FAULTY_FOR: Duration = Duration::from_secs(90);
 /// The limit of a client's request: several times what a store and a source may take together.
 const ANSWER: Duration = Duration::from_mins(2);
 /// By when everything has completed: the last job upstream, and a fetch that hung when the faults stopped.
@@ -63,7 +63,7 @@ fn port_faults_with_an_embedded_store_revert_no_state() {
 #[tokio::test(start_paused = true)]
 async fn a_store_read_failure_does_not_make_a_job_missing() {
     let store = Arc::new(MemoryStore::new(retention()));
-    let unreadable = Storm::only("store.get", Fault::Error);
+    let unreadable = FaultInjector::only("store.get", Fault::Error);
     let clock = Arc::new(RuntimeClock::default());
     let before = |plain| ports::all(plain, &unreadable);
     let gateway = gateway_with(FOLLOW, clock, store, Arc::new(NoLedger), before);
@@ -94,8 +94,8 @@ struct World {
 async fn play(seed: u64, folder: Option<ScratchFolder>) -> Vec<String> {
     let mut rng = Rng::with_seed(seed ^ 0x5eed);
     let plans: Vec<Plan> = (0..4).map(|number| Plan::draw(&mut rng, number)).collect();
-    let storm = Storm::seeded(seed);
-    let (gateway, sources) = gateway(&plans, &storm, &mut rng, folder.as_ref());
+    let injector = FaultInjector::seeded(seed);
+    let (gateway, sources) = gateway(&plans, &injector, &mut rng, folder.as_ref());
     let world = World { jobs: gateway.jobs.clone(), plans, log: Log::default(), began: Instant::now() };
     let stop = CancellationToken::new();
     world.jobs.start_following(stop.clone());
@@ -109,8 +109,8 @@ async fn play(seed: u64, folder: Option<ScratchFolder>) -> Vec<String> {
     }
     let client_tasks = (0..2).map(|_| client_task(&world, Rng::with_seed(rng.u64(..))));
     let calm = async {
-        tokio::time::sleep(STORM).await;
-        storm.stop();
+        tokio::time::sleep(FAULTY_FOR).await;
+        injector.stop();
     };
     let all = async { tokio::join!(join_all(watchers), join_all(client_tasks), calm) };
     if tokio::time::timeout(ALL_OVER, all).await.is_err() {
@@ -124,7 +124,7 @@ async fn play(seed: u64, folder: Option<ScratchFolder>) -> Vec<String> {
     }
     // each watcher receives at least an update of each of its jobs; how much other clients receive depends on the
     // faults
-    if world.log.reported() < 3 * world.plans.len() || storm.met().is_empty() {
+    if world.log.reported() < 3 * world.plans.len() || injector.met().is_empty() {
         world.log.fault("nothing was tried".to_owned());
     }
     nothing_stays(&world, &gateway, stop).await;
@@ -151,7 +151,7 @@ async fn nothing_stays(world: &World, gateway: &TestGateway, stop: CancellationT
 
 fn gateway(
     plans: &[Plan],
-    storm: &Arc<Storm>,
+    injector: &Arc<FaultInjector>,
     rng: &mut Rng,
     folder: Option<&ScratchFolder>,
 ) -> (TestGateway, Vec<Arc<Gated>>) {
@@ -162,22 +162,24 @@ fn gateway(
             let (path, max_bytes, rows) = (folder.path().to_owned(), 64 << 20, RowLimits::default());
             let settings = EmbeddedSettings { path, max_bytes, rows, retention: retention() };
             let store = Arc::new(EmbeddedStore::open(settings, Arc::clone(&clock)).unwrap());
-            (Arc::new(disk::Still(Arc::clone(&store))), Arc::new(disk::Still(store)))
+            (Arc::new(disk::BlockingStore(Arc::clone(&store))), Arc::new(disk::BlockingStore(store)))
         }
     };
     let mut sources = Vec::new();
-    let gossip =
-        Gossip { keys: plans.iter().map(Plan::key).collect(), rng: Mutex::new(Rng::with_seed(rng.u64(..))) };
+    let notifications = RandomNotifications {
+        keys: plans.iter().map(Plan::key).collect(),
+        rng: Mutex::new(Rng::with_seed(rng.u64(..))),
+    };
     let gateway = gateway_with(PACED, clock, store, ledger, |mut plain| {
-        plain.feed = Arc::new(gossip);
-        let credentials = ports::faulty(Arc::new(OneKey) as Arc<_>, storm);
-        let entropy = ports::faulty(Arc::new(Middle) as Arc<_>, storm);
+        plain.feed = Arc::new(notifications);
+        let credentials = ports::faulty(Arc::new(OneKey) as Arc<_>, injector);
+        let entropy = ports::faulty(Arc::new(Middle) as Arc<_>, injector);
         for reader in &mut plain.readers {
             let gated = Gated::new(Arc::clone(reader), credentials.clone(), entropy.clone());
             sources.push(Arc::clone(&gated));
             *reader = gated;
         }
-        ports::all(plain, storm)
+        ports::all(plain, injector)
     });
     let began = Instant::now();
     for reader in [&gateway.mindbridge, &gateway.supermetrics] {
@@ -256,7 +258,7 @@ impl WatcherLog {
 
 /// Sends random requests until the faults are over, and one for every job after that.
 async fn client_task(world: &World, mut rng: Rng) {
-    while world.began.elapsed() < STORM * 2 {
+    while world.began.elapsed() < FAULTY_FOR * 2 {
         let question = AssertUnwindSafe(execute(world, &mut rng)).catch_unwind();
         // A panic affects one request.
         drop(question.await);

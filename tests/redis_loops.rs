@@ -1,7 +1,7 @@
 //! A few iterations of the loops that `cargo bench --bench crashes -- --loop NAME` runs at full size.
 
 use crate::support::loops::convergence::{self, Outage};
-use crate::support::loops::outages::Blow;
+use crate::support::loops::outages::DataLoss;
 use crate::support::loops::{Outcome, kills, outages, stops};
 
 fn assert_good(outcome: &Outcome, tries: usize) {
@@ -21,8 +21,8 @@ async fn an_owner_paused_beyond_its_lease_writes_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_redis_data_loss_makes_an_answer_regress() {
-    for blow in [Blow::Kill, Blow::Flush, Blow::Empty, Blow::Evict] {
-        assert_good(&outages::run(blow, 1, |_, _| {}).await, 1);
+    for loss in [DataLoss::Kill, DataLoss::Flush, DataLoss::Empty, DataLoss::Evict] {
+        assert_good(&outages::run(loss, 1, |_, _| {}).await, 1);
     }
 }
 

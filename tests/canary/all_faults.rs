@@ -1,4 +1,4 @@
-//! A storm: every fault of both upstreams at the same time, each with its own source and jobs.
+//! Every fault of both upstreams at the same time, each with its own source and jobs.
 
 use std::fmt::Write as _;
 
@@ -13,7 +13,7 @@ use crate::support::server::external;
 
 /// A query for each fault: its own source, so that one whose circuit breaker is open does not hide the next, and its
 /// own ids, so that all faults are active together.
-pub(super) struct Storm {
+pub(super) struct FaultPlan {
     pub(super) faults: Vec<SimFault>,
     /// YAML of the sources, each with its own name.
     sources: String,
@@ -28,9 +28,9 @@ const ROWS: usize = 4;
 const MIND: SimUpstream = SimUpstream::MindBridge;
 const METRICS: SimUpstream = SimUpstream::Supermetrics;
 
-impl Storm {
+impl FaultPlan {
     pub(super) fn new(planted: &Planted, token_file: &str, simulator: [&str; 2], proxy: &str) -> Self {
-        let mut storm = Self {
+        let mut plan = Self {
             faults: vec![],
             sources: String::new(),
             refs: vec![],
@@ -49,18 +49,18 @@ impl Storm {
             .extend([FaultKind::EchoCredential { status: 200 }, FaultKind::EchoCredential { status: 500 }]);
         supermetrics.push(to(&planted.api_key.secret));
         for fault in mindbridge {
-            storm.row(MIND, simulator[0], &bearer, SimFault::always(MIND, fault).on(Endpoint::One), 1);
+            plan.row(MIND, simulator[0], &bearer, SimFault::always(MIND, fault).on(Endpoint::One), 1);
         }
         for (_, fault, _, _) in table::mindbridge_query() {
-            storm.row(MIND, simulator[0], &bearer, SimFault::always(MIND, fault).on(Endpoint::Query), 2);
+            plan.row(MIND, simulator[0], &bearer, SimFault::always(MIND, fault).on(Endpoint::Query), 2);
         }
         for form in ["api_key", "bearer"].repeat(ROWS / 2) {
-            storm.place(METRICS, simulator[1], &format!("{form}: {{ env: METRICS_KEY }}"), 1);
+            plan.place(METRICS, simulator[1], &format!("{form}: {{ env: METRICS_KEY }}"), 1);
         }
         for form in ["api_key", "bearer"] {
             for fault in supermetrics.clone() {
                 let credential = format!("{form}: {{ env: METRICS_KEY }}");
-                storm.row(METRICS, simulator[1], &credential, SimFault::always(METRICS, fault), 1);
+                plan.row(METRICS, simulator[1], &credential, SimFault::always(METRICS, fault), 1);
             }
         }
         // and what needs no upstream fault: rejected, invalid and missing secrets, a closed port, no such host
@@ -72,7 +72,7 @@ impl Storm {
             ("https://127.0.0.1:1/api", bearer.as_str()),
             ("https://nowhere.invalid/api", bearer.as_str()),
         ] {
-            storm.place(MIND, url, credential, 1);
+            plan.place(MIND, url, credential, 1);
         }
         let [plain, tunnel, broken] = planted.ways_out(proxy);
         for (url, options) in [
@@ -80,9 +80,9 @@ impl Storm {
             ("https://upstream.example/api", tunnel),
             ("https://upstream.example/api", broken),
         ] {
-            storm.place_with(MIND, url, &bearer, 1, &options);
+            plan.place_with(MIND, url, &bearer, 1, &options);
         }
-        storm
+        plan
     }
 
     fn row(&mut self, upstream: SimUpstream, url: &str, credential: &str, fault: SimFault, jobs: usize) {
@@ -127,11 +127,11 @@ impl Storm {
     }
 }
 
-/// The configuration of a storm.
-pub(super) fn yaml(planted: &Planted, storm: &Storm, format: &str) -> String {
+/// The configuration with the sources of a plan.
+pub(super) fn yaml(planted: &Planted, plan: &FaultPlan, format: &str) -> String {
     let hash = ClientConfig::hex(&keys::hash(&planted.client.secret));
     let mut names: Vec<&str> =
-        storm.sources.lines().filter_map(|line| line.trim().split_once(':')).map(|(name, _)| name).collect();
+        plan.sources.lines().filter_map(|line| line.trim().split_once(':')).map(|(name, _)| name).collect();
     names.dedup();
     format!(
         "server: {{ listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0 }}\n\
@@ -139,6 +139,6 @@ pub(super) fn yaml(planted: &Planted, storm: &Storm, format: &str) -> String {
          telemetry: {{ log_level: trace, log_format: {format} }}\n\
          clients: [{{ name: c, key_sha256: \"{hash}\", sources: [{}] }}]\nsources:\n{}",
         names.join(", "),
-        storm.sources
+        plan.sources
     )
 }

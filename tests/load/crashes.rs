@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use clap::{Parser as _, ValueEnum};
 use support::crashes;
 use support::loops::convergence::Outage;
-use support::loops::outages::Blow;
+use support::loops::outages::DataLoss;
 use support::loops::{Outcome, convergence, kills, outages, stops};
 
 #[derive(Debug, clap::Parser)]
@@ -89,10 +89,10 @@ fn main() -> anyhow::Result<()> {
             Loop::KillEmbedded => embedded(times, progress).await,
             Loop::KillReplica => kills::run(times, progress).await,
             Loop::StopOwner => stops::run(times, progress).await,
-            Loop::RedisKill => outages::run(Blow::Kill, times, progress).await,
-            Loop::RedisFlush => outages::run(Blow::Flush, times, progress).await,
-            Loop::RedisEmpty => outages::run(Blow::Empty, times, progress).await,
-            Loop::RedisEvict => outages::run(Blow::Evict, times, progress).await,
+            Loop::RedisKill => outages::run(DataLoss::Kill, times, progress).await,
+            Loop::RedisFlush => outages::run(DataLoss::Flush, times, progress).await,
+            Loop::RedisEmpty => outages::run(DataLoss::Empty, times, progress).await,
+            Loop::RedisEvict => outages::run(DataLoss::Evict, times, progress).await,
             Loop::DisagreeKill => convergence::run(Outage::Kill, times, progress).await,
             Loop::DisagreeStop => convergence::run(Outage::Stop, times, progress).await,
             Loop::DisagreeFlush => convergence::run(Outage::Flush, times, progress).await,

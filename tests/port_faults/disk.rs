@@ -14,9 +14,9 @@ use tokio::runtime::Handle;
 
 /// The store; each wait for it pauses the clock.
 #[derive(Debug)]
-pub(super) struct Still(pub(super) Arc<EmbeddedStore>);
+pub(super) struct BlockingStore(pub(super) Arc<EmbeddedStore>);
 
-impl Still {
+impl BlockingStore {
     /// A paused clock does not advance while a blocking task runs.
     fn wait<T: Send + 'static>(
         &self,
@@ -27,7 +27,7 @@ impl Still {
     }
 }
 
-impl JobStore for Still {
+impl JobStore for BlockingStore {
     fn get<'a>(&'a self, keys: &'a [JobKey]) -> BoxFuture<'a, Result<Vec<Option<Observation>>, StoreError>> {
         let keys = keys.to_vec();
         self.wait(move |store| Box::pin(async move { store.get(&keys).await }))
@@ -59,7 +59,7 @@ impl JobStore for Still {
     }
 }
 
-impl Ledger for Still {
+impl Ledger for BlockingStore {
     fn remembered(&self) -> BoxFuture<'_, Result<LedgerContents, StoreError>> {
         self.0.remembered()
     }

@@ -340,12 +340,12 @@ impl Entropy for Middle {
 
 /// Notifications for any job, whether or not it changed.
 #[derive(Debug)]
-pub(super) struct Gossip {
+pub(super) struct RandomNotifications {
     pub(super) keys: Vec<JobKey>,
     pub(super) rng: Mutex<Rng>,
 }
 
-impl NotificationFeed for Gossip {
+impl NotificationFeed for RandomNotifications {
     fn next(&self) -> BoxFuture<'_, FeedEvent> {
         Box::pin(async {
             let (wait, gap) = {

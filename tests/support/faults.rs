@@ -56,9 +56,9 @@ const LATE: Duration = Duration::from_secs(8);
 
 /// Decides the fault of each call by a seed, until it is stopped.
 #[derive(Debug)]
-pub(crate) struct Storm {
+pub(crate) struct FaultInjector {
     rng: Mutex<Rng>,
-    raging: AtomicBool,
+    active: AtomicBool,
     /// How many of a hundred calls get a fault.
     share: u32,
     /// The only port that gets faults, and which one; none for all.
@@ -67,24 +67,24 @@ pub(crate) struct Storm {
     met: Mutex<BTreeMap<(&'static str, Fault), u32>>,
 }
 
-impl Storm {
-    /// A storm that is mild or severe, by its seed.
+impl FaultInjector {
+    /// Few or many calls get a fault, by its seed.
     pub(crate) fn seeded(seed: u64) -> Arc<Self> {
         let mut rng = Rng::with_seed(seed);
         let share = rng.u32(2..45);
-        let (rng, raging) = (Mutex::new(rng), AtomicBool::new(true));
-        Arc::new(Self { rng, raging, share, only: None, met: Mutex::default() })
+        let (rng, active) = (Mutex::new(rng), AtomicBool::new(true));
+        Arc::new(Self { rng, active, share, only: None, met: Mutex::default() })
     }
 
     /// Every call of one port gets the same fault.
     pub(crate) fn only(port: &'static str, fault: Fault) -> Arc<Self> {
-        let (rng, raging) = (Mutex::new(Rng::with_seed(0)), AtomicBool::new(true));
-        Arc::new(Self { rng, raging, share: 0, only: Some((port, fault)), met: Mutex::default() })
+        let (rng, active) = (Mutex::new(Rng::with_seed(0)), AtomicBool::new(true));
+        Arc::new(Self { rng, active, share: 0, only: Some((port, fault)), met: Mutex::default() })
     }
 
     /// From now on no call gets a fault; one that hangs still does.
     pub(crate) fn stop(&self) {
-        self.raging.store(false, Ordering::Relaxed);
+        self.active.store(false, Ordering::Relaxed);
     }
 
     /// The faults so far, and their counts.
@@ -103,7 +103,7 @@ impl Storm {
 
     /// The fault of the next call of a port.
     fn next(&self, port: &'static str, may: &[Fault]) -> Option<Fault> {
-        if !self.raging.load(Ordering::Relaxed) {
+        if !self.active.load(Ordering::Relaxed) {
             return None;
         }
         if let Some((only, fault)) = self.only {

@@ -1,4 +1,5 @@
-//! Every port wrapped in a storm. Each method lists the faults that it may get, and what a failure looks like there.
+//! Every port wrapped in a fault injector. Each method lists the faults that it may get, and what a failure looks like
+//! there.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -25,33 +26,33 @@ use jobgate::ports::upstream::{Detail, Fetch, FetchError, FetchTrigger, JobReade
 use secrecy::SecretString;
 use std::collections::BTreeSet;
 
-use super::{ALL, AT_ONCE, CONTAINED, ENDING, Fault, Storm};
+use super::{ALL, AT_ONCE, CONTAINED, ENDING, Fault, FaultInjector};
 
-/// A port wrapped in a storm.
+/// A port wrapped in a fault injector.
 #[derive(Debug)]
 pub(crate) struct Faulty<P: ?Sized> {
     inner: Arc<P>,
-    storm: Arc<Storm>,
+    injector: Arc<FaultInjector>,
 }
 
-/// Wraps a port in a storm.
-pub(crate) fn faulty<P: ?Sized>(inner: Arc<P>, storm: &Arc<Storm>) -> Arc<Faulty<P>> {
-    Arc::new(Faulty { inner, storm: Arc::clone(storm) })
+/// Wraps a port in a fault injector.
+pub(crate) fn faulty<P: ?Sized>(inner: Arc<P>, injector: &Arc<FaultInjector>) -> Arc<Faulty<P>> {
+    Arc::new(Faulty { inner, injector: Arc::clone(injector) })
 }
 
-/// All ports of the use cases, each wrapped in a storm.
-pub(crate) fn all(ports: Ports, storm: &Arc<Storm>) -> Ports {
+/// All ports of the use cases, each wrapped in a fault injector.
+pub(crate) fn all(ports: Ports, injector: &Arc<FaultInjector>) -> Ports {
     let readers = ports.readers.into_iter();
     Ports {
-        identity: faulty(ports.identity, storm),
-        readers: readers.map(|reader| faulty(reader, storm) as Arc<dyn JobReader>).collect(),
-        store: faulty(ports.store, storm),
-        ledger: faulty(ports.ledger, storm),
-        leases: faulty(ports.leases, storm),
-        feed: Arc::new(FaultyFeed { inner: faulty(ports.feed, storm), again: Mutex::default() }),
-        rows: faulty(ports.rows, storm),
-        clock: Arc::new(FaultyClock { inner: faulty(ports.clock, storm), ahead: AtomicU64::new(0) }),
-        spawner: faulty(ports.spawner, storm),
+        identity: faulty(ports.identity, injector),
+        readers: readers.map(|reader| faulty(reader, injector) as Arc<dyn JobReader>).collect(),
+        store: faulty(ports.store, injector),
+        ledger: faulty(ports.ledger, injector),
+        leases: faulty(ports.leases, injector),
+        feed: Arc::new(FaultyFeed { inner: faulty(ports.feed, injector), again: Mutex::default() }),
+        rows: faulty(ports.rows, injector),
+        clock: Arc::new(FaultyClock { inner: faulty(ports.clock, injector), ahead: AtomicU64::new(0) }),
+        spawner: faulty(ports.spawner, injector),
     }
 }
 
@@ -60,9 +61,9 @@ fn store_failed<T>() -> Result<T, StoreError> {
 }
 
 impl Faulty<dyn JobReader> {
-    fn trouble(&self) -> FetchError {
+    fn upstream_error(&self) -> FetchError {
         let detail = || Detail::new("planted");
-        match self.storm.below(6) {
+        match self.injector.below(6) {
             0 => FetchError::Unavailable(detail()),
             1 => FetchError::TimedOut,
             2 => FetchError::Throttled { retry_after: Duration::from_secs(3) },
@@ -85,10 +86,10 @@ impl JobReader for Faulty<dyn JobReader> {
     fn fetch<'a>(&'a self, ids: &'a [ExternalId], trigger: &'a FetchTrigger) -> BoxFuture<'a, Vec<Fetch>> {
         let failed = || {
             let at = Timestamp::UNIX_EPOCH;
-            let failed = |_| Fetch { requested_at: at, observed_at: at, outcome: Err(self.trouble()) };
+            let failed = |_| Fetch { requested_at: at, observed_at: at, outcome: Err(self.upstream_error()) };
             ids.iter().map(failed).collect()
         };
-        Box::pin(self.storm.around("look", ALL, || self.inner.fetch(ids, trigger), failed))
+        Box::pin(self.injector.around("fetch", ALL, || self.inner.fetch(ids, trigger), failed))
     }
 
     fn rows<'a>(
@@ -98,12 +99,12 @@ impl JobReader for Faulty<dyn JobReader> {
         trigger: &'a FetchTrigger,
     ) -> BoxFuture<'a, Result<RowPage, FetchError>> {
         let call = move || self.inner.rows(id, range, trigger);
-        Box::pin(self.storm.around("rows", ALL, call, || Err(self.trouble())))
+        Box::pin(self.injector.around("rows", ALL, call, || Err(self.upstream_error())))
     }
 
     fn probe<'a>(&'a self, other: Option<&'a Credential>) -> BoxFuture<'a, Result<(), FetchError>> {
         let call = move || self.inner.probe(other);
-        Box::pin(self.storm.around("probe", ALL, call, || Err(self.trouble())))
+        Box::pin(self.injector.around("probe", ALL, call, || Err(self.upstream_error())))
     }
 
     fn status(&self) -> SourceStatus {
@@ -113,22 +114,22 @@ impl JobReader for Faulty<dyn JobReader> {
 
 impl JobStore for Faulty<dyn JobStore> {
     fn get<'a>(&'a self, keys: &'a [JobKey]) -> BoxFuture<'a, Result<Vec<Option<Observation>>, StoreError>> {
-        Box::pin(self.storm.around("store.get", CONTAINED, || self.inner.get(keys), store_failed))
+        Box::pin(self.injector.around("store.get", CONTAINED, || self.inner.get(keys), store_failed))
     }
 
     fn keep(&self, new: Observation) -> BoxFuture<'_, Result<StoreOutcome, StoreError>> {
         let call = move || self.inner.keep(new.clone());
-        Box::pin(self.storm.around("store.keep", ALL, call, store_failed))
+        Box::pin(self.injector.around("store.keep", ALL, call, store_failed))
     }
 
     fn note_missing<'a>(&'a self, key: &'a JobKey) -> BoxFuture<'a, Result<(), StoreError>> {
         let call = move || self.inner.note_missing(key);
-        Box::pin(self.storm.around("store.note_missing", ALL, call, store_failed))
+        Box::pin(self.injector.around("store.note_missing", ALL, call, store_failed))
     }
 
     fn missing_for<'a>(&'a self, key: &'a JobKey) -> BoxFuture<'a, Result<Option<Duration>, StoreError>> {
         let call = move || self.inner.missing_for(key);
-        Box::pin(self.storm.around("store.missing_for", ALL, call, store_failed))
+        Box::pin(self.injector.around("store.missing_for", ALL, call, store_failed))
     }
 
     fn list<'a>(
@@ -138,7 +139,7 @@ impl JobStore for Faulty<dyn JobStore> {
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<Observation>, StoreError>> {
         let call = move || self.inner.list(filter, after, limit);
-        Box::pin(self.storm.around("store.list", ALL, call, store_failed))
+        Box::pin(self.injector.around("store.list", ALL, call, store_failed))
     }
 
     fn keep_under(
@@ -147,7 +148,7 @@ impl JobStore for Faulty<dyn JobStore> {
         fencing_token: FencingToken,
     ) -> BoxFuture<'_, Result<Option<StoreOutcome>, StoreError>> {
         let call = move || self.inner.keep_under(new.clone(), fencing_token);
-        Box::pin(self.storm.around("store.keep_under", ALL, call, store_failed))
+        Box::pin(self.injector.around("store.keep_under", ALL, call, store_failed))
     }
 
     fn note_missing_under<'a>(
@@ -156,14 +157,14 @@ impl JobStore for Faulty<dyn JobStore> {
         fencing_token: FencingToken,
     ) -> BoxFuture<'a, Result<bool, StoreError>> {
         let call = move || self.inner.note_missing_under(key, fencing_token);
-        Box::pin(self.storm.around("store.note_missing_under", ALL, call, store_failed))
+        Box::pin(self.injector.around("store.note_missing_under", ALL, call, store_failed))
     }
 
     fn refresh<'a>(
         &'a self,
         keys: &'a [JobKey],
     ) -> BoxFuture<'a, Result<Vec<Option<Observation>>, StoreError>> {
-        Box::pin(self.storm.around("store.refresh", CONTAINED, || self.inner.refresh(keys), store_failed))
+        Box::pin(self.injector.around("store.refresh", CONTAINED, || self.inner.refresh(keys), store_failed))
     }
 
     fn health(&self) -> StoreHealth {
@@ -171,22 +172,22 @@ impl JobStore for Faulty<dyn JobStore> {
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
-        Box::pin(self.storm.around("store.close", ENDING, || self.inner.close(), || ()))
+        Box::pin(self.injector.around("store.close", ENDING, || self.inner.close(), || ()))
     }
 }
 
 impl Ledger for Faulty<dyn Ledger> {
     fn remembered(&self) -> BoxFuture<'_, Result<LedgerContents, StoreError>> {
-        Box::pin(self.storm.around("ledger.remembered", ENDING, || self.inner.remembered(), store_failed))
+        Box::pin(self.injector.around("ledger.remembered", ENDING, || self.inner.remembered(), store_failed))
     }
 
     fn track(&self, jobs: Vec<(JobKey, Option<Labels>)>) -> BoxFuture<'_, Result<(), StoreError>> {
         let call = move || self.inner.track(jobs.clone());
-        Box::pin(self.storm.around("ledger.track", ALL, call, store_failed))
+        Box::pin(self.injector.around("ledger.track", ALL, call, store_failed))
     }
 
     fn follow(&self, key: &JobKey, followed: bool) {
-        self.storm.at_once("ledger.follow", AT_ONCE, || self.inner.follow(key, followed), || ());
+        self.injector.at_once("ledger.follow", AT_ONCE, || self.inner.follow(key, followed), || ());
     }
 }
 
@@ -194,7 +195,7 @@ impl LeaseManager for Faulty<dyn LeaseManager> {
     fn claim<'a>(&'a self, keys: &'a [JobKey], unless: SkipIf) -> BoxFuture<'a, Vec<Claim>> {
         let theirs = Claim::HeldElsewhere { at_most: Duration::from_secs(1), seen: 0 };
         let failed = move || vec![theirs; keys.len()];
-        Box::pin(self.storm.around("turns.claim", ALL, move || self.inner.claim(keys, unless), failed))
+        Box::pin(self.injector.around("leases.claim", ALL, move || self.inner.claim(keys, unless), failed))
     }
 
     fn renew_every(&self) -> Duration {
@@ -202,12 +203,12 @@ impl LeaseManager for Faulty<dyn LeaseManager> {
     }
 
     fn renew<'a>(&'a self, held: &'a [(JobKey, FencingToken)]) -> BoxFuture<'a, ()> {
-        Box::pin(self.storm.around("turns.renew", ALL, || self.inner.renew(held), || ()))
+        Box::pin(self.injector.around("leases.renew", ALL, || self.inner.renew(held), || ()))
     }
 
     fn release<'a>(&'a self, key: &'a JobKey, fencing_token: FencingToken) -> BoxFuture<'a, ()> {
-        Box::pin(self.storm.around(
-            "turns.release",
+        Box::pin(self.injector.around(
+            "leases.release",
             ALL,
             move || self.inner.release(key, fencing_token),
             || (),
@@ -228,11 +229,11 @@ impl NotificationFeed for FaultyFeed {
             if let Some(again) = self.again.lock().unwrap().take() {
                 return again;
             }
-            let Faulty { inner, storm } = &*self.inner;
+            let Faulty { inner, injector } = &*self.inner;
             let event = inner.next().await;
-            match (storm.next("feed", ENDING), event) {
+            match (injector.next("feed", ENDING), event) {
                 (Some(Fault::Delay), event) => {
-                    tokio::time::sleep(storm.late()).await;
+                    tokio::time::sleep(injector.late()).await;
                     event
                 }
                 (Some(Fault::Duplicate), event) => {
@@ -252,23 +253,23 @@ impl NotificationFeed for FaultyFeed {
 
 impl RowCache for Faulty<dyn RowCache> {
     fn get<'a>(&'a self, key: &'a RowKey) -> BoxFuture<'a, Option<Arc<RowPage>>> {
-        Box::pin(self.storm.around("rows.get", ALL, || self.inner.get(key), || None))
+        Box::pin(self.injector.around("rows.get", ALL, || self.inner.get(key), || None))
     }
 
     fn put(&self, key: RowKey, page: Arc<RowPage>) -> BoxFuture<'_, ()> {
         let call = move || self.inner.put(key.clone(), Arc::clone(&page));
-        Box::pin(self.storm.around("rows.put", ALL, call, || ()))
+        Box::pin(self.injector.around("rows.put", ALL, call, || ()))
     }
 }
 
 impl Identity for Faulty<dyn Identity> {
     fn authenticate(&self, presented: Option<&SecretString>) -> Result<Principal, AuthError> {
         let call = || self.inner.authenticate(presented);
-        self.storm.at_once("identity.recognise", ALL, call, || Err(AuthError::Unknown))
+        self.injector.at_once("identity.authenticate", ALL, call, || Err(AuthError::Unknown))
     }
 
     fn is_valid(&self, principal: &Principal) -> bool {
-        self.storm.at_once("identity.stands", AT_ONCE, || self.inner.is_valid(principal), || false)
+        self.injector.at_once("identity.is_valid", AT_ONCE, || self.inner.is_valid(principal), || false)
     }
 
     fn watch_token(
@@ -278,7 +279,7 @@ impl Identity for Faulty<dyn Identity> {
         ttl: Duration,
     ) -> Result<WatchToken, WatchTokenError> {
         let call = || self.inner.watch_token(principal, jobs, ttl);
-        self.storm.at_once("identity.watch_token", ALL, call, || Err(WatchTokenError::NotMade))
+        self.injector.at_once("identity.watch_token", ALL, call, || Err(WatchTokenError::NotMade))
     }
 }
 
@@ -291,8 +292,8 @@ struct FaultyClock {
 
 impl Clock for FaultyClock {
     fn now(&self) -> Timestamp {
-        let Faulty { inner, storm } = &*self.inner;
-        let jump = storm.at_once("clock", &[Fault::Error], || 0, || storm.below(400) as u64);
+        let Faulty { inner, injector } = &*self.inner;
+        let jump = injector.at_once("clock", &[Fault::Error], || 0, || injector.below(400) as u64);
         let ahead = self.ahead.fetch_add(jump, Ordering::Relaxed) + jump;
         inner.now() + Duration::from_millis(ahead)
     }
@@ -300,18 +301,18 @@ impl Clock for FaultyClock {
 
 impl Entropy for Faulty<dyn Entropy> {
     fn unit(&self) -> f64 {
-        let extreme = || if self.storm.below(2) == 0 { 0.0 } else { 1.0 - f64::EPSILON };
-        self.storm.at_once("entropy", AT_ONCE, || self.inner.unit(), extreme)
+        let extreme = || if self.injector.below(2) == 0 { 0.0 } else { 1.0 - f64::EPSILON };
+        self.injector.at_once("entropy", AT_ONCE, || self.inner.unit(), extreme)
     }
 }
 
 impl Credentials for Faulty<dyn Credentials> {
     fn current(&self, source: &SourceName) -> Option<Credential> {
-        self.storm.at_once("credentials.current", ALL, || self.inner.current(source), || None)
+        self.injector.at_once("credentials.current", ALL, || self.inner.current(source), || None)
     }
 
     fn pending(&self, source: &SourceName) -> Vec<Credential> {
-        self.storm.at_once("credentials.shown", AT_ONCE, || self.inner.pending(source), Vec::new)
+        self.injector.at_once("credentials.pending", AT_ONCE, || self.inner.pending(source), Vec::new)
     }
 
     fn status(&self, source: &SourceName) -> CredentialStatus {
@@ -324,10 +325,10 @@ impl Spawner for Faulty<dyn Spawner> {
     fn spawn(&self, kind: TaskKind, task: BoxFuture<'static, ()>) {
         let may: &[Fault] = &[Fault::Delay, Fault::Drop, Fault::Panic];
         let contained = kind.on_panic() == OnPanic::Contained && kind != TaskKind::Resume;
-        match contained.then(|| self.storm.next("spawner", may)).flatten() {
+        match contained.then(|| self.injector.next("spawner", may)).flatten() {
             None => self.inner.spawn(kind, task),
             Some(Fault::Delay) => {
-                let late = self.storm.late();
+                let late = self.injector.late();
                 let later = async move {
                     tokio::time::sleep(late).await;
                     task.await;

@@ -9,9 +9,9 @@ use tokio::time::Instant;
 
 use super::{Now, Outcome, Replica, Site, ended, lookup, metric, until};
 
-/// What happens to Redis.
+/// How Redis loses its data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Blow {
+pub(crate) enum DataLoss {
     /// It is killed, and restarts with the data on disk.
     Kill,
     /// `FLUSHALL`.
@@ -33,11 +33,11 @@ type Before = BTreeMap<(usize, String), Now>;
 
 /// Causes `times` faults of one kind.
 pub(crate) async fn run(
-    blow: Blow,
+    loss: DataLoss,
     times: usize,
     progress: impl Fn(usize, &[String]) + Send + Sync,
 ) -> Outcome {
-    let kept: &[&str] = if blow == Blow::Kill { &["--appendonly", "yes"] } else { &[] };
+    let kept: &[&str] = if loss == DataLoss::Kill { &["--appendonly", "yes"] } else { &[] };
     let mut site = Site::new(kept, Duration::from_secs(1)).await;
     let replicas = [site.replica().await, site.replica().await];
     let third = site.replica().await;
@@ -63,7 +63,7 @@ pub(crate) async fn run(
         for id in &over {
             site.forget(id);
         }
-        let dealt = deal(blow, &mut site).await;
+        let failure = lose_data(loss, &mut site).await;
         let began = Instant::now();
         while began.elapsed() < WHILE {
             if let Some(id) = fastrand::choice(&on) {
@@ -71,7 +71,7 @@ pub(crate) async fn run(
             }
             checked += execute_all(&replicas, &ids, &mut before, &mut bad).await;
         }
-        let blown = Instant::now();
+        let waiting_since = Instant::now();
         for replica in replicas.iter().chain([&third]) {
             let healed = until(|| async { metric(replica, "jobgate_redis_up").await > 0.5 }).await;
             if !healed {
@@ -81,7 +81,7 @@ pub(crate) async fn run(
         // A replica that never read them must get from Redis what the upstream has removed.
         let ends: Vec<(String, String)> = over.iter().map(|id| (id.clone(), ended(id))).collect();
         let whole = until(|| async { site.check(third.address, &ends).await.is_empty() }).await;
-        longest = longest.max(blown.elapsed());
+        longest = longest.max(waiting_since.elapsed());
         if !whole {
             bad.extend(site.check(third.address, &ends).await);
         }
@@ -89,7 +89,7 @@ pub(crate) async fn run(
         for id in &on {
             site.ends(id);
         }
-        bad.extend(dealt);
+        bad.extend(failure);
         progress(iteration + 1, &bad);
     }
     let notes = vec![format!(
@@ -99,18 +99,18 @@ pub(crate) async fn run(
     Outcome { tries: times, checked, bad, notes }
 }
 
-async fn deal(blow: Blow, site: &mut Site) -> Option<String> {
-    match blow {
-        Blow::Flush => {
+async fn lose_data(loss: DataLoss, site: &mut Site) -> Option<String> {
+    match loss {
+        DataLoss::Flush => {
             let () = site.redis.execute(&redis::cmd("FLUSHALL")).await;
         }
-        Blow::Empty => site.redis.restart_empty().await,
-        Blow::Kill => {
+        DataLoss::Empty => site.redis.restart_empty().await,
+        DataLoss::Kill => {
             site.redis.kill();
             tokio::time::sleep(Duration::from_millis(fastrand::u64(0..1_000))).await;
             site.redis.restart_empty().await;
         }
-        Blow::Evict => {
+        DataLoss::Evict => {
             let set =
                 |option: &str, value: &str| redis::cmd("CONFIG").arg("SET").arg(option).arg(value).to_owned();
             let () = site.redis.execute(&set("maxmemory-policy", "allkeys-random")).await;
