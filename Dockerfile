@@ -21,15 +21,17 @@ RUN grep -qx "channel = \"${RUST_VERSION}\"" /tmp/rust-toolchain.toml
 # The dependencies first, with empty sources in the place of ours: a layer that only Cargo.toml and Cargo.lock change. Tests and
 # benchmarks stay empty, since Cargo.toml names them.
 COPY Cargo.toml Cargo.lock ./
+COPY crates/simulator/Cargo.toml crates/simulator/
 RUN sed -n 's|^path = "\(.*\.rs\)"|\1|p' Cargo.toml | while read -r file; do mkdir -p "${file%/*}" && echo 'fn main() {}' > "$file"; done \
- && : > src/lib.rs \
+ && for crate in . crates/*; do mkdir -p "$crate/src" && : > "$crate/src/lib.rs"; done \
  && cargo build --release --locked --bin jobgate \
- && rm -rf src
+ && rm -rf src crates/*/src
 
 # Then jobgate itself. What was copied is older than the empty build, and cargo goes by the time.
 COPY src src
+COPY crates crates
 COPY config config
-RUN find src config -type f -exec touch {} + \
+RUN find src crates config -type f -exec touch {} + \
  && cargo build --release --locked --bin jobgate \
  && strip --strip-debug target/release/jobgate
 

@@ -10,7 +10,7 @@ watch *refs:
 
 # Format the code.
 fmt:
-    cargo fmt
+    cargo fmt --all
 
 # Run the lints.
 lint:

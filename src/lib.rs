@@ -12,8 +12,8 @@
 //! layer 0  domain                  pure: job, state, id, schedule, durations, principal, error
 //! ```
 //!
-//! `simulator` is outside the layers: the stand-in for both upstreams imports nothing of the gateway, so that a shared
-//! mistake cannot hide. `tests/architecture.rs` checks the imports; `ARCHITECTURE.md` has the details.
+//! `tests/architecture.rs` checks the imports; `ARCHITECTURE.md` has the details. Beside this package the workspace has
+//! `crates/simulator`, the stand-in for both upstreams.
 
 pub mod cli;
 pub mod config;
@@ -23,5 +23,4 @@ pub mod jobs;
 pub mod outbound;
 pub mod ports;
 pub mod server;
-pub mod simulator;
 pub mod telemetry;

@@ -9,7 +9,7 @@ use jiff::ToSpan as _;
 use jobgate::config::ClientConfig;
 use jobgate::outbound::identity::keys;
 use jobgate::ports::clock::Clock as _;
-use jobgate::simulator::{Addresses, MindBridgeJob, Simulator};
+use jobgate_simulator::{Addresses, MindBridgeJob, Simulator};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;

@@ -77,7 +77,7 @@ prepare() {
 lint() {
   prepare lint
   say "format"
-  cargo fmt --check
+  cargo fmt --all --check
   say "lints"
   cargo clippy --locked --all-targets -- -D warnings
   say "licences, bans and sources"

@@ -10,11 +10,8 @@ use std::path::{Path, PathBuf};
 use proc_macro2::{TokenStream, TokenTree};
 use syn::visit::{self, Visit};
 
-/// The simulator of both upstreams.
-const SIMULATOR: &str = "simulator";
-
 /// The top-level modules with their layers. Two modules of one layer may not import each other.
-const LAYERS: [(&str, u8); 11] = [
+const LAYERS: [(&str, u8); 10] = [
     ("main", 7),
     ("cli", 6),
     ("server", 5),
@@ -25,8 +22,6 @@ const LAYERS: [(&str, u8); 11] = [
     ("ports", 1),
     ("config", 1),
     ("domain", 0),
-    // Not part of the gateway: it imports nothing of it, and higher layers start it.
-    (SIMULATOR, 4),
 ];
 
 /// Imports of a lower layer that are forbidden, each with its reason.
@@ -37,12 +32,11 @@ const FORBIDDEN: [(&str, &str, &str); 2] = [
 
 /// Crates that only some modules may use, with these modules.
 const ONE_PLACE: [(&str, &[&str]); 9] = [
-    // The simulator's tests use it as an independent client.
-    ("reqwest", &["outbound", "simulator"]),
+    ("reqwest", &["outbound"]),
     ("moka", &["outbound"]),
     ("redis", &["outbound"]),
     ("redb", &["outbound"]),
-    ("axum", &["inbound", "server", "simulator"]),
+    ("axum", &["inbound", "server"]),
     ("tower", &["inbound", "server"]),
     ("tower_http", &["inbound", "server"]),
     ("async_graphql", &["inbound", "server"]),
@@ -54,7 +48,7 @@ const LINES_MAX: usize = 500;
 
 #[test]
 fn no_module_imports_from_its_own_or_a_higher_layer() {
-    let files = sources();
+    let files = rust_files("src");
     assert!(files.len() > 20, "the test reads the sources");
     let faults: Vec<String> = files.iter().flat_map(|(path, text)| faults(path, text)).collect();
     assert!(faults.is_empty(), "{}", faults.join("\n"));
@@ -91,7 +85,6 @@ fn the_layer_check_reports_each_planted_violation() {
         ("src/jobs.rs", "fn f() { println!(\"{}\", crate::cli::NAME) }", "jobs imports cli"),
         ("src/jobs/rows.rs", "use moka::future::Cache;", "jobs uses the crate moka"),
         ("src/server/build.rs", "fn f() -> reqwest::Client { todo!() }", "server uses the crate reqwest"),
-        ("src/simulator/api.rs", "use crate::domain::job::Job;", "simulator imports domain"),
         ("src/telemetry.rs", "mod tests { use super::super::jobs::Jobs; }", "telemetry imports jobs"),
     ];
     for (path, text, expected) in planted {
@@ -102,8 +95,9 @@ fn the_layer_check_reports_each_planted_violation() {
     assert_eq!(faults(Path::new("src/jobs/lookup.rs"), sound), Vec::<String>::new());
 }
 
+/// The sources of every crate of the workspace.
 fn sources() -> Vec<(PathBuf, String)> {
-    rust_files("src")
+    [rust_files("src"), rust_files("crates")].concat()
 }
 
 /// The Rust files below a folder, with their texts.
@@ -146,9 +140,6 @@ fn faults(path: &Path, text: &str) -> Vec<String> {
 fn fault(from: &str, to: &Name) -> Option<String> {
     match to {
         Name::Module(to) if to == from => None,
-        Name::Module(to) if from == SIMULATOR => {
-            Some(format!("{from} imports {to}, but it must not share the misunderstandings of the gateway"))
-        }
         Name::Module(to) => {
             let layer =
                 |name: &str| LAYERS.iter().find(|(module, _)| *module == name).map(|(_, layer)| *layer);

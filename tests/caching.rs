@@ -1,7 +1,7 @@
 //! Sharing, caching and revalidation: the number of upstream requests that queries cost, counted by the upstreams.
 
 use futures_util::future::join_all;
-use jobgate::simulator::{
+use jobgate_simulator::{
     Endpoint, FaultKind, MindBridgeJob, SimFault, SimUpstream, SupermetricsJob, SupermetricsStep,
 };
 use serde_json::{Value, json};

@@ -16,7 +16,7 @@ use jobgate::outbound::identity::watch_tokens::WatchTokens;
 use jobgate::ports::credentials::{Credential, Credentials as _};
 use jobgate::ports::identity::WatchToken;
 use jobgate::server::build::Gateway;
-use jobgate::simulator::{Addresses, Scenario, SimFault, Simulator};
+use jobgate_simulator::{Addresses, Scenario, SimFault, Simulator};
 use secrecy::SecretString;
 use serde_json::json;
 use tokio::time::Instant;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use jobgate::config::ClientConfig;
 use jobgate::outbound::identity::keys;
-use jobgate::simulator::{MindBridgeJob, MindBridgeStep};
+use jobgate_simulator::{MindBridgeJob, MindBridgeStep};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 
-use jobgate::simulator::{Addresses, MindBridgeJob, SimUpstream, Simulator};
+use jobgate_simulator::{Addresses, MindBridgeJob, SimUpstream, Simulator};
 use serde_json::json;
 
 use crate::support::crashes::{self, Folder, ended, execute, keeping, serve};

@@ -84,7 +84,7 @@ fn every_path_in_the_documents_exists() {
         let text = read(&document);
         for word in text.split('`').skip(1).step_by(2) {
             let word = word.trim_start_matches("../");
-            let folder = ["src/", "tests/", "docs/", "config/", "schema/", "charts/"];
+            let folder = ["src/", "crates/", "tests/", "docs/", "config/", "schema/", "charts/"];
             let is_path = folder.iter().any(|start| word.starts_with(start))
                 && !word.contains(['*', '<', ' ', '{', '…']);
             let path = word.split(['#', ':']).next().unwrap();

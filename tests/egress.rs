@@ -7,7 +7,7 @@ use std::time::Duration;
 use jobgate::config::{Config, Environment};
 use jobgate::server::build::Gateway;
 use jobgate::server::reload::{ReloadTrigger, Reloaded};
-use jobgate::simulator::{Addresses, MindBridgeJob, Scenario, SimUpstream, Simulator};
+use jobgate_simulator::{Addresses, MindBridgeJob, Scenario, SimUpstream, Simulator};
 use serde_json::Value;
 use url::Url;
 

@@ -10,7 +10,7 @@ use jobgate::inbound::streams::EndReason;
 use jobgate::outbound::identity::keys;
 use jobgate::outbound::system::SystemClock;
 use jobgate::ports::clock::Clock as _;
-use jobgate::simulator::{Addresses, MindBridgeJob, Simulator};
+use jobgate_simulator::{Addresses, MindBridgeJob, Simulator};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};

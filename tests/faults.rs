@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
-use jobgate::simulator::{
+use jobgate_simulator::{
     Edit, Endpoint, FaultKind, MadeUpAnswer, MadeUpBody, MindBridgeJob, RetryAfter, SimFault, SimUpstream,
     SupermetricsJob,
 };

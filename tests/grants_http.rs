@@ -9,7 +9,7 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use jobgate::config::ClientConfig;
 use jobgate::domain::id::{ExternalId, JobKey, SourceName};
 use jobgate::outbound::identity::keys;
-use jobgate::simulator::{MindBridgeJob, SimUpstream, SupermetricsJob};
+use jobgate_simulator::{MindBridgeJob, SimUpstream, SupermetricsJob};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -235,7 +235,7 @@ async fn a_watch_token_created_over_http_reads_and_watches_its_job() {
     let bearer = format!("Bearer {token}");
     let rest = wire::request("GET", "/v1/jobs/mind/export1", &[("authorization", &bearer)], "");
     assert_eq!(wire::exchange(rig.public, &rest).await.status, 200);
-    rig.upstreams.set_state("export1", jobgate::simulator::MindBridgeStep::new("COMPLETE")).unwrap();
+    rig.upstreams.set_state("export1", jobgate_simulator::MindBridgeStep::new("COMPLETE")).unwrap();
     let texts = socket(rig.public, &token, "mind", "export1").await;
     assert!(texts.iter().any(|message| message.contains("SUCCEEDED")), "{texts:?}");
     let tracked = json!({ "query": "mutation($ref: JobRef!) { trackJobs(input: { refs: [$ref] }) { results { __typename } } }", "variables": { "ref": external("mind", "export1") } });

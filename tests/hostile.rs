@@ -23,7 +23,7 @@
 
 use std::collections::BTreeSet;
 
-use jobgate::simulator::{Endpoint, FaultKind, SimFault, SimUpstream, SupermetricsJob};
+use jobgate_simulator::{Endpoint, FaultKind, SimFault, SimUpstream, SupermetricsJob};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 

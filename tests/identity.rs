@@ -16,7 +16,7 @@ use jobgate::outbound::identity::watch_tokens::WatchTokens;
 use jobgate::outbound::system::{RuntimeSpawner, SystemClock};
 use jobgate::ports::clock::Clock as _;
 use jobgate::ports::identity::{AuthError, Identity as _};
-use jobgate::simulator::{Addresses, MindBridgeJob, MindBridgeStep, Simulator};
+use jobgate_simulator::{Addresses, MindBridgeJob, MindBridgeStep, Simulator};
 use serde_json::json;
 use tokio::time::Instant;
 

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use jobgate::config::ClientConfig;
 use jobgate::domain::id::{ExternalId, JobKey, SourceName};
 use jobgate::outbound::identity::keys;
-use jobgate::simulator::{
+use jobgate_simulator::{
     Addresses, MindBridgeJob, MindBridgeStep, Simulator, SupermetricsJob, SupermetricsStep,
 };
 use serde_json::Value;

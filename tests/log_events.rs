@@ -107,10 +107,10 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_str().unwrap();
-        if path.is_dir() && !matches!(name, "tests" | "simulator") {
+        if path.is_dir() && name != "tests" {
             files.extend(sources(&path));
         } else if path.extension().is_some_and(|extension| extension == "rs")
-            && !matches!(name, "tests.rs" | "testing.rs" | "simulator.rs")
+            && !matches!(name, "tests.rs" | "testing.rs")
         {
             files.push(path);
         }

@@ -4,7 +4,7 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use jobgate::simulator::{Addresses, FaultKind, MadeUpBody, MindBridgeJob, SimFault, SimUpstream, Simulator};
+use jobgate_simulator::{Addresses, FaultKind, MadeUpBody, MindBridgeJob, SimFault, SimUpstream, Simulator};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;

@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use futures_util::future::join_all;
 use jobgate::config::ClientConfig;
 use jobgate::outbound::identity::keys;
-use jobgate::simulator::{
+use jobgate_simulator::{
     Addresses, FaultKind, MindBridgeJob, MindBridgeStep, SimFault, SimUpstream, Simulator,
 };
 use serde_json::json;

@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use jobgate::config::ClientConfig;
 use jobgate::outbound::identity::keys;
-use jobgate::simulator::{MindBridgeJob, MindBridgeStep};
+use jobgate_simulator::{MindBridgeJob, MindBridgeStep};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;

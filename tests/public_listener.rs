@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use futures_util::{SinkExt as _, StreamExt as _};
 use jobgate::config::ClientConfig;
 use jobgate::outbound::identity::keys;
-use jobgate::simulator::{MindBridgeJob, SimUpstream};
+use jobgate_simulator::{MindBridgeJob, SimUpstream};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::time::Instant;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jobgate::config::ClientConfig;
 use jobgate::outbound::identity::keys;
-use jobgate::simulator::{
+use jobgate_simulator::{
     Auth, FaultKind, MadeUpBody, MindBridgeJob, MindBridgeStep, Scenario, SimFault, SimQueryMeta,
     SimResultMeta, SimRows, SimUpstream, SimUserInfo, SupermetricsJob, SupermetricsStep,
 };

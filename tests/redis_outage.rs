@@ -10,7 +10,7 @@ use jobgate::ports::feed::{FeedEvent, NotificationFeed as _};
 use jobgate::ports::leases::{Claim, FencingToken, LeaseManager as _, SkipIf};
 use jobgate::ports::ledger::{Labels, Ledger as _};
 use jobgate::ports::store::{JobStore as _, StoreOutcome};
-use jobgate::simulator::{MindBridgeJob, SimUpstream};
+use jobgate_simulator::{MindBridgeJob, SimUpstream};
 use tokio::time::Instant;
 use tokio_util::sync::DropGuard;
 

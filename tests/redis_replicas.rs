@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use jobgate::simulator::{
+use jobgate_simulator::{
     Addresses, MindBridgeJob, MindBridgeStep, RecordedRequest, SimUpstream, Simulator, SupermetricsJob,
 };
 use serde_json::{Value, json};

@@ -14,7 +14,7 @@ use jobgate::config::ClientConfig;
 use jobgate::outbound::identity::keys;
 use jobgate::outbound::system::SystemClock;
 use jobgate::ports::clock::Clock as _;
-use jobgate::simulator::{Addresses, MindBridgeJob, MindBridgeStep, Scenario, Simulator};
+use jobgate_simulator::{Addresses, MindBridgeJob, MindBridgeStep, Scenario, Simulator};
 use serde_json::{Value, json};
 
 use crate::support::process::Process;

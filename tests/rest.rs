@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use jobgate::simulator::{MindBridgeJob, MindBridgeStep, SimUpstream, SupermetricsJob};
+use jobgate_simulator::{MindBridgeJob, MindBridgeStep, SimUpstream, SupermetricsJob};
 use serde_json::Value;
 
 use crate::support::server::{Rig, Setup};

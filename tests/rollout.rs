@@ -1,7 +1,7 @@
 //! Replicas are replaced one by one behind a balancer, and no client gets an error. `cargo bench --bench rollout` does
 //! the same thirty times.
 
-use jobgate::simulator::{Addresses, MindBridgeJob, Simulator};
+use jobgate_simulator::{Addresses, MindBridgeJob, Simulator};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures_util::future::join_all;
-use jobgate::simulator::{
+use jobgate_simulator::{
     Addresses, Auth, FaultKind, MadeUpAnswer, MadeUpBody, MindBridgeJob, MindBridgeStep, Scenario, SimFault,
     SimUpstream, Simulator, SupermetricsJob,
 };

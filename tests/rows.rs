@@ -1,7 +1,7 @@
 //! Rows of a query through GraphQL: none is lost, none is repeated, and missing rows are a problem and not the last
 //! page.
 
-use jobgate::simulator::{Endpoint, FaultKind, SimFault, SimUpstream, SupermetricsJob};
+use jobgate_simulator::{Endpoint, FaultKind, SimFault, SimUpstream, SupermetricsJob};
 use serde_json::{Value, json};
 
 use crate::support::server::{Rig, Setup, external};

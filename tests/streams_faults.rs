@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use jobgate::simulator::{
+use jobgate_simulator::{
     Addresses, FaultKind, MindBridgeJob, MindBridgeStep, RetryAfter, SimFault, SimUpstream, Simulator,
 };
 use serde_json::Value;

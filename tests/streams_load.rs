@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use jobgate::inbound::streams::StreamCounts;
-use jobgate::simulator::{Endpoint, FaultKind, MindBridgeJob, SimFault, SimUpstream};
+use jobgate_simulator::{Endpoint, FaultKind, MindBridgeJob, SimFault, SimUpstream};
 use serde_json::json;
 use tokio::time::timeout;
 

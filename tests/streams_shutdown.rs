@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use jobgate::simulator::{
+use jobgate_simulator::{
     Addresses, FaultKind, Handle, MindBridgeJob, SimFault, SimUpstream, Simulator, SupermetricsJob,
 };
 use serde_json::json;

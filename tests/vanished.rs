@@ -12,7 +12,7 @@ use jobgate::domain::state::JobState;
 use jobgate::jobs::answer::StaleReason;
 use jobgate::jobs::watch::{UpdateKind, WatchUpdate};
 use jobgate::ports::upstream::{Detail, FetchError};
-use jobgate::simulator::{FaultKind, MindBridgeJob, SimFault, SimUpstream};
+use jobgate_simulator::{FaultKind, MindBridgeJob, SimFault, SimUpstream};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;

@@ -16,7 +16,7 @@ use crate::jobs::visibility::RequestedRef;
 use crate::server::build::Gateway;
 use crate::server::lifecycle;
 use crate::server::telemetry::TelemetryGuard;
-use crate::simulator::{Addresses, Handle, Scenario, SimUpstream, Simulator};
+use jobgate_simulator::{Addresses, Handle, Scenario, SimUpstream, Simulator};
 
 /// The environment variables with the simulators' credentials, as an operator would set them.
 const CREDENTIALS: [(&str, &str); 2] =

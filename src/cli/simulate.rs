@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use super::Exit;
 use super::terminal::Terminal;
 use crate::server::lifecycle;
-use crate::simulator::{Addresses, Scenario, Simulator};
+use jobgate_simulator::{Addresses, Scenario, Simulator};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct SimulateArguments {

@@ -84,7 +84,7 @@ fn violations(path: &Path, identifiers: &BTreeSet<String>) -> Vec<String> {
 fn no_identifier_contains_a_banned_word() {
     let mut found = Vec::new();
     let mut read = 0;
-    for folder in ["src", "tests"] {
+    for folder in ["src", "crates", "tests"] {
         for (path, text) in super::rust_files(folder) {
             let mut names = BTreeSet::new();
             identifiers(text.parse().unwrap(), &mut names);

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use jobgate::config::ClientConfig;
 use jobgate::outbound::identity::keys;
-use jobgate::simulator::{Endpoint, FaultKind, MindBridgeJob, SimFault, SimUpstream, SupermetricsJob};
+use jobgate_simulator::{Endpoint, FaultKind, MindBridgeJob, SimFault, SimUpstream, SupermetricsJob};
 use serde_json::Value;
 
 use super::Planted;

@@ -11,7 +11,7 @@ use jobgate::config::ClientConfig;
 use jobgate::outbound::identity::keys;
 use jobgate::outbound::system::SystemClock;
 use jobgate::ports::clock::Clock as _;
-use jobgate::simulator::{
+use jobgate_simulator::{
     Addresses, FaultKind, MadeUpAnswer, MadeUpBody, MindBridgeJob, Scenario, SimFault, SimUpstream,
     Simulator, SupermetricsJob,
 };

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use jobgate::config::{Config, Environment};
-use jobgate::simulator::{Addresses, Scenario, Simulator};
+use jobgate_simulator::{Addresses, Scenario, Simulator};
 use serde_json::{Value, json};
 
 use crate::support::process::{Process, run};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use jobgate::simulator::{FaultKind, MadeUpAnswer, MadeUpBody, RetryAfter};
+use jobgate_simulator::{FaultKind, MadeUpAnswer, MadeUpBody, RetryAfter};
 use serde_json::json;
 
 /// A fault and its outcome.

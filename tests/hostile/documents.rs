@@ -1,6 +1,6 @@
 //! Hostile documents, variables and bodies: each is rejected before execution.
 
-use jobgate::simulator::MindBridgeJob;
+use jobgate_simulator::MindBridgeJob;
 use serde_json::{Value, json};
 
 use crate::support::server::{Setup, external};

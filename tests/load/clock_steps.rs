@@ -8,7 +8,7 @@ use futures_util::future::{join, join_all};
 use jiff::{SignedDuration, Timestamp};
 use jobgate::outbound::system::SystemClock;
 use jobgate::ports::clock::Clock as _;
-use jobgate::simulator::{Addresses, MindBridgeJob, MindBridgeStep, Simulator};
+use jobgate_simulator::{Addresses, MindBridgeJob, MindBridgeStep, Simulator};
 use serde_json::{Value, json};
 
 use crate::support::loops::{Outcome, Replica, execute, watched};

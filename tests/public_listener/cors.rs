@@ -1,7 +1,7 @@
 //! Requests of pages: those of other origins execute nothing, and those of an allowed origin may send keys and read
 //! answers.
 
-use jobgate::simulator::SimUpstream;
+use jobgate_simulator::SimUpstream;
 use serde_json::json;
 
 use super::{MUTATION, QUERY, SERVER, clients, header, in_url, rig, send};

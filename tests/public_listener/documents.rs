@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use futures_util::SinkExt as _;
-use jobgate::simulator::SimUpstream;
+use jobgate_simulator::SimUpstream;
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 

@@ -2,7 +2,7 @@
 //! store are reserved.
 
 use futures_util::future::join_all;
-use jobgate::simulator::{Addresses, MindBridgeJob, Simulator};
+use jobgate_simulator::{Addresses, MindBridgeJob, Simulator};
 use tokio::net::TcpStream;
 
 use super::refusals::{Kept, good};

@@ -4,7 +4,7 @@ use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use jobgate::simulator::MindBridgeStep;
+use jobgate_simulator::MindBridgeStep;
 use serde_json::json;
 
 use super::{BUDGET, Gateway, mind};

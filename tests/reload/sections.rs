@@ -1,7 +1,7 @@
 //! Each section that can change without a restart: the change applies to later requests, and streams stay open.
 
 use futures_util::future::join_all;
-use jobgate::simulator::SimUpstream;
+use jobgate_simulator::SimUpstream;
 
 use super::{BUDGET, Gateway, OTHER, assert_uninterrupted, client, mind, more, open_streams};
 use crate::redis_shared_store::until;

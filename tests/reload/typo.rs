@@ -20,10 +20,7 @@ async fn a_typo_in_base_url_ends_no_job() {
         gateway.change(&[&good], PACE, "sources.mind.base_url").await;
         assert_eq!(gateway.execute("", "mind", "a", Some("0ms")).await, "RUNNING", "{typo}");
     }
-    gateway.upstreams[0]
-        .handle()
-        .set_state("a", jobgate::simulator::MindBridgeStep::new("COMPLETE"))
-        .unwrap();
+    gateway.upstreams[0].handle().set_state("a", jobgate_simulator::MindBridgeStep::new("COMPLETE")).unwrap();
     for mut stream in streams {
         loop {
             let event = stream.short().await;

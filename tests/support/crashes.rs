@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt as _};
-use jobgate::simulator::{Addresses, Handle, MindBridgeJob, MindBridgeStep, SimUpstream, Simulator};
+use jobgate_simulator::{Addresses, Handle, MindBridgeJob, MindBridgeStep, SimUpstream, Simulator};
 use serde_json::json;
 
 use super::process::Process;

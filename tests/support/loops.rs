@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use jobgate::simulator::{Addresses, Handle, MindBridgeJob, MindBridgeStep, SimUpstream, Simulator};
+use jobgate_simulator::{Addresses, Handle, MindBridgeJob, MindBridgeStep, SimUpstream, Simulator};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;

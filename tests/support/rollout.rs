@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use jobgate::simulator::{Addresses, MindBridgeJob, Simulator};
+use jobgate_simulator::{Addresses, MindBridgeJob, Simulator};
 use serde_json::json;
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use jobgate::config::{Config, Environment};
 use jobgate::server::build::{Gateway, Serving};
-use jobgate::simulator::{
+use jobgate_simulator::{
     Addresses, Auth, Endpoint, Handle, MindBridgeJob, RecordedRequest, Scenario, SimUpstream, Simulator,
     SupermetricsJob,
 };

@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use jobgate::simulator::{Addresses, MindBridgeJob, Simulator};
+use jobgate_simulator::{Addresses, MindBridgeJob, Simulator};
 use tokio::net::{TcpListener, TcpSocket};
 
 use super::secrets;

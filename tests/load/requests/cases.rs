@@ -3,7 +3,7 @@
 use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
 
-use jobgate::simulator::{MindBridgeJob, MindBridgeTenant, Scenario};
+use jobgate_simulator::{MindBridgeJob, MindBridgeTenant, Scenario};
 
 /// The source of all jobs in the configuration.
 pub(super) const SOURCE: &str = "audit";

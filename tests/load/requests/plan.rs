@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 use jobgate::config::ClientConfig;
 use jobgate::outbound::identity::keys;
-use jobgate::simulator::{Addresses, Simulator};
+use jobgate_simulator::{Addresses, Simulator};
 
 use super::cases::{self, Case, Expected, SOURCE};
 use super::client::{self, Load};

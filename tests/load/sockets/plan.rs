@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
-use jobgate::simulator::{Addresses, MindBridgeJob, MindBridgeStep, MindBridgeTenant, Scenario, Simulator};
+use jobgate_simulator::{Addresses, MindBridgeJob, MindBridgeStep, MindBridgeTenant, Scenario, Simulator};
 
 use super::message::id;
 use super::report::{Figures, Report};

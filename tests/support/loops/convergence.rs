@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use futures_util::future::{join, join_all};
-use jobgate::simulator::{Addresses, SimUpstream, Simulator, SupermetricsJob, SupermetricsStep};
+use jobgate_simulator::{Addresses, SimUpstream, Simulator, SupermetricsJob, SupermetricsStep};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use futures_util::future::{join, join_all};
-use jobgate::simulator::{FaultKind, SimFault, SimUpstream};
+use jobgate_simulator::{FaultKind, SimFault, SimUpstream};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 

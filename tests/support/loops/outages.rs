@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use jobgate::simulator::MindBridgeStep;
+use jobgate_simulator::MindBridgeStep;
 use tokio::time::Instant;
 
 use super::{Now, Outcome, Replica, Site, ended, lookup, metric, until};

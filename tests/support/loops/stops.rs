@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use futures_util::future::join;
-use jobgate::simulator::{FaultKind, RecordedRequest, SimFault, SimUpstream};
+use jobgate_simulator::{FaultKind, RecordedRequest, SimFault, SimUpstream};
 use tokio::time::Instant;
 
 use super::{Outcome, Site, ended, lookup, metric, until};

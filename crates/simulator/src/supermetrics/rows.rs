@@ -3,7 +3,7 @@
 use jiff::{ToSpan, civil::date};
 use serde_json::{Value, json};
 
-use crate::simulator::{Column, ColumnKind, SimRows};
+use crate::{Column, ColumnKind, SimRows};
 
 const CAMPAIGNS: [&str; 5] = ["Spring sale", "Brand", "Retargeting", "Newsletter, weekly", "Höst \"24\""];
 

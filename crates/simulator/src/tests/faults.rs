@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::*;
-use crate::simulator::{MadeUpAnswer, MadeUpBody, RetryAfter};
+use crate::{MadeUpAnswer, MadeUpBody, RetryAfter};
 
 fn jobs() -> Scenario {
     scenario(

@@ -7,7 +7,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::simulator::progress::Family;
+use crate::progress::Family;
 
 /// A simulated Supermetrics account.
 #[derive(Debug, Clone, Deserialize)]
@@ -108,11 +108,11 @@ impl SupermetricsJob {
         Self { id: id.to_owned(), steps: steps.collect(), ..Self::default() }
     }
 
-    pub(in crate::simulator) fn family(&self) -> Family<'_> {
+    pub(crate) fn family(&self) -> Family<'_> {
         Family { pattern: &self.id, born: self.born, every: self.every }
     }
 
-    pub(in crate::simulator) fn moments(&self) -> Vec<Duration> {
+    pub(crate) fn moments(&self) -> Vec<Duration> {
         self.steps.iter().map(|step| step.at).collect()
     }
 }
@@ -160,7 +160,7 @@ impl SupermetricsStep {
     }
 
     /// Whether a run ends with this step, by the vendor's own list.
-    pub(in crate::simulator) fn ends_the_run(&self) -> bool {
+    pub(crate) fn ends_the_run(&self) -> bool {
         const ENDS: [&str; 4] = ["SUCCESS", "FAILURE", "STOPPED", "PROCESS_EXITED"];
         self.error.is_some() || ENDS.iter().any(|word| self.status.eq_ignore_ascii_case(word))
     }

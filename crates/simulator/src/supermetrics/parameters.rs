@@ -4,7 +4,7 @@ use secrecy::SecretString;
 use serde_json::Value;
 use url::form_urlencoded;
 
-use crate::simulator::request::note;
+use crate::request::note;
 
 /// The parsed parameters, and what is wrong with them.
 #[derive(Debug, Default)]

@@ -6,7 +6,7 @@ use jiff::fmt::serde::unsigned_duration::friendly::compact as period;
 use secrecy::SecretString;
 use serde::Deserialize;
 
-use crate::simulator::progress::Family;
+use crate::progress::Family;
 
 /// A simulated `MindBridgeTenant` tenant.
 #[derive(Debug, Clone, Deserialize)]
@@ -101,11 +101,11 @@ impl MindBridgeJob {
         Self { id: id.to_owned(), steps: steps.collect(), ..Self::default() }
     }
 
-    pub(in crate::simulator) fn family(&self) -> Family<'_> {
+    pub(crate) fn family(&self) -> Family<'_> {
         Family { pattern: &self.id, born: self.born, every: self.every }
     }
 
-    pub(in crate::simulator) fn moments(&self) -> Vec<Duration> {
+    pub(crate) fn moments(&self) -> Vec<Duration> {
         self.steps.iter().map(|step| step.at).collect()
     }
 }

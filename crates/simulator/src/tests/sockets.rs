@@ -3,7 +3,7 @@
 use reqwest::{Client, Method, StatusCode, redirect::Policy};
 
 use super::*;
-use crate::simulator::{Addresses, Simulator};
+use crate::{Addresses, Simulator};
 
 #[expect(
     clippy::disallowed_methods,

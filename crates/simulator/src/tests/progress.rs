@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::advance;
 
 use super::*;
-use crate::simulator::{MindBridgeStep, QueryError, SupermetricsStep};
+use crate::{MindBridgeStep, QueryError, SupermetricsStep};
 
 const fn s(seconds: u64) -> Duration {
     Duration::from_secs(seconds)

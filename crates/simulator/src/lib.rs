@@ -1,7 +1,7 @@
 //! Simulated upstreams: `MindBridgeTenant` and Supermetrics on local sockets, with jobs that follow a script.
 //!
-//! A product feature (`jobgate simulate`, `jobgate demo`), and the fixture and oracle of the tests. It imports nothing
-//! from the rest of the crate, so that a misunderstanding of an upstream cannot hide in shared code.
+//! A product feature (`jobgate simulate`, `jobgate demo`), and the fixture and oracle of the tests. It depends on nothing
+//! of the gateway, so that a misunderstanding of an upstream cannot hide in shared code.
 //! `docs/simulator.md` describes its answers, and every anomaly that it can produce.
 
 mod control;

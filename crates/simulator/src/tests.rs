@@ -130,7 +130,7 @@ fn ids(seen: &Seen) -> Vec<String> {
 
 #[test]
 fn example_and_demo_scenarios_load() {
-    let example = Scenario::from_yaml(include_str!("../../config/scenario.example.yaml")).unwrap();
+    let example = Scenario::from_yaml(include_str!("../../../config/scenario.example.yaml")).unwrap();
     assert_eq!(
         (example.mindbridge.jobs.len(), example.supermetrics.jobs.len(), example.faults.len()),
         (3, 2, 2)
@@ -195,7 +195,7 @@ fn scenario_error_does_not_print_the_token() {
 
 #[test]
 fn the_recipes_in_the_manual_load() {
-    let manual = include_str!("../../docs/simulator.md");
+    let manual = include_str!("../../../docs/simulator.md");
     let (_, recipes) = manual.split_once("Some recipes").unwrap();
     let (recipes, _) = recipes.split_once("## Control").unwrap();
     let kinds = recipes.split('`').filter(|text| text.starts_with("answer:") || text.starts_with("edit:"));
