@@ -1,22 +1,33 @@
 //! Layer 3: the use cases. Every inbound adapter uses [`Jobs`]. There is no other path that avoids the access check,
 //! the cache or the single write path.
+//!
+//! This file builds the services and delegates to them. Dependencies go in one direction:
+//!
+//! ```text
+//! Tracking  JobWatch  AwaitTerminal     what a client keeps and receives
+//!     Lookup  JobList  Rows             one answer
+//!         Poller  Fetcher               when and how an observation is obtained
+//!             Ingest                    the only write path
+//!                 JobCache  FollowRegistry  FeedReaders
+//!                     Visibility        who may read what
+//! ```
 
 pub mod answer;
+mod authentication;
+mod cache;
 mod cacheability;
-mod feed;
-mod fetcher;
+mod feed_readers;
+mod fetch;
 mod first_requests;
 mod follow;
-mod ingest;
 pub mod list;
-pub mod lookup;
-mod poller;
+mod list_filter;
+mod lookup;
+mod reference;
 mod replicas;
-mod resume;
-mod rollback;
 pub mod rows;
-mod single_flight;
 mod sources;
+mod tracked_jobs;
 pub mod tracking;
 pub mod visibility;
 pub mod watch;
@@ -25,11 +36,35 @@ pub mod watch_token;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use futures_util::Stream;
 use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 
+use answer::LookupResult;
+use authentication::Authentication;
+use cache::JobCache;
+use cacheability::Freshness;
+pub use cacheability::FreshnessRules;
+use feed_readers::FeedReaders;
+use fetch::{Fetcher, Ingest, RemoteChanges};
+use first_requests::NotFoundRetry;
+pub use follow::FollowSettings;
+use follow::{FollowRegistry, PollPermits, Poller, Resume};
+use list::{JobList, JobListFilter, JobPage};
+use lookup::Lookup;
+pub use reference::RequestedRef;
+use replicas::Replicas;
+use rows::{RowReader, Rows, RowsPage};
+use sources::Readers;
+use tracked_jobs::TrackedJobs;
+use tracking::{Labels, TrackReport, Tracking};
+use visibility::{AuthError, Visibility, WatchOnly};
+use watch::{AwaitTerminal, Feed, JobWatch, View, WatchUpdate};
+use watch_token::{WatchToken, WatchTokenIssuer, WatchTokenRequestError};
+
+use crate::domain::error::Problem;
 use crate::domain::id::{JobKey, SourceName};
+use crate::domain::observation::Observation;
 use crate::domain::principal::Principal;
 use crate::domain::source::SourceStatus;
 use crate::ports::clock::Clock;
@@ -37,23 +72,11 @@ use crate::ports::feed::NotificationFeed;
 use crate::ports::identity::Identity;
 use crate::ports::leases::LeaseManager;
 use crate::ports::ledger::Ledger;
-use crate::ports::rows::{RowCache, RowKey};
+use crate::ports::rows::RowCache;
+pub use crate::ports::shared_store::SharedStoreHealth;
 use crate::ports::spawner::{Spawner, TaskKind};
 use crate::ports::store::{JobStore, StoreHealth};
 use crate::ports::upstream::JobReader;
-
-pub use crate::ports::shared_store::SharedStoreHealth;
-use feed::FeedReaders;
-use first_requests::FirstRequests;
-use follow::FollowRegistry;
-pub use follow::FollowSettings;
-use ingest::Ingest;
-use poller::PollSlots;
-use replicas::NotificationWaiters;
-use single_flight::SingleFlight;
-use sources::Readers;
-use tracking::TrackingRegistry;
-use visibility::AuthError;
 
 /// The ports that the use cases need.
 #[derive(Clone, Debug)]
@@ -78,19 +101,6 @@ pub struct Ports {
     pub spawner: Arc<dyn Spawner>,
 }
 
-/// How fresh an answer is, and how long a caller waits for one.
-#[derive(Clone, Copy, Debug)]
-pub struct FreshnessRules {
-    /// The maximum age of a cached job that is not terminal, unless the caller sets another one.
-    pub fresh_for: Duration,
-    /// How long "no such job" is cached, unless the caller sets another limit.
-    pub missing_for: Duration,
-    /// A terminal job whose id may run again is revalidated in the background when it was last observed this long ago.
-    pub rerun_check: Duration,
-    /// A caller gets an answer within this time, regardless of the upstream.
-    pub answer_within: Duration,
-}
-
 /// A source as a client may see it.
 #[derive(Clone, Debug)]
 pub struct SourceView {
@@ -111,97 +121,154 @@ impl SourceView {
 /// The use cases. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Jobs {
-    inner: Arc<Core>,
+    services: Arc<Services>,
 }
 
 #[derive(Debug)]
-struct Core {
-    identity: Arc<dyn Identity>,
-    readers: Readers,
-    store: Arc<dyn JobStore>,
-    ledger: Arc<dyn Ledger>,
-    leases: Arc<dyn LeaseManager>,
-    feed: Arc<dyn NotificationFeed>,
-    waiters: NotificationWaiters,
-    row_cache: Arc<dyn RowCache>,
-    clock: Arc<dyn Clock>,
-    spawner: Arc<dyn Spawner>,
-    freshness: ArcSwap<FreshnessRules>,
+struct Services {
+    authentication: Arc<Authentication>,
+    readers: Arc<Readers>,
+    freshness: Arc<Freshness>,
+    tracked: Arc<TrackedJobs>,
+    cache: Arc<JobCache>,
     following: Arc<FollowRegistry>,
-    polls: PollSlots,
-    feeds: Arc<FeedReaders>,
-    tracking: Arc<TrackingRegistry>,
-    ingest: Ingest,
-    first_requests: FirstRequests,
-    fetches: SingleFlight<JobKey, ingest::FetchResult>,
-    row_reads: SingleFlight<RowKey, rows::RowsFetchResult>,
+    permits: Arc<PollPermits>,
+    poller: Arc<Poller>,
+    resume: Resume,
+    replicas: Replicas,
+    lookup: Arc<Lookup>,
+    list: JobList,
+    rows: Rows,
+    tracking: Tracking,
+    watch: Arc<JobWatch>,
+    await_terminal: AwaitTerminal,
+    feed: Arc<Feed>,
+    watch_tokens: WatchTokenIssuer,
+    spawner: Arc<dyn Spawner>,
+}
+
+impl Services {
+    #[rustfmt::skip]
+    fn new(ports: Ports, freshness: FreshnessRules, follow: FollowSettings) -> Self {
+        let Ports { identity, readers, store, ledger, leases, feed, rows, clock, spawner } = ports;
+        let readers = Arc::new(Readers::new(readers));
+        let freshness = Arc::new(Freshness::new(freshness));
+        let authentication = Arc::new(Authentication::new(Arc::clone(&identity), clock.clone()));
+        let cache = Arc::new(JobCache::new(store));
+        let following = FollowRegistry::new(follow, Arc::clone(&ledger));
+        let tracked = Arc::new(TrackedJobs::default());
+        let visibility = Arc::new(Visibility::new(readers.clone(), tracked.clone()));
+        let feeds = Arc::new(FeedReaders::new(visibility.clone()));
+        let ingest = Arc::new(Ingest::new(
+            cache.clone(), leases.clone(), following.clone(), feeds.clone(), tracked.clone(),
+        ));
+        let remote = Arc::new(RemoteChanges::new(cache.clone(), ingest.clone(), following.clone()));
+        let ranges = Arc::new(RowReader::new(rows, freshness.clone(), spawner.clone()));
+        let fetcher = Arc::new(Fetcher::new(
+            leases, following.clone(), ingest.clone(), remote.clone(), ranges.clone(), spawner.clone(),
+        ));
+        let permits = Arc::new(PollPermits::default());
+        let poller = Arc::new(Poller::new(
+            readers.clone(), permits.clone(), following.clone(), fetcher.clone(), ingest.clone(), spawner.clone(),
+        ));
+        let resume = Resume::new(
+            following.clone(), cache.clone(), ledger.clone(), readers.clone(), tracked.clone(), clock.clone(),
+        );
+        let replicas = Replicas::new(
+            feed, remote, ingest.clone(), cache.clone(), ledger.clone(), readers.clone(), following.clone(),
+            tracked.clone(), clock.clone(),
+        );
+        let retry = Arc::new(NotFoundRetry::new(freshness.clone(), following.clone()));
+        let lookup = Arc::new(Lookup::new(
+            visibility.clone(), cache.clone(), ingest.clone(), fetcher, following.clone(), retry.clone(),
+            freshness.clone(), clock.clone(),
+        ));
+        let list = JobList::new(
+            visibility.clone(), readers.clone(), tracked.clone(), cache.clone(), following.clone(),
+            freshness.clone(), clock.clone(),
+        );
+        let rows = Rows::new(visibility.clone(), readers.clone(), ranges);
+        let tracking = Tracking::new(
+            visibility.clone(), lookup.clone(), following.clone(), tracked.clone(), ingest.clone(),
+            cache.clone(), ledger,
+        );
+        let view = Arc::new(View::new(visibility.clone(), following.clone(), clock.clone()));
+        let watch = Arc::new(JobWatch::new(
+            visibility.clone(), lookup.clone(), ingest.clone(), following.clone(), retry.clone(),
+            view.clone(), clock.clone(),
+        ));
+        let await_terminal = AwaitTerminal::new(
+            authentication.clone(), visibility.clone(), lookup.clone(), ingest, following.clone(), retry,
+            view, freshness.clone(),
+        );
+        let watch_tokens = WatchTokenIssuer::new(identity, visibility.clone());
+        let feed = Arc::new(Feed::new(feeds, visibility, clock));
+        Self {
+            authentication, readers, freshness, tracked, cache, following, permits, poller, resume, replicas,
+            lookup, list, rows, tracking, watch, await_terminal, feed, watch_tokens, spawner,
+        }
+    }
 }
 
 impl Jobs {
     /// Builds the use cases on their ports. Jobs are not followed until [`Jobs::start_following`] is called.
     pub fn new(ports: Ports, freshness: FreshnessRules, follow: FollowSettings) -> Self {
-        let following = FollowRegistry::new(follow, Arc::clone(&ports.ledger));
-        let tracking = Arc::new(TrackingRegistry::default());
-        let feeds = Arc::new(FeedReaders::new(Arc::clone(&tracking)));
-        Self {
-            inner: Arc::new(Core {
-                identity: ports.identity,
-                polls: PollSlots::default(),
-                readers: Readers::new(ports.readers),
-                ingest: Ingest::new(
-                    Arc::clone(&ports.store),
-                    Arc::clone(&ports.leases),
-                    Arc::clone(&following),
-                    Arc::clone(&feeds),
-                ),
-                following,
-                feeds,
-                tracking,
-                store: ports.store,
-                ledger: ports.ledger,
-                leases: ports.leases,
-                feed: ports.feed,
-                waiters: NotificationWaiters::default(),
-                row_cache: ports.rows,
-                clock: ports.clock,
-                spawner: ports.spawner,
-                freshness: ArcSwap::from_pointee(freshness),
-                first_requests: FirstRequests::default(),
-                fetches: SingleFlight::default(),
-                row_reads: SingleFlight::default(),
-            }),
-        }
+        Self { services: Arc::new(Services::new(ports, freshness, follow)) }
     }
 
     /// Starts the loop that polls followed jobs, until `stop` is cancelled. It also resumes the jobs that were followed
     /// before a restart; those of a source that is added later resume when it is added.
     pub fn start_following(&self, stop: CancellationToken) {
-        let resume = resume::run(Arc::clone(&self.inner), stop.clone());
-        self.inner.spawner.spawn(TaskKind::Resume, Box::pin(resume));
-        let notifications = replicas::run(Arc::clone(&self.inner), stop.clone());
-        self.inner.spawner.spawn(TaskKind::Replicas, Box::pin(notifications));
-        let run = poller::run(Arc::clone(&self.inner), stop);
-        self.inner.spawner.spawn(TaskKind::Poller, Box::pin(run));
+        let spawner = &self.services.spawner;
+        let (services, stopped) = (Arc::clone(&self.services), stop.clone());
+        let resume = async move { services.resume.run(stopped).await };
+        spawner.spawn(TaskKind::Resume, Box::pin(resume));
+        let (services, stopped) = (Arc::clone(&self.services), stop.clone());
+        let replicas = async move { services.replicas.run(stopped).await };
+        spawner.spawn(TaskKind::Replicas, Box::pin(replicas));
+        let poller = Arc::clone(&self.services.poller).run(stop);
+        spawner.spawn(TaskKind::Poller, Box::pin(poller));
+    }
+
+    /// Replaces the set of sources. Calls in flight are completed by their callers.
+    ///
+    /// A watcher of a job of a removed source receives "no such job" as its last update. Other clients are not
+    /// affected.
+    pub fn put_sources(&self, readers: Vec<Arc<dyn JobReader>>) {
+        let Services { readers: sources, permits, following, .. } = &*self.services;
+        for source in sources.replace(readers) {
+            permits.forget(&source);
+            following.notify_source(&source);
+        }
+        // The jobs of added sources may be due or may have to be resumed.
+        following.wake();
+        sources.notify_changed();
+    }
+
+    /// Replaces the rules of freshness and following.
+    pub fn put_rules(&self, freshness: FreshnessRules, follow: FollowSettings) {
+        self.services.freshness.set(freshness);
+        self.services.following.set_settings(follow);
     }
 
     /// The health of the store.
     pub fn store_health(&self) -> StoreHealth {
-        self.inner.store.health()
+        self.services.cache.health()
     }
 
     /// Makes the store write what is pending and release its backend. Called once, as the last step of a shutdown.
     pub async fn close(&self) {
-        self.inner.store.close().await;
+        self.services.cache.close().await;
     }
 
     /// How many jobs are being followed.
     pub fn followed(&self) -> usize {
-        self.inner.following.count()
+        self.services.following.count()
     }
 
     /// The number of followed jobs by name of the state last observed.
     pub fn followed_by_state(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
-        self.inner.following.by_state().into_iter()
+        self.services.following.by_state().into_iter()
     }
 
     /// Authenticates a client by the presented credential.
@@ -209,30 +276,183 @@ impl Jobs {
     /// # Errors
     /// When the client cannot be authenticated.
     pub fn authenticate(&self, presented: Option<&SecretString>) -> Result<Principal, AuthError> {
-        self.inner.identity.authenticate(presented)
+        self.services.authentication.authenticate(presented)
     }
 
     /// Returns whether a principal that was authenticated before is still valid.
     pub fn is_still_valid(&self, principal: &Principal) -> bool {
-        self.inner.identity.is_valid(principal)
+        self.services.authentication.is_still_valid(principal)
     }
 
     /// The remaining validity of the principal's credential; `None` when it does not expire.
     pub fn pass_left(&self, principal: &Principal) -> Option<Duration> {
-        let expires = principal.pass().expires?;
-        Some(Duration::try_from(expires.duration_since(self.inner.clock.time_of_day())).unwrap_or_default())
+        self.services.authentication.time_left(principal)
+    }
+
+    /// Checks whether the client may change the gateway's state, for the jobs that it may read.
+    ///
+    /// # Errors
+    /// When the client uses a watch token.
+    pub fn may_change(&self, principal: &Principal) -> Result<(), WatchOnly> {
+        visibility::may_change(principal)
     }
 
     /// The sources of which a client may read at least some jobs, by name.
     pub fn sources(&self, principal: &Principal) -> Vec<SourceView> {
-        let readers = self.inner.readers.all();
+        let readers = self.services.readers.all();
         let readable = readers.iter().filter(|(name, _)| principal.may_read(name));
         readable.map(|(_, reader)| SourceView::new(reader.status(), principal)).collect()
     }
 
     /// One source, if the client may read at least some of its jobs.
     pub fn source(&self, principal: &Principal, name: &SourceName) -> Option<SourceView> {
-        let reader = self.inner.readers.get(name).filter(|_| principal.may_read(name))?;
+        let reader = self.services.readers.get(name).filter(|_| principal.may_read(name))?;
         Some(SourceView::new(reader.status(), principal))
+    }
+
+    /// Looks up one job. See [`Jobs::lookup`].
+    pub async fn lookup_one(
+        &self,
+        principal: &Principal,
+        reference: RequestedRef,
+        max_staleness: Option<Duration>,
+    ) -> LookupResult {
+        let mut answers = self.lookup(principal, &[reference], max_staleness).await;
+        answers.pop().unwrap_or_else(|| unreachable!("each reference has one answer"))
+    }
+
+    /// Looks up jobs: same order, same length; each job is fetched at most once, however often it is named.
+    ///
+    /// A job that is not terminal is at most as old as `max_staleness` allows, or the answer contains the reason.
+    /// Always answers within the configured time. Cancel safe: a fetch in flight continues for the other callers and
+    /// for the store.
+    pub async fn lookup(
+        &self,
+        principal: &Principal,
+        refs: &[RequestedRef],
+        max_staleness: Option<Duration>,
+    ) -> Vec<LookupResult> {
+        self.services.lookup.lookup(principal, refs, max_staleness).await
+    }
+
+    /// Waits at most `timeout` until a job is terminal, and returns the state reached.
+    ///
+    /// A job that is not found is waited for as in a watch, since it may have been created a moment ago; an invalid
+    /// reference is answered at once. The wait ends when the credential expires; if the credential was revoked
+    /// meanwhile, the answer is "no such job". With a zero timeout it is an ordinary lookup. Cancel safe.
+    pub async fn await_end(
+        &self,
+        principal: &Principal,
+        reference: RequestedRef,
+        timeout: Duration,
+    ) -> LookupResult {
+        if timeout.is_zero() {
+            return self.lookup_one(principal, reference, None).await;
+        }
+        self.services.await_terminal.end(principal, reference, timeout).await
+    }
+
+    /// Watches jobs: a snapshot of each, then its changes; the stream completes when all jobs have.
+    ///
+    /// A job that is named twice is reported twice. An invalid reference is reported once, as a final problem. An
+    /// upstream error affects the freshness and never ends the stream. Dropping the stream ends the interest.
+    pub fn watch(
+        &self,
+        principal: Principal,
+        refs: Vec<RequestedRef>,
+        max_staleness: Option<Duration>,
+    ) -> impl Stream<Item = WatchUpdate> + Send + use<> {
+        self.services.watch.updates(principal, refs, max_staleness)
+    }
+
+    /// Every change from now on that the client may see and that matches the filter. The stream ends only for a reader
+    /// that has fallen too far behind.
+    pub fn feed(
+        &self,
+        principal: Principal,
+        filter: JobListFilter,
+    ) -> impl Stream<Item = WatchUpdate> + Send + use<> {
+        self.services.feed.changes(principal, filter)
+    }
+
+    /// Lists at most `first` stored jobs behind the job `after`. Makes no upstream call.
+    ///
+    /// # Errors
+    /// When `after` is not a cursor of this gateway, or the store does not respond.
+    pub async fn list(
+        &self,
+        principal: &Principal,
+        filter: &JobListFilter,
+        first: usize,
+        after: Option<&str>,
+    ) -> Result<JobPage, Problem> {
+        self.services.list.page(principal, filter, first, after).await
+    }
+
+    /// Reads at most `first` rows behind the cursor `after` of the finished job that `observation` describes.
+    ///
+    /// `None` while the job has not succeeded: there are no rows yet. Cancel safe.
+    ///
+    /// # Errors
+    /// `EXPIRED` if the upstream no longer keeps the rows, `INVALID_REF` for a cursor that is not of this gateway, and
+    /// any error of the source.
+    pub async fn rows(
+        &self,
+        principal: &Principal,
+        observation: &Observation,
+        first: u32,
+        after: Option<&str>,
+    ) -> Result<Option<RowsPage>, Problem> {
+        self.services.rows.page(principal, observation, first, after).await
+    }
+
+    /// Follows jobs until they are untracked, and answers for each: same order, same length.
+    ///
+    /// # Errors
+    /// When the labels are invalid; then nothing is tracked.
+    pub async fn track(
+        &self,
+        principal: &Principal,
+        refs: &[RequestedRef],
+        labels: &Labels,
+    ) -> Result<Vec<LookupResult>, Problem> {
+        self.track_and_report(principal, refs, labels).await.map(|report| report.answers)
+    }
+
+    /// The same, and whether the ledger has stored what is tracked.
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn track_and_report(
+        &self,
+        principal: &Principal,
+        refs: &[RequestedRef],
+        labels: &Labels,
+    ) -> Result<TrackReport, Problem> {
+        self.services.tracking.track(principal, refs, labels).await
+    }
+
+    /// Untracks jobs; their watchers are not affected. Returns how many were tracked.
+    pub async fn untrack(&self, principal: &Principal, refs: &[RequestedRef]) -> usize {
+        self.services.tracking.untrack(principal, refs).await
+    }
+
+    /// The labels of a tracked job.
+    pub fn labels(&self, key: &JobKey) -> Option<Labels> {
+        self.services.tracked.labels(key)
+    }
+
+    /// Creates a token for jobs that the client may request. Makes no call: whether they exist, and have a kind that
+    /// the client may see, is checked when the token is used.
+    ///
+    /// # Errors
+    /// See [`WatchTokenRequestError`]; the first invalid reference fails the request.
+    pub fn watch_token(
+        &self,
+        principal: &Principal,
+        refs: &[RequestedRef],
+        ttl: Duration,
+    ) -> Result<WatchToken, WatchTokenRequestError> {
+        self.services.watch_tokens.create(principal, refs, ttl)
     }
 }

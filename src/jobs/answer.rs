@@ -12,7 +12,7 @@ use crate::domain::sightings::Sightings;
 use crate::ports::clock::ClockReading;
 use crate::ports::upstream::FetchError;
 
-use super::visibility::not_found;
+use super::reference::not_found;
 
 /// The result for one reference.
 pub type LookupResult = Result<JobSnapshot, Problem>;

@@ -1,10 +1,47 @@
-//! Decides whether a cached observation can be served. Pure: a table over age, state and what the caller allows.
+//! The rules of freshness, and the decision whether a cached observation can be served: a table over age, state and what
+//! the caller allows.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use arc_swap::ArcSwap;
 
 use crate::domain::job::Job;
 use crate::domain::source::Upstream;
 use crate::domain::state::JobState;
+
+/// How fresh an answer is, and how long a caller waits for one.
+#[derive(Clone, Copy, Debug)]
+pub struct FreshnessRules {
+    /// The maximum age of a cached job that is not terminal, unless the caller sets another one.
+    pub fresh_for: Duration,
+    /// How long "no such job" is cached, unless the caller sets another limit.
+    pub missing_for: Duration,
+    /// A terminal job whose id may run again is revalidated in the background when it was last observed this long ago.
+    pub rerun_check: Duration,
+    /// A caller gets an answer within this time, regardless of the upstream.
+    pub answer_within: Duration,
+}
+
+/// The current rules, which a reload can change.
+#[derive(Debug)]
+pub(super) struct Freshness(ArcSwap<FreshnessRules>);
+
+impl Freshness {
+    pub(super) fn new(rules: FreshnessRules) -> Self {
+        Self(ArcSwap::from_pointee(rules))
+    }
+
+    /// The rules at this moment.
+    pub(super) fn rules(&self) -> FreshnessRules {
+        **self.0.load()
+    }
+
+    /// Replaces the rules.
+    pub(super) fn set(&self, rules: FreshnessRules) {
+        self.0.store(Arc::new(rules));
+    }
+}
 
 /// What to do about a cached job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

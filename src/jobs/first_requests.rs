@@ -13,8 +13,9 @@ use crate::domain::error::{Problem, ProblemCode, Retry};
 use crate::domain::id::JobKey;
 use crate::domain::principal::Principal;
 
-use super::Core;
-use super::visibility::{RequestedRef, key_of};
+use super::cacheability::Freshness;
+use super::follow::{FollowRegistry, FollowSettings};
+use super::reference::RequestedRef;
 
 /// The maximum number of requests that are remembered, about 300 bytes each. When it is exceeded, the oldest ones are
 /// dropped.
@@ -25,7 +26,7 @@ type Request = (Arc<str>, JobKey);
 
 /// The first requests for ids that were not found.
 #[derive(Debug, Default)]
-pub(super) struct FirstRequests(Mutex<RequestTimes>);
+struct FirstRequests(Mutex<RequestTimes>);
 
 #[derive(Debug, Default)]
 struct RequestTimes {
@@ -53,7 +54,19 @@ impl FirstRequests {
     }
 }
 
-impl Core {
+/// Decides whether a client may retry for a job that is not found.
+#[derive(Debug)]
+pub(super) struct NotFoundRetry {
+    first: FirstRequests,
+    freshness: Arc<Freshness>,
+    following: Arc<FollowRegistry>,
+}
+
+impl NotFoundRetry {
+    pub(super) fn new(freshness: Arc<Freshness>, following: Arc<FollowRegistry>) -> Self {
+        Self { first: FirstRequests::default(), freshness, following }
+    }
+
     /// The problem for a client: an id that is not found and that the client first requested less than `missing_for`
     /// ago is retryable.
     ///
@@ -63,11 +76,11 @@ impl Core {
         if problem.code != ProblemCode::NotFound {
             return problem;
         }
-        let missing_for = self.following.missing_for();
-        if self.first_requests.since(principal.shared_name(), key) >= missing_for {
+        let FollowSettings { missing_for, pace, .. } = self.following.settings();
+        if self.first.since(principal.shared_name(), key) >= missing_for {
             return problem;
         }
-        let again = self.freshness().missing_for.max(self.following.fastest()).min(missing_for);
+        let again = self.freshness.rules().missing_for.max(pace.fastest).min(missing_for);
         Problem { retry: Retry::After(again), ..problem }
     }
 
@@ -78,7 +91,7 @@ impl Core {
         reference: &RequestedRef,
         problem: Problem,
     ) -> Problem {
-        match key_of(reference) {
+        match reference.key() {
             Ok(key) => self.retryable(principal, &key, problem),
             Err(_) => problem,
         }

@@ -1,20 +1,23 @@
 //! Lists the jobs that the gateway has stored, as far as a client may read them. It makes no upstream call.
 
 use std::ops::Bound;
+use std::sync::Arc;
 
-use jiff::Timestamp;
-
+use super::answer::{JobSnapshot, StaleReason, age};
+use super::cache::JobCache;
+use super::cacheability::Freshness;
+use super::follow::FollowRegistry;
+pub use super::list_filter::JobListFilter;
+use super::sources::Readers;
+use super::tracked_jobs::TrackedJobs;
+use super::visibility::Visibility;
 use crate::domain::error::{Problem, ProblemCode, Retry};
 use crate::domain::id::{JobKey, SourceName};
 use crate::domain::observation::Observation;
 use crate::domain::principal::Principal;
-use crate::domain::state::JobState;
-use crate::ports::clock::ClockReading;
+use crate::ports::clock::Clock;
+use crate::ports::ledger::Labels;
 use crate::ports::store::ListFilter;
-
-use super::answer::{JobSnapshot, StaleReason, age};
-use super::tracking::Labels;
-use super::{Core, Jobs};
 
 /// Jobs read from the store at once for a client that may see only some of them. The batches are large, so that there
 /// are few of them.
@@ -29,41 +32,36 @@ pub struct JobPage {
     pub has_next: bool,
 }
 
-/// Selects which of the stored jobs to list. An empty list means "any".
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct JobListFilter {
-    /// Names of sources, as the client wrote them. A source that the client may not read matches nothing.
-    pub sources: Vec<String>,
-    /// States.
-    pub states: Vec<JobState>,
-    /// Labels of tracked jobs; a job must have all of them.
-    pub labels: Labels,
-    /// Observed at this time or later.
-    pub observed_since: Option<Timestamp>,
+/// Lists stored jobs.
+#[derive(Debug)]
+pub(super) struct JobList {
+    visibility: Arc<Visibility>,
+    readers: Arc<Readers>,
+    tracked: Arc<TrackedJobs>,
+    cache: Arc<JobCache>,
+    following: Arc<FollowRegistry>,
+    freshness: Arc<Freshness>,
+    clock: Arc<dyn Clock>,
 }
 
-impl JobListFilter {
-    /// The same filter in process time.
-    pub(super) fn undated(self, now: ClockReading) -> Self {
-        Self { observed_since: self.observed_since.map(|since| now.undate(since)), ..self }
+impl JobList {
+    pub(super) const fn new(
+        visibility: Arc<Visibility>,
+        readers: Arc<Readers>,
+        tracked: Arc<TrackedJobs>,
+        cache: Arc<JobCache>,
+        following: Arc<FollowRegistry>,
+        freshness: Arc<Freshness>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self { visibility, readers, tracked, cache, following, freshness, clock }
     }
 
-    /// Whether an observation matches, except for the labels.
-    pub(super) fn lets_through(&self, observation: &Observation) -> bool {
-        let job = &observation.job;
-        let source = job.key.source.as_str();
-        let of_source = self.sources.is_empty() || self.sources.iter().any(|one| one == source);
-        let in_time = self.observed_since.is_none_or(|since| observation.observed_at >= since);
-        of_source && in_time && (self.states.is_empty() || self.states.contains(&job.state()))
-    }
-}
-
-impl Jobs {
     /// Lists at most `first` stored jobs behind the job `after`.
     ///
     /// # Errors
     /// When `after` is not a cursor of this gateway, or the store does not respond.
-    pub async fn list(
+    pub(super) async fn page(
         &self,
         principal: &Principal,
         filter: &JobListFilter,
@@ -82,14 +80,14 @@ impl Jobs {
             return Ok(JobPage { jobs: Vec::new(), has_next: false });
         }
         let limit = first.saturating_add(1);
-        let filter = &filter.clone().undated(self.inner.clock.reading());
-        let mut held = self.inner.list_visible(principal, filter, &sources, after.as_ref(), limit).await?;
+        let filter = &filter.clone().undated(self.clock.reading());
+        let mut held = self.list_visible(principal, filter, &sources, after.as_ref(), limit).await?;
         let has_next = held.len() > first;
         held.truncate(first);
-        let now = self.inner.clock.reading();
-        let fresh_for = self.inner.freshness().fresh_for;
+        let now = self.clock.reading();
+        let fresh_for = self.freshness.rules().fresh_for;
         let jobs = held.into_iter().map(|observation| {
-            let next_poll = self.inner.next_poll(&observation.job.key);
+            let next_poll = self.following.next_poll(&observation.job.key, now.date(now.now));
             let seen = if age(&observation, now) <= fresh_for {
                 JobSnapshot::fresh(observation, now)
             } else {
@@ -102,7 +100,7 @@ impl Jobs {
 
     /// The sources to list: the named ones, or all, without those that the client may not read.
     fn readable(&self, principal: &Principal, named: &[String]) -> Vec<SourceName> {
-        let readers = self.inner.readers.all();
+        let readers = self.readers.all();
         let sources = readers.keys().filter(|name| principal.may_read(name));
         sources
             .filter(|name| named.is_empty() || named.iter().any(|one| one == name.as_str()))
@@ -118,7 +116,7 @@ struct ListSegment {
     labels: Labels,
 }
 
-impl Core {
+impl JobList {
     /// The first `limit` stored jobs behind `after` that match and that the client may see. Jobs that it may not see
     /// are removed before anything is counted, so neither a page nor the end of the list reveals them.
     async fn list_visible(
@@ -138,8 +136,8 @@ impl Core {
                 let (held, last) = self.batch(principal, filter, &part, after.as_ref(), batch).await?;
                 let seen = held.into_iter().filter(|held| {
                     filter.lets_through(held)
-                        && self.tracking.carries(&held.job.key, &filter.labels)
-                        && self.may_see(principal, &held.job)
+                        && self.tracked.carries(&held.job.key, &filter.labels)
+                        && self.visibility.may_see(principal, &held.job)
                 });
                 found.extend(seen);
                 if found.len() >= limit {
@@ -169,7 +167,7 @@ impl Core {
         } else if part.labels.is_empty() {
             let (sources, states) = (part.sources.clone(), filter.states.clone());
             let filter = ListFilter { sources, states, observed_since: filter.observed_since };
-            let held = self.ingest.or_cache_miss(self.store.list(&filter, after, limit).await);
+            let held = self.cache.list(&filter, after, limit).await;
             let held = held.ok_or_else(|| {
                 let message = "the job store is unavailable; retry later";
                 Problem::new(ProblemCode::Internal, Retry::Whenever, message)
@@ -177,10 +175,10 @@ impl Core {
             let last = held.last().filter(|_| held.len() >= limit).map(|held| held.job.key.clone());
             return Ok((held, last));
         } else {
-            self.tracking.with_labels(&part.labels, &part.sources, after, limit)
+            self.tracked.with_labels(&part.labels, &part.sources, after, limit)
         };
         let last = keys.last().filter(|_| principal.pass().jobs.is_none() && keys.len() >= limit).cloned();
-        Ok((self.ingest.cached_all(&keys).await.into_iter().flatten().collect(), last))
+        Ok((self.cache.get_all(&keys).await.into_iter().flatten().collect(), last))
     }
 }
 

@@ -5,32 +5,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use jiff::Timestamp;
 use tokio::time::Instant;
 
+use super::answer::{JobSnapshot, LookupError, LookupResult, age};
+use super::cache::JobCache;
+use super::cacheability::{Cacheability, Freshness, cacheability};
+use super::fetch::{FetchReceiver, FetchResult, Fetcher, Ingest, NewFetches};
+use super::first_requests::NotFoundRetry;
+use super::follow::FollowRegistry;
+use super::reference::RequestedRef;
+use super::visibility::{CheckedRef, Visibility};
 use crate::domain::error::Problem;
-use crate::domain::id::{JobKey, SourceName};
+use crate::domain::id::JobKey;
 use crate::domain::observation::Observation;
 use crate::domain::principal::Principal;
-use crate::ports::spawner::TaskKind;
+use crate::ports::clock::Clock;
 use crate::ports::upstream::{FetchError, FetchTrigger, JobReader};
 use crate::telemetry::meters::{self, LookupOutcome};
 use crate::telemetry::trace::{self, LookupSummary};
 
-use super::answer::{JobSnapshot, LookupError, LookupResult, age};
-use super::cacheability::{Cacheability, cacheability};
-use super::fetcher::Fetcher;
-use super::ingest::{FetchResult, with_read_timeout};
-use super::poller::PollPermit;
-use super::single_flight::{FetchReceiver, LeaderGuard};
-use super::visibility::{CheckedRef, RequestedRef};
-use super::{Core, Jobs};
-
 /// The requested jobs, each with the reader of its source.
 pub(super) type RequestedJobs = HashMap<JobKey, Arc<dyn JobReader>>;
-
-/// New single flights by source, not started yet.
-pub(super) type NewFetches = HashMap<SourceName, (Arc<dyn JobReader>, Vec<LeaderGuard<JobKey, FetchResult>>)>;
 
 /// The jobs that were answered at once, and those that are pending.
 pub(super) struct StartedLookup {
@@ -55,16 +50,32 @@ impl PendingLookup {
     }
 }
 
-impl Jobs {
-    /// Looks up one job. See [`Jobs::lookup`].
-    pub async fn lookup_one(
-        &self,
-        principal: &Principal,
-        reference: RequestedRef,
-        max: Option<Duration>,
-    ) -> LookupResult {
-        let mut answers = self.lookup(principal, &[reference], max).await;
-        answers.pop().unwrap_or_else(|| unreachable!("each reference has one answer"))
+/// Answers queries for jobs.
+#[derive(Debug)]
+pub(super) struct Lookup {
+    visibility: Arc<Visibility>,
+    cache: Arc<JobCache>,
+    ingest: Arc<Ingest>,
+    fetcher: Arc<Fetcher>,
+    following: Arc<FollowRegistry>,
+    retry: Arc<NotFoundRetry>,
+    freshness: Arc<Freshness>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Lookup {
+    #[expect(clippy::too_many_arguments, reason = "the services that it joins")]
+    pub(super) const fn new(
+        visibility: Arc<Visibility>,
+        cache: Arc<JobCache>,
+        ingest: Arc<Ingest>,
+        fetcher: Arc<Fetcher>,
+        following: Arc<FollowRegistry>,
+        retry: Arc<NotFoundRetry>,
+        freshness: Arc<Freshness>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self { visibility, cache, ingest, fetcher, following, retry, freshness, clock }
     }
 
     /// Looks up jobs: same order, same length; each job is fetched at most once, however often it is named.
@@ -72,35 +83,33 @@ impl Jobs {
     /// A job that is not terminal is at most as old as `max_staleness` allows, or the answer contains the reason.
     /// Always answers within the configured time. Cancel safe: a fetch in flight continues for the other callers and
     /// for the store.
-    pub async fn lookup(
+    pub(super) async fn lookup(
         &self,
         principal: &Principal,
         refs: &[RequestedRef],
         max_staleness: Option<Duration>,
     ) -> Vec<LookupResult> {
         let targets: Vec<Result<CheckedRef, Problem>> =
-            refs.iter().map(|one| self.resolve(principal, one)).collect();
+            refs.iter().map(|one| self.visibility.resolve(principal, one)).collect();
         let mut requested = RequestedJobs::with_capacity(targets.len());
         for target in targets.iter().flatten() {
             requested.entry(target.key.clone()).or_insert_with(|| Arc::clone(&target.reader));
         }
-        let answers = self.inner.answer(requested, principal, max_staleness).await;
+        let answers = self.answer(requested, principal, max_staleness).await;
         let pick = |target: Result<CheckedRef, Problem>| match answers.get(&target?.key) {
-            Some(answer) => self.inner.visible(principal, answer.clone()),
+            Some(answer) => self.visibility.visible(principal, answer.clone()),
             None => unreachable!("every requested job is answered"),
         };
         let result_of = |(reference, target): (&RequestedRef, _)| {
-            pick(target).map_err(|problem| self.inner.retryable_ref(principal, reference, problem))
+            pick(target).map_err(|problem| self.retry.retryable_ref(principal, reference, problem))
         };
         refs.iter().zip(targets).map(result_of).collect()
     }
-}
 
-impl Core {
     /// Looks up jobs, each as fresh as required, within the configured time. The caller must pass the answers to
-    /// [`Core::visible`] before a client gets them.
+    /// [`Visibility::visible`] before a client gets them.
     pub(super) async fn answer(
-        self: &Arc<Self>,
+        &self,
         requested: RequestedJobs,
         principal: &Principal,
         max_staleness: Option<Duration>,
@@ -114,8 +123,9 @@ impl Core {
         let stale = || answers.values().flatten().filter(|seen| seen.stale.is_some()).count();
         span.found(LookupSummary { misses, led, stale: if misses > 0 { stale() } else { 0 } });
         drop(span);
+        let time_of_day = self.clock.time_of_day();
         for (key, seen) in answers.iter_mut().filter_map(|(key, answer)| Some((key, answer.as_mut().ok()?))) {
-            seen.next_poll = self.next_poll(key);
+            seen.next_poll = self.following.next_poll(key, time_of_day);
         }
         answers
     }
@@ -125,7 +135,7 @@ impl Core {
     /// A cached job that the client may not see is treated like one that does not exist: cached for as long as "no such
     /// job" is, then fetched, and not used as a stale answer.
     pub(super) async fn start_lookup(
-        self: &Arc<Self>,
+        &self,
         requested: &RequestedJobs,
         principal: &Principal,
         max_staleness: Option<Duration>,
@@ -133,9 +143,9 @@ impl Core {
         let keys: Vec<JobKey> = requested.keys().cloned().collect();
         // Allocated with the full capacity, here and above: growing the map costs more than filling it.
         let mut held: HashMap<&JobKey, Observation> = HashMap::with_capacity(keys.len());
-        let found = keys.iter().zip(self.ingest.cached_all(&keys).await);
+        let found = keys.iter().zip(self.cache.get_all(&keys).await);
         held.extend(found.filter_map(|(key, held)| Some((key, held?))));
-        let freshness = self.freshness();
+        let freshness = self.freshness.rules();
         let allowed = max_staleness.unwrap_or(freshness.fresh_for);
         let believed = max_staleness.unwrap_or(freshness.missing_for);
         let now = self.clock.reading();
@@ -147,7 +157,7 @@ impl Core {
         for (key, reader) in requested {
             let held = held.remove(key);
             let held = match held {
-                Some(unseen) if !self.may_see(principal, &unseen.job) => {
+                Some(unseen) if !self.visibility.may_see(principal, &unseen.job) => {
                     if age(&unseen, now) <= believed {
                         meters::lookup_outcome(LookupOutcome::BelievedMissing);
                         answers.insert(key.clone(), Ok(JobSnapshot::fresh(unseen, now)));
@@ -173,7 +183,7 @@ impl Core {
                     meters::lookup_outcome(LookupOutcome::HeldAndChecked);
                     answers.insert(key.clone(), Ok(JobSnapshot::fresh(held, now)));
                     if reader.take_recheck() {
-                        self.join_fetches(key, reader, &mut checks);
+                        self.fetcher.join(key, reader, &mut checks);
                     }
                 }
                 // A cached job can be missing only where that gives no information about its state.
@@ -191,14 +201,14 @@ impl Core {
                 }
                 (_, held) => {
                     meters::lookup_outcome(LookupOutcome::Miss);
-                    let receiver = self.join_fetches(key, reader, &mut new_fetches);
+                    let receiver = self.fetcher.join(key, reader, &mut new_fetches);
                     pending.push(PendingLookup { key: key.clone(), receiver, held });
                 }
             }
         }
         let led = new_fetches.values().map(|(_, leaders)| leaders.len()).sum();
-        self.spawn_fetches(checks, &FetchTrigger::Background, None);
-        self.spawn_fetches(new_fetches, &FetchTrigger::Client(principal.shared_name()), None);
+        self.fetcher.spawn(checks, &FetchTrigger::Background, None);
+        self.fetcher.spawn(new_fetches, &FetchTrigger::Client(principal.shared_name()), None);
         StartedLookup { answers, pending, deadline: Instant::now() + freshness.answer_within, led }
     }
 
@@ -224,60 +234,8 @@ impl Core {
         (key, answer)
     }
 
-    /// Joins the single flight of a job; the leader guard of a new one is added to those of its source.
-    pub(super) fn join_fetches(
-        &self,
-        key: &JobKey,
-        reader: &Arc<dyn JobReader>,
-        new_fetches: &mut NewFetches,
-    ) -> FetchReceiver<FetchResult> {
-        let (receiver, leader) = self.fetches.join(key);
-        meters::singleflight(leader.is_some());
-        if let Some(leader) = leader {
-            let (_, leaders) =
-                new_fetches.entry(key.source.clone()).or_insert_with(|| (Arc::clone(reader), Vec::new()));
-            leaders.push(leader);
-        }
-        receiver
-    }
-
-    /// Starts the fetches, as many jobs per task as fit in one request, so that a slow request delays only the jobs in
-    /// it.
-    pub(super) fn spawn_fetches(
-        self: &Arc<Self>,
-        new_fetches: NewFetches,
-        trigger: &FetchTrigger,
-        context: Option<&Arc<PollPermit>>,
-    ) {
-        for (reader, mut leaders) in new_fetches.into_values() {
-            // Sorted the same way in every replica, so that replicas that start fetches of the same jobs build the same
-            // requests.
-            leaders.sort_unstable_by(|one, other| one.key().cmp(other.key()));
-            let size = reader.upstream().ids_a_request();
-            while !leaders.is_empty() {
-                let rest = leaders.split_off(leaders.len().saturating_sub(size));
-                let fetcher = Fetcher::new(Arc::clone(self), Arc::clone(&reader), trigger.clone());
-                let task = fetcher.run(rest, context.map(Arc::clone));
-                // A background fetch belongs to the trace of no request.
-                let below = if *trigger == FetchTrigger::Background {
-                    trace::TraceContext::default()
-                } else {
-                    trace::TraceContext::here()
-                };
-                self.spawner.spawn(TaskKind::Fetch, Box::pin(below.hold(task)));
-            }
-        }
-    }
-
-    /// When a followed job is polled next.
-    pub(super) fn next_poll(&self, key: &JobKey) -> Option<Timestamp> {
-        self.clock.time_of_day().checked_add(self.following.next_poll(key)?).ok()
-    }
-
     /// Returns whether "no such job" was reported recently enough to be served from the cache.
     async fn is_missing(&self, key: &JobKey, believed: Duration) -> bool {
-        let missing_age =
-            self.ingest.or_cache_miss(with_read_timeout(self.store.missing_for(key)).await).flatten();
-        missing_age.is_some_and(|ago| ago <= believed)
+        self.cache.missing_for(key).await.is_some_and(|ago| ago <= believed)
     }
 }

@@ -11,21 +11,22 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::value::RawValue;
 
+use super::answer::LookupError;
+use super::cacheability::Freshness;
+use super::fetch::{FetchReceiver, LeaderGuard, SingleFlight};
+use super::reference::not_found;
+use super::sources::Readers;
+use super::visibility::Visibility;
 use crate::domain::details::Details;
 use crate::domain::error::{Problem, ProblemCode, Retry};
 use crate::domain::id::JobKey;
 use crate::domain::observation::Observation;
 use crate::domain::principal::Principal;
 use crate::domain::state::JobState;
-use crate::ports::rows::RowKey;
-use crate::ports::spawner::TaskKind;
+use crate::ports::rows::{RowCache, RowKey};
+use crate::ports::spawner::{Spawner, TaskKind};
 use crate::ports::upstream::{FetchError, FetchTrigger, JobReader, RowPage, RowRange};
 use crate::telemetry::trace::TraceContext;
-
-use super::answer::LookupError;
-use super::fetcher::AT_MOST;
-use super::single_flight::{FetchReceiver, LeaderGuard};
-use super::{Core, Jobs};
 
 /// Rows read from the upstream at once.
 const STRETCH: u32 = 1_000;
@@ -34,7 +35,11 @@ const ROWS_AGAIN: Duration = Duration::from_secs(5);
 /// The maximum number of rows that Supermetrics returns for one query.
 const ROWS_MAX: u32 = 1_000_000;
 
-pub(super) type RowsFetchResult = Result<Arc<RowPage>, FetchError>;
+/// The longest time of a read, longer than all time limits of a source together. A read that never completes is aborted
+/// after it.
+const READ_MAX: Duration = Duration::from_mins(5);
+
+type RowsFetchResult = Result<Arc<RowPage>, FetchError>;
 
 /// A page of rows.
 #[derive(Clone, Debug, Default)]
@@ -70,7 +75,23 @@ impl Deref for Cells {
     }
 }
 
-impl Jobs {
+/// Reads the rows that a client requests.
+#[derive(Debug)]
+pub(super) struct Rows {
+    visibility: Arc<Visibility>,
+    readers: Arc<Readers>,
+    ranges: Arc<RowReader>,
+}
+
+impl Rows {
+    pub(super) const fn new(
+        visibility: Arc<Visibility>,
+        readers: Arc<Readers>,
+        ranges: Arc<RowReader>,
+    ) -> Self {
+        Self { visibility, readers, ranges }
+    }
+
     /// Reads at most `first` rows behind the cursor `after` of the finished job that `observation` describes.
     ///
     /// `None` while the job has not succeeded: there are no rows yet. Cancel safe.
@@ -78,7 +99,7 @@ impl Jobs {
     /// # Errors
     /// `EXPIRED` if the upstream no longer keeps the rows, `INVALID_REF` for a cursor that is not of this gateway, and
     /// any error of the source.
-    pub async fn rows(
+    pub(super) async fn page(
         &self,
         principal: &Principal,
         observation: &Observation,
@@ -86,9 +107,9 @@ impl Jobs {
         after: Option<&str>,
     ) -> Result<Option<RowsPage>, Problem> {
         let key = &observation.job.key;
-        let reader = self.inner.readers.get(&key.source);
-        let Some(reader) = reader.filter(|_| self.inner.may_see(principal, &observation.job)) else {
-            return Err(super::visibility::not_found(key));
+        let reader = self.readers.get(&key.source);
+        let Some(reader) = reader.filter(|_| self.visibility.may_see(principal, &observation.job)) else {
+            return Err(not_found(key));
         };
         if observation.job.state() != JobState::Succeeded {
             return Ok(None);
@@ -100,7 +121,7 @@ impl Jobs {
         loop {
             let stretch = RowRange { first: at - at % STRETCH, count: STRETCH };
             let trigger = FetchTrigger::Client(principal.shared_name());
-            let read = self.inner.stretch(&reader, observation, stretch, trigger).await;
+            let read = self.ranges.stretch(&reader, observation, stretch, trigger).await;
             let read = read.map_err(|error| row_problem(&error, key))?;
             let skip = (at - stretch.first) as usize;
             let room = (start + first - at) as usize;
@@ -123,28 +144,46 @@ impl Jobs {
     }
 }
 
-impl Core {
+/// Reads ranges of rows from the upstream, each once at a time, and caches them.
+#[derive(Debug)]
+pub(super) struct RowReader {
+    cache: Arc<dyn RowCache>,
+    freshness: Arc<Freshness>,
+    spawner: Arc<dyn Spawner>,
+    reads: SingleFlight<RowKey, RowsFetchResult>,
+}
+
+impl RowReader {
+    pub(super) fn new(
+        cache: Arc<dyn RowCache>,
+        freshness: Arc<Freshness>,
+        spawner: Arc<dyn Spawner>,
+    ) -> Self {
+        Self { cache, freshness, spawner, reads: SingleFlight::default() }
+    }
+
     async fn stretch(
-        self: &Arc<Self>,
+        &self,
         reader: &Arc<dyn JobReader>,
         of: &Observation,
         range: RowRange,
         trigger: FetchTrigger,
     ) -> Result<Arc<RowPage>, LookupError> {
         let key = RowKey { job: of.job.key.clone(), run: of.observed_at, range };
-        if let Some(held) = self.row_cache.get(&key).await {
+        if let Some(held) = self.cache.get(&key).await {
             return Ok(held);
         }
         let receiver = self.read(reader, of, &key, trigger);
-        let received = tokio::time::timeout(self.freshness().answer_within, receiver.await_result()).await;
+        let received =
+            tokio::time::timeout(self.freshness.rules().answer_within, receiver.await_result()).await;
         let result = received.map_err(|_| LookupError::Impatient)?.ok_or(LookupError::Lost)?;
         result.map_err(LookupError::Fetch)
     }
 
     /// Reads the first rows of a job that has just succeeded, if rows are cached: its upstream deletes them after a
     /// while.
-    pub(super) fn read_ahead(self: &Arc<Self>, reader: &Arc<dyn JobReader>, of: &Observation) {
-        if of.job.state() == JobState::Succeeded && self.row_cache.keeps() {
+    pub(super) fn read_ahead(&self, reader: &Arc<dyn JobReader>, of: &Observation) {
+        if of.job.state() == JobState::Succeeded && self.cache.keeps() {
             let range = RowRange { first: 0, count: STRETCH };
             let key = RowKey { job: of.job.key.clone(), run: of.observed_at, range };
             drop(self.read(reader, of, &key, FetchTrigger::Background));
@@ -153,18 +192,17 @@ impl Core {
 
     /// Reads a range, once for all concurrent callers.
     fn read(
-        self: &Arc<Self>,
+        &self,
         reader: &Arc<dyn JobReader>,
         of: &Observation,
         key: &RowKey,
         trigger: FetchTrigger,
     ) -> FetchReceiver<RowsFetchResult> {
-        let (receiver, leader) = self.row_reads.join(key);
+        let (receiver, leader) = self.reads.join(key);
         if let Some(leader) = leader {
-            let fetch = fetch(Arc::clone(self), Arc::clone(reader), of.clone(), leader, trigger);
+            let fetch = fetch(Arc::clone(&self.cache), Arc::clone(reader), of.clone(), leader, trigger);
             let task = async move {
-                // A read that never completes is aborted.
-                tokio::time::timeout(AT_MOST, fetch).await.ok();
+                tokio::time::timeout(READ_MAX, fetch).await.ok();
             };
             self.spawner.spawn(TaskKind::Fetch, Box::pin(TraceContext::here().hold(task)));
         }
@@ -173,7 +211,7 @@ impl Core {
 }
 
 async fn fetch(
-    inner: Arc<Core>,
+    cache: Arc<dyn RowCache>,
     reader: Arc<dyn JobReader>,
     of: Observation,
     leader: LeaderGuard<RowKey, RowsFetchResult>,
@@ -185,18 +223,18 @@ async fn fetch(
             let page = RowPage { total: page.total.or_else(|| reported(&of)), ..page };
             // Missing rows may be available in a moment, so only complete ranges are cached.
             if page.is_whole(range) {
-                inner.row_cache.keep(&of, range, &page);
+                cache.keep(&of, range, &page);
             }
             Ok(Arc::new(page))
         }
         // Deleted by the upstream: what was cached of this run is all that exists.
-        Err(FetchError::NotFound) => inner.row_cache.kept(&of, range).await.ok_or(FetchError::NotFound),
+        Err(FetchError::NotFound) => cache.kept(&of, range).await.ok_or(FetchError::NotFound),
         Err(error) => Err(error),
     };
     if let Ok(page) = result.as_ref()
         && page.is_whole(range)
     {
-        inner.row_cache.put(leader.key().clone(), Arc::clone(page)).await;
+        cache.put(leader.key().clone(), Arc::clone(page)).await;
     }
     leader.complete(result);
 }

@@ -1,5 +1,5 @@
-//! The configured sources and the use cases' rules, both of which a reload can change at run time. What is stored about
-//! a removed source is kept, as over a restart: if it is added again, its jobs are there.
+//! The configured sources, which a reload can change at run time. What is stored about a removed source is kept, as over
+//! a restart: if it is added again, its jobs are there.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -7,11 +7,8 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 
-use crate::domain::id::{JobKey, SourceName};
+use crate::domain::id::SourceName;
 use crate::ports::upstream::JobReader;
-
-use super::follow::FollowSettings;
-use super::{Core, FreshnessRules, Jobs};
 
 /// Sources by their names.
 pub(super) type SourcesByName = BTreeMap<SourceName, Arc<dyn JobReader>>;
@@ -47,6 +44,18 @@ impl Readers {
         self.now.load().keys().cloned().collect()
     }
 
+    /// Replaces the set of sources. Returns the names of those that were removed.
+    pub(super) fn replace(&self, readers: Vec<Arc<dyn JobReader>>) -> Vec<SourceName> {
+        let before = self.now.swap(Arc::new(by_name(readers)));
+        let now = self.all();
+        before.keys().filter(|name| !now.contains_key(*name)).cloned().collect()
+    }
+
+    /// Lets [`Readers::changed`] resolve.
+    pub(super) fn notify_changed(&self) {
+        self.changed.notify_one();
+    }
+
     /// Resolves when the set may have changed since the last call. For one task only; a change between two calls is not
     /// lost.
     pub(super) async fn changed(&self) {
@@ -56,41 +65,4 @@ impl Readers {
 
 fn by_name(readers: Vec<Arc<dyn JobReader>>) -> SourcesByName {
     readers.into_iter().map(|reader| (reader.name().clone(), reader)).collect()
-}
-
-impl Jobs {
-    /// Replaces the set of sources. Calls in flight are completed by their callers.
-    ///
-    /// A watcher of a job of a removed source receives "no such job" as its last update. Other clients are not
-    /// affected.
-    pub fn put_sources(&self, readers: Vec<Arc<dyn JobReader>>) {
-        let next = by_name(readers);
-        let before = self.inner.readers.now.swap(Arc::new(next));
-        let now = self.inner.readers.all();
-        for source in before.keys().filter(|name| !now.contains_key(*name)) {
-            self.inner.polls.forget(source);
-            self.inner.following.notify_source(source);
-        }
-        // The jobs of added sources may be due or may have to be resumed.
-        self.inner.following.wake();
-        self.inner.readers.changed.notify_one();
-    }
-
-    /// Replaces the rules of freshness and following.
-    pub fn put_rules(&self, freshness: FreshnessRules, follow: FollowSettings) {
-        self.inner.freshness.store(Arc::new(freshness));
-        self.inner.following.set_settings(follow);
-    }
-}
-
-impl Core {
-    /// Whether the source of a job was removed from the configuration.
-    pub(super) fn is_removed(&self, key: &JobKey) -> bool {
-        !self.readers.contains_key(&key.source)
-    }
-
-    /// The current rules of freshness.
-    pub(super) fn freshness(&self) -> FreshnessRules {
-        **self.freshness.load()
-    }
 }

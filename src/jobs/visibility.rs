@@ -7,31 +7,18 @@
 
 use std::sync::Arc;
 
-use crate::domain::error::{Problem, ProblemCode, Retry};
-use crate::domain::id::{ExternalId, IdError, JobKey, SourceName};
+use super::answer::LookupResult;
+pub use super::reference::RequestedRef;
+use super::reference::{invalid, not_found};
+use super::sources::Readers;
+use super::tracked_jobs::TrackedJobs;
+use crate::domain::error::Problem;
+use crate::domain::id::JobKey;
 use crate::domain::job::Job;
 use crate::domain::principal::Principal;
-use crate::ports::upstream::JobReader;
-
-use super::answer::LookupResult;
-use super::tracking::TrackingRegistry;
-use super::{Core, Jobs};
-
 pub use crate::ports::identity::AuthError;
-
-/// A reference to a job, as a client wrote it and before any check.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum RequestedRef {
-    /// By the opaque id that this gateway issued.
-    Id(String),
-    /// By source and the upstream's own id.
-    External {
-        /// The name of a source.
-        source: String,
-        /// The upstream's own id.
-        external_id: String,
-    },
-}
+use crate::ports::ledger::Labels;
+use crate::ports::upstream::JobReader;
 
 /// A checked reference: a job that this client may request, and the reader of its source.
 #[derive(Clone, Debug)]
@@ -45,24 +32,24 @@ pub(super) struct CheckedRef {
 #[error("watch tokens are read-only; use a client key")]
 pub struct WatchOnly;
 
-impl Jobs {
-    /// Checks whether the client may change the gateway's state, for the jobs that it may read.
-    ///
-    /// # Errors
-    /// When the client uses a watch token.
-    pub fn may_change(&self, principal: &Principal) -> Result<(), WatchOnly> {
-        if principal.only_watches() { Err(WatchOnly) } else { Ok(()) }
-    }
+/// Checks whether the client may change the gateway's state, for the jobs that it may read.
+///
+/// # Errors
+/// When the client uses a watch token.
+pub(super) fn may_change(principal: &Principal) -> Result<(), WatchOnly> {
+    if principal.only_watches() { Err(WatchOnly) } else { Ok(()) }
+}
 
-    /// The same as [`Jobs::resolve`] for a change: with a watch token it always fails.
-    pub(super) fn resolve_to_change(
-        &self,
-        principal: &Principal,
-        reference: &RequestedRef,
-    ) -> Result<CheckedRef, Problem> {
-        let target = self.resolve(principal, reference)?;
-        self.may_change(principal).map_err(|_| not_found(&target.key))?;
-        Ok(target)
+/// Decides what each client may read.
+#[derive(Debug)]
+pub(super) struct Visibility {
+    readers: Arc<Readers>,
+    tracked: Arc<TrackedJobs>,
+}
+
+impl Visibility {
+    pub(super) const fn new(readers: Arc<Readers>, tracked: Arc<TrackedJobs>) -> Self {
+        Self { readers, tracked }
     }
 
     /// Parses a reference and checks the grant, as far as that is possible without an answer. Makes no call.
@@ -71,20 +58,30 @@ impl Jobs {
         principal: &Principal,
         reference: &RequestedRef,
     ) -> Result<CheckedRef, Problem> {
-        let key = key_of(reference)?;
-        let reader = self.inner.readers.get(&key.source);
-        let Some(reader) = reader.filter(|_| may_read(principal, &key, &self.inner.tracking)) else {
+        let key = reference.key()?;
+        let reader = self.readers.get(&key.source);
+        let Some(reader) = reader.filter(|_| self.may_read(principal, &key)) else {
             return Err(not_found(&key));
         };
         reader.upstream().check_id(&key.external_id).map_err(|error| invalid("externalId", error))?;
         Ok(CheckedRef { key, reader })
     }
-}
 
-impl Core {
+    /// The same for a change: with a watch token it always fails.
+    pub(super) fn resolve_to_change(
+        &self,
+        principal: &Principal,
+        reference: &RequestedRef,
+    ) -> Result<CheckedRef, Problem> {
+        let target = self.resolve(principal, reference)?;
+        may_change(principal).map_err(|_| not_found(&target.key))?;
+        Ok(target)
+    }
+
     /// Returns whether a client may read a job, based on all that is known of it.
     pub(super) fn may_see(&self, principal: &Principal, job: &Job) -> bool {
-        may_see(principal, job, &self.tracking)
+        let of_kind = || principal.scope(&job.key.source).is_none_or(|scope| scope.admits_kind(job.kind()));
+        self.may_read(principal, &job.key) && of_kind()
     }
 
     /// Converts an answer for a client: a job that it may not read becomes "not found".
@@ -96,40 +93,21 @@ impl Core {
             answer => answer,
         }
     }
-}
 
-/// Returns whether a client may request a job: checks its source, its watch token, and the labels it is restricted to.
-fn may_read(principal: &Principal, key: &JobKey, tracking: &TrackingRegistry) -> bool {
-    let labelled = || principal.scope(&key.source).is_none_or(|scope| tracking.carries(key, &scope.labels));
-    principal.may_read_job(key) && labelled()
-}
-
-/// Returns whether a client may read a job, based on all that is known of it.
-pub(super) fn may_see(principal: &Principal, job: &Job, tracking: &TrackingRegistry) -> bool {
-    let of_kind = || principal.scope(&job.key.source).is_none_or(|scope| scope.admits_kind(job.kind()));
-    may_read(principal, &job.key, tracking) && of_kind()
-}
-
-/// The same answer for a job that does not exist, a source that does not exist, and a missing grant for either.
-pub(super) fn not_found(key: &JobKey) -> Problem {
-    let JobKey { source, external_id } = key;
-    let message = format!(
-        "job \"{external_id}\" of source \"{source}\" does not exist, or this client is not allowed to read it"
-    );
-    Problem::new(ProblemCode::NotFound, Retry::Never, message)
-}
-
-/// The key that a reference names, whether or not the job exists.
-pub(super) fn key_of(reference: &RequestedRef) -> Result<JobKey, Problem> {
-    match reference {
-        RequestedRef::Id(text) => JobKey::from_node_id(text).map_err(|error| invalid("id", error)),
-        RequestedRef::External { source, external_id } => Ok(JobKey {
-            source: SourceName::parse(source).map_err(|error| invalid("source", error))?,
-            external_id: ExternalId::parse(external_id).map_err(|error| invalid("externalId", error))?,
-        }),
+    /// Whether a job is tracked and has all of the given labels.
+    pub(super) fn carries(&self, key: &JobKey, labels: &Labels) -> bool {
+        self.tracked.carries(key, labels)
     }
-}
 
-fn invalid(field: &str, error: IdError) -> Problem {
-    Problem::new(ProblemCode::InvalidRef, Retry::Never, format!("{field} {error}"))
+    /// Whether the source of a job was removed from the configuration.
+    pub(super) fn is_removed(&self, key: &JobKey) -> bool {
+        !self.readers.contains_key(&key.source)
+    }
+
+    /// Returns whether a client may request a job: checks its source, its watch token, and the labels it is restricted
+    /// to.
+    fn may_read(&self, principal: &Principal, key: &JobKey) -> bool {
+        let labelled = || principal.scope(&key.source).is_none_or(|scope| self.carries(key, &scope.labels));
+        principal.may_read_job(key) && labelled()
+    }
 }

@@ -1,14 +1,14 @@
 //! Creates watch tokens: credentials that let a browser read and watch some jobs without a client key.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::reference::RequestedRef;
+use super::visibility::{Visibility, WatchOnly, may_change};
 use crate::domain::error::Problem;
 use crate::domain::principal::Principal;
-
-use super::Jobs;
-use super::visibility::{RequestedRef, WatchOnly};
-
+use crate::ports::identity::Identity;
 pub use crate::ports::identity::{WatchToken, WatchTokenError};
 
 /// The maximum number of jobs of one token.
@@ -38,19 +38,30 @@ pub enum WatchTokenRequestError {
     NoToken(#[from] WatchTokenError),
 }
 
-impl Jobs {
+/// Creates watch tokens.
+#[derive(Debug)]
+pub(super) struct WatchTokenIssuer {
+    identity: Arc<dyn Identity>,
+    visibility: Arc<Visibility>,
+}
+
+impl WatchTokenIssuer {
+    pub(super) const fn new(identity: Arc<dyn Identity>, visibility: Arc<Visibility>) -> Self {
+        Self { identity, visibility }
+    }
+
     /// Creates a token for jobs that the client may request. Makes no call: whether they exist, and have a kind that
     /// the client may see, is checked when the token is used.
     ///
     /// # Errors
     /// See [`WatchTokenRequestError`]; the first invalid reference fails the request.
-    pub fn watch_token(
+    pub(super) fn create(
         &self,
         principal: &Principal,
         refs: &[RequestedRef],
         ttl: Duration,
     ) -> Result<WatchToken, WatchTokenRequestError> {
-        self.may_change(principal)?;
+        may_change(principal)?;
         if !(1..=TOKEN_JOBS_MAX).contains(&refs.len()) {
             return Err(WatchTokenRequestError::Count(refs.len()));
         }
@@ -58,7 +69,7 @@ impl Jobs {
             return Err(WatchTokenRequestError::Ttl);
         }
         let jobs: Result<BTreeSet<_>, Problem> =
-            refs.iter().map(|one| Ok(self.resolve(principal, one)?.key)).collect();
-        Ok(self.inner.identity.watch_token(principal, &jobs?, ttl)?)
+            refs.iter().map(|one| Ok(self.visibility.resolve(principal, one)?.key)).collect();
+        Ok(self.identity.watch_token(principal, &jobs?, ttl)?)
     }
 }

@@ -8,13 +8,58 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::published::PublishedState;
+use super::duration_stats::DurationStats;
+use super::published::{ObservedChange, PublishedState};
+use super::settings::FollowSettings;
 use super::state_counts::{StateCountGuard, StateCounts};
-use super::{FollowSettings, FollowedJob};
+use crate::domain::durations::Durations;
 use crate::domain::error::ProblemCode;
-use crate::domain::id::JobKey;
+use crate::domain::id::{JobKey, SourceName};
 use crate::domain::state::JobState;
 use crate::jobs::answer::{KnownJob, StaleReason};
+
+/// A followed job: its interests, its published state, and what decides about its next poll.
+#[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "the flags are independent of each other")]
+pub(super) struct FollowedJob {
+    pub(super) number: u64,
+    pub(super) source: SourceName,
+    pub(super) phase: f64,
+    pub(super) updates: watch::Sender<PublishedState>,
+    /// By number: the first is the oldest.
+    pub(super) interests: BTreeMap<u64, WatchRequest>,
+    /// When the present state began, or, without a state, since when it has been unknown.
+    pub(super) since: Instant,
+    /// When the job was last observed in that state.
+    pub(super) seen_at: Instant,
+    /// How long similar jobs stayed in that state.
+    pub(super) learned: Option<Arc<Durations>>,
+    pub(super) failures: u32,
+    /// Since when the upstream does not find a job that was observed before.
+    pub(super) vanished_since: Option<Instant>,
+    /// The last poll failed because of the source.
+    pub(super) outage: bool,
+    /// Resumed after a restart, and neither polled nor watched since.
+    pub(super) resumed: bool,
+    /// The source requested that no call is made before this time.
+    pub(super) paused_until: Option<Instant>,
+    pub(super) scheduled_at: Option<Instant>,
+    pub(super) in_flight: bool,
+    /// Another replica made the last poll and is expected to make the next one.
+    pub(super) stand_by: bool,
+    pub(super) idle_since: Option<Instant>,
+    pub(super) state_count: StateCountGuard,
+}
+
+/// One interest: its client, and the required freshness.
+#[derive(Debug)]
+pub(super) struct WatchRequest {
+    pub(super) client: Arc<str>,
+    pub(super) max_staleness: Option<Duration>,
+    pub(super) since: Instant,
+    /// Whether the client receives updates; otherwise the job is only followed to its terminal state.
+    pub(super) watches: bool,
+}
 
 impl FollowedJob {
     pub(super) fn new(number: u64, key: &JobKey, state_counts: &Arc<StateCounts>) -> Self {
@@ -38,6 +83,55 @@ impl FollowedJob {
             idle_since: None,
             state_count: StateCountGuard::new(state_counts),
         }
+    }
+
+    /// Changes the published state. Watchers are woken only for a change that is visible to them. For a change of
+    /// state, the time in the former state is recorded: the change happened between this poll and the last.
+    pub(super) fn publish(
+        &mut self,
+        duration_stats: &mut DurationStats,
+        take_in: impl FnOnce(&mut PublishedState) -> ObservedChange,
+    ) {
+        let before = self.updates.borrow().seen().map(|seen| Arc::clone(&seen.job));
+        let mut change = ObservedChange::Nothing;
+        self.updates.send_if_modified(|published| {
+            change = take_in(published);
+            change != ObservedChange::Nothing
+        });
+        let now = Instant::now();
+        if change == ObservedChange::State {
+            let published = self.updates.borrow();
+            let seen = published.seen().map(|seen| &*seen.job);
+            if let (Some(before), Some(seen)) = (before, seen) {
+                let gap = now.duration_since(self.seen_at);
+                duration_stats.record(
+                    &before,
+                    seen.state(),
+                    now.duration_since(self.since).saturating_sub(gap / 2),
+                );
+            }
+            self.learned = seen.and_then(|seen| duration_stats.of(seen));
+            self.since = now;
+            let state = published.state();
+            drop(published);
+            self.state_count.set(state);
+        }
+        self.seen_at = now;
+    }
+
+    /// Records the result of a fetch: since when the job is not found. A failed fetch changes nothing.
+    pub(super) fn note_vanished(&mut self, found: bool) {
+        if self.updates.borrow().has_vanished() {
+            self.vanished_since.get_or_insert_with(Instant::now);
+        } else if found {
+            self.vanished_since = None;
+        }
+    }
+
+    /// For how long a job that was observed before has not been found. New interests do not reset it, so they do not
+    /// delay the expiry.
+    pub(super) fn vanished_for(&self) -> Option<Duration> {
+        self.vanished_since.map(|since| since.elapsed())
     }
 
     /// Stops following a job that has been missing, unknown or in one state for longer than the limit. For a missing

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use crate::domain::error::{Problem, ProblemCode, Retry};
 use crate::domain::id::JobKey;
 use crate::domain::observation::Observation;
@@ -10,8 +12,7 @@ use crate::ports::clock::ClockReading;
 use crate::ports::upstream::FetchError;
 
 use crate::jobs::answer::{JobSnapshot, LookupError, LookupResult, StaleReason};
-use crate::jobs::visibility::not_found;
-use jiff::Timestamp;
+use crate::jobs::reference::not_found;
 
 /// The published state of a job.
 #[derive(Clone, Debug, Default)]

@@ -6,8 +6,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::domain::state::JobState;
 
-use super::FollowRegistry;
-
 /// One for each state, and one for jobs that were not observed yet.
 pub(super) const PLACES: usize = JobState::ALL.len() + 1;
 
@@ -49,13 +47,6 @@ impl StateCounts {
 
     fn at(&self, state: Option<JobState>) -> &AtomicU64 {
         self.0.get(index_of(state)).unwrap_or_else(|| unreachable!("each state has a count"))
-    }
-}
-
-impl FollowRegistry {
-    /// The number of followed jobs by name of the last observed state.
-    pub(in crate::jobs) fn by_state(&self) -> [(&'static str, u64); PLACES] {
-        self.lock().state_counts.read()
     }
 }
 

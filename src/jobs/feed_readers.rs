@@ -1,5 +1,4 @@
-//! The feed: every change of any job that a client may see, whichever client or replica caused the fetch. It also
-//! reports that a followed job became stale, and that it is fresh again.
+//! The readers of the feed of changes.
 //!
 //! Each reader buffers the newest state of every job that changed since its last read. A slow reader receives fewer
 //! updates, never an old one, and at most [`BACKLOG_MAX`] jobs are buffered for it. A reader that falls further behind
@@ -8,20 +7,15 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use futures_util::stream::{self, Stream};
 use tokio::sync::Notify;
 
+use super::answer::KnownJob;
+use super::list_filter::JobListFilter;
+use super::visibility::Visibility;
 use crate::domain::id::JobKey;
 use crate::domain::observation::Observation;
 use crate::domain::principal::Principal;
 use crate::telemetry::meters;
-
-use super::Jobs;
-use super::answer::{JobSnapshot, KnownJob, age};
-use super::list::JobListFilter;
-use super::tracking::TrackingRegistry;
-use super::visibility::{RequestedRef, may_see};
-use super::watch::{UpdateKind, WatchUpdate};
 
 /// The maximum number of jobs that wait for one reader, about 200 bytes each plus the jobs themselves.
 const BACKLOG_MAX: usize = 10_000;
@@ -30,7 +24,7 @@ const BACKLOG_MAX: usize = 10_000;
 #[derive(Debug)]
 pub(super) struct FeedReaders {
     readers: Mutex<Vec<Weak<FeedReader>>>,
-    tracking: Arc<TrackingRegistry>,
+    visibility: Arc<Visibility>,
     published: Mutex<LastPublished>,
 }
 
@@ -46,7 +40,7 @@ struct LastPublished {
 const PUBLISHED_MAX: usize = 20_000;
 
 #[derive(Debug)]
-struct FeedReader {
+pub(super) struct FeedReader {
     principal: Principal,
     filter: JobListFilter,
     backlog: Mutex<Backlog>,
@@ -62,8 +56,8 @@ struct Backlog {
 }
 
 impl FeedReaders {
-    pub(super) fn new(tracking: Arc<TrackingRegistry>) -> Self {
-        Self { readers: Mutex::default(), tracking, published: Mutex::default() }
+    pub(super) fn new(visibility: Arc<Visibility>) -> Self {
+        Self { readers: Mutex::default(), visibility, published: Mutex::default() }
     }
 
     /// Publishes a change that another replica found, unless the same or a newer one was published already.
@@ -127,21 +121,17 @@ impl FeedReaders {
         let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
         readers.retain(|reader| {
             let Some(reader) = reader.upgrade() else { return false };
-            if !reader.may_see(observation, &self.tracking) {
+            if !reader.may_see(observation, &self.visibility) {
                 reader.withdraw(&observation.job.key);
-            } else if reader.wants(observation, &self.tracking) {
+            } else if reader.wants(observation, &self.visibility) {
                 reader.put(known);
             }
             true
         });
     }
 
-    /// The tracked jobs, by whose labels readers may filter.
-    pub(super) fn tracking(&self) -> &TrackingRegistry {
-        &self.tracking
-    }
-
-    fn join(&self, principal: Principal, filter: JobListFilter) -> Arc<FeedReader> {
+    /// Adds a reader, which receives every change from now on.
+    pub(super) fn join(&self, principal: Principal, filter: JobListFilter) -> Arc<FeedReader> {
         let reader =
             Arc::new(FeedReader { principal, filter, backlog: Mutex::default(), wake: Notify::new() });
         let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -168,39 +158,13 @@ impl LastPublished {
     }
 }
 
-impl Jobs {
-    /// Every change from now on that the client may see and that matches the filter. The stream ends only for a reader
-    /// that has fallen too far behind.
-    pub fn feed(
-        &self,
-        principal: Principal,
-        filter: JobListFilter,
-    ) -> impl Stream<Item = WatchUpdate> + Send + use<> {
-        let reader = self.inner.feeds.join(principal, filter.undated(self.inner.clock.reading()));
-        let inner = Arc::clone(&self.inner);
-        stream::unfold((inner, reader), async |(inner, reader)| {
-            let (KnownJob { observation, stale }, sequence) = reader.take(&inner.tracking).await?;
-            let is_final = observation.job.is_terminal();
-            let kind = if is_final { UpdateKind::Ended } else { UpdateKind::Changed };
-            let reference = RequestedRef::Id(observation.job.key.node_id());
-            let now = inner.clock.reading();
-            meters::update_delivered(meters::SubscriptionKind::Feed);
-            if stale.is_none() {
-                meters::detection_to_delivery(&observation.job.key.source, age(&observation, now));
-            }
-            let answer = Ok(JobSnapshot::stale(observation, now, stale));
-            Some((WatchUpdate { reference, kind, answer, sequence, is_final }, (inner, reader)))
-        })
-    }
-}
-
 impl FeedReader {
-    fn may_see(&self, observation: &Observation, tracking: &TrackingRegistry) -> bool {
-        may_see(&self.principal, &observation.job, tracking)
+    fn may_see(&self, observation: &Observation, visibility: &Visibility) -> bool {
+        visibility.may_see(&self.principal, &observation.job)
     }
 
-    fn wants(&self, observation: &Observation, tracking: &TrackingRegistry) -> bool {
-        self.filter.lets_through(observation) && tracking.carries(&observation.job.key, &self.filter.labels)
+    fn wants(&self, observation: &Observation, visibility: &Visibility) -> bool {
+        self.filter.lets_through(observation) && visibility.carries(&observation.job.key, &self.filter.labels)
     }
 
     /// Removes the buffered state of a job that the reader may not see any more.
@@ -229,8 +193,8 @@ impl FeedReader {
     /// The oldest waiting job with its newest state; `None` for a reader that was overrun. Cancel safe.
     ///
     /// A job that became invisible while it waited is skipped without a gap in the sequence numbers.
-    async fn take(&self, tracking: &TrackingRegistry) -> Option<(KnownJob, u64)> {
-        let may_see = |known: &KnownJob| self.may_see(&known.observation, tracking);
+    pub(super) async fn take(&self, visibility: &Visibility) -> Option<(KnownJob, u64)> {
+        let may_see = |known: &KnownJob| self.may_see(&known.observation, visibility);
         loop {
             match self.backlog.lock().unwrap_or_else(PoisonError::into_inner).next(may_see) {
                 FeedRead::Job(known, sequence) => return Some((known, sequence)),

@@ -15,17 +15,17 @@ type OpenFetch<K, V> = Arc<Mutex<HashMap<K, watch::Receiver<Option<V>>>>>;
 
 /// The single flights in progress.
 #[derive(Debug)]
-pub(super) struct SingleFlight<K, V> {
+pub(in crate::jobs) struct SingleFlight<K, V> {
     open: OpenFetch<K, V>,
 }
 
 /// The receiver of a single flight; resolves when it completes.
 #[derive(Debug)]
-pub(super) struct FetchReceiver<V>(watch::Receiver<Option<V>>);
+pub(in crate::jobs) struct FetchReceiver<V>(watch::Receiver<Option<V>>);
 
 /// The obligation to complete a single flight. Dropping it without a result loses the flight.
 #[derive(Debug)]
-pub(super) struct LeaderGuard<K: Eq + Hash, V> {
+pub(in crate::jobs) struct LeaderGuard<K: Eq + Hash, V> {
     key: K,
     sender: watch::Sender<Option<V>>,
     open: OpenFetch<K, V>,
@@ -39,7 +39,7 @@ impl<K, V> Default for SingleFlight<K, V> {
 
 impl<K: Clone + Eq + Hash, V: Clone> SingleFlight<K, V> {
     /// Joins a flight. A caller that gets a leader guard leads it and must complete it.
-    pub(super) fn join(&self, key: &K) -> (FetchReceiver<V>, Option<LeaderGuard<K, V>>) {
+    pub(in crate::jobs) fn join(&self, key: &K) -> (FetchReceiver<V>, Option<LeaderGuard<K, V>>) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         match open.entry(key.clone()) {
             Entry::Occupied(entry) => (FetchReceiver(entry.get().clone()), None),
@@ -54,14 +54,14 @@ impl<K: Clone + Eq + Hash, V: Clone> SingleFlight<K, V> {
 
     /// The number of flights in progress.
     #[cfg(test)]
-    pub(super) fn under_way(&self) -> usize {
+    pub(in crate::jobs) fn under_way(&self) -> usize {
         self.open.lock().unwrap().len()
     }
 }
 
 impl<V: Clone + Send + Sync> FetchReceiver<V> {
     /// Waits for the result; `None` when the flight is lost. Cancel safe: dropping a receiver affects no other caller.
-    pub(super) async fn await_result(mut self) -> Option<V> {
+    pub(in crate::jobs) async fn await_result(mut self) -> Option<V> {
         let received = self.0.wait_for(Option::is_some).await.ok()?;
         received.clone()
     }
@@ -69,12 +69,12 @@ impl<V: Clone + Send + Sync> FetchReceiver<V> {
 
 impl<K: Eq + Hash, V> LeaderGuard<K, V> {
     /// The key of this flight.
-    pub(super) const fn key(&self) -> &K {
+    pub(in crate::jobs) const fn key(&self) -> &K {
         &self.key
     }
 
     /// Completes the flight: every receiver gets the value, and the next caller starts a new flight.
-    pub(super) fn complete(self, value: V) {
+    pub(in crate::jobs) fn complete(self, value: V) {
         self.sender.send_replace(Some(value));
     }
 }

@@ -1,0 +1,331 @@
+//! The registry of followed jobs: the interests in each job, its published state, and the time of its next poll.
+//!
+//! Fan-out is a value, not a queue: each followed job has one watch channel that contains the newest
+//! [`PublishedState`]. A slow reader receives fewer values, but always gets the newest one in the end. All decisions
+//! are made by `state` and `schedule` under one short lock, without awaiting; `poller` is the loop that executes them.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use jiff::Timestamp;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+use super::published::PublishedState;
+use super::settings::FollowSettings;
+use super::source_polls::{PollCapacity, PollLoad};
+use super::state::{Change, FollowedJobs, Registration, ResumedJob};
+use super::state_counts::PLACES;
+use crate::domain::durations::{Durations, JobClass};
+use crate::domain::id::{JobKey, SourceName};
+use crate::domain::observation::Observation;
+use crate::jobs::answer::{KnownJob, LookupError};
+use crate::ports::ledger::Ledger;
+
+/// All followed jobs.
+#[derive(Debug)]
+pub(in crate::jobs) struct FollowRegistry {
+    settings: ArcSwap<FollowSettings>,
+    /// Records which jobs are followed and forgotten, for a restart.
+    ledger: Arc<dyn Ledger>,
+    state: Mutex<FollowedJobs>,
+    wake: Notify,
+}
+
+/// A guard that keeps a job followed. When the last one is dropped, polling stops after the unsubscribe grace period.
+#[derive(Debug)]
+pub(in crate::jobs) struct Interest {
+    key: JobKey,
+    number: u64,
+    /// The number of times the job had expired when this interest was registered.
+    endings: u64,
+    following: Arc<FollowRegistry>,
+    updates: watch::Receiver<PublishedState>,
+}
+
+/// The jobs to poll now, and the time of the next batch.
+#[derive(Debug, Default)]
+pub(super) struct PollBatch {
+    pub(super) due: HashMap<SourceName, Vec<JobKey>>,
+    pub(super) next: Option<Instant>,
+}
+
+impl FollowRegistry {
+    pub(in crate::jobs) fn new(settings: FollowSettings, ledger: Arc<dyn Ledger>) -> Arc<Self> {
+        Arc::new(Self {
+            settings: ArcSwap::from_pointee(settings),
+            ledger,
+            state: Mutex::default(),
+            wake: Notify::new(),
+        })
+    }
+
+    /// The current settings.
+    pub(in crate::jobs) fn settings(&self) -> FollowSettings {
+        **self.settings.load()
+    }
+
+    /// Replaces the settings. Scheduled polls keep their times; later ones use the new intervals.
+    pub(in crate::jobs) fn set_settings(&self, settings: FollowSettings) {
+        self.settings.store(Arc::new(settings));
+        self.wake();
+    }
+
+    /// Registers the interest of a watcher. It is registered before the job is read, so that a terminal state in
+    /// between is not missed.
+    pub(in crate::jobs) fn interest(
+        self: &Arc<Self>,
+        key: &JobKey,
+        client: Arc<str>,
+        max_staleness: Option<Duration>,
+    ) -> Interest {
+        self.register(key, client, max_staleness, true)
+    }
+
+    /// Registers an interest that only keeps a job followed to its terminal state and receives no updates.
+    pub(in crate::jobs) fn unwatched_interest(self: &Arc<Self>, key: &JobKey, client: Arc<str>) -> Interest {
+        self.register(key, client, None, false)
+    }
+
+    /// Follows a job as before a restart. `held` is the cached observation, not terminal.
+    ///
+    /// The first poll is at any time within the longest interval, by the job's own phase, so that resumed jobs are not
+    /// polled all at once. A returning watcher moves it to the time at which the job would have been polled without the
+    /// restart. The interval is that of the job's age, not that of a new job.
+    pub(in crate::jobs) fn resume(
+        self: &Arc<Self>,
+        key: &JobKey,
+        client: Arc<str>,
+        held: Option<ResumedJob<'_>>,
+    ) -> Interest {
+        let interest = self.unwatched_interest(key, client);
+        if self.lock().resume(key, held, &self.settings()) {
+            self.wake();
+        }
+        interest
+    }
+
+    fn register(
+        self: &Arc<Self>,
+        key: &JobKey,
+        client: Arc<str>,
+        max_staleness: Option<Duration>,
+        watches: bool,
+    ) -> Interest {
+        let settings = self.settings();
+        let mut state = self.lock();
+        let registered = state.register(key, client, max_staleness, watches, &settings);
+        let Registration { number, endings, updates, is_new, rescheduled } = registered;
+        if is_new {
+            // Under the lock, so that the ledger sees follows and forgets in their order.
+            self.ledger.follow(key, true);
+        }
+        drop(state);
+        if rescheduled {
+            self.wake();
+        }
+        Interest { key: key.clone(), number, endings, following: Arc::clone(self), updates }
+    }
+
+    /// Applies the cached observation when a watcher is added, so that the watcher starts from it. No poll was made, so
+    /// a published error stays. This method and the next four return the known job if they made it stale or fresh.
+    pub(in crate::jobs) fn offer_cached(&self, observation: &Observation) -> Option<KnownJob> {
+        self.change(|state, settings| state.offer_cached(observation, settings))
+    }
+
+    /// Applies the cached observation while a fetch runs for a watcher that requires a newer one. It is published if
+    /// the fetch fails.
+    pub(in crate::jobs) fn recall(&self, older: &Observation) -> Option<KnownJob> {
+        self.change(|state, _| state.recall(older))
+    }
+
+    /// Applies that a watcher found nothing without a poll: "no such job" was cached, or the fetch was not awaited.
+    pub(in crate::jobs) fn offer_missing(&self, key: &JobKey, error: LookupError) -> Option<KnownJob> {
+        self.change(|state, settings| state.offer_missing(key, error, settings))
+    }
+
+    /// Applies the result of a fetch of any caller: publishes it to the watchers, and schedules the next poll.
+    pub(in crate::jobs) fn apply_fetch(
+        &self,
+        key: &JobKey,
+        result: Result<&Observation, LookupError>,
+    ) -> Option<KnownJob> {
+        self.change(|state, settings| state.apply_fetch(key, result, settings))
+    }
+
+    /// Applies the observation of another replica, which is expected to make the next poll as well.
+    pub(in crate::jobs) fn apply_remote(&self, observation: &Observation) -> Option<KnownJob> {
+        self.change(|state, settings| state.apply_remote(observation, settings))
+    }
+
+    fn change(&self, apply: impl FnOnce(&mut FollowedJobs, &FollowSettings) -> Change) -> Option<KnownJob> {
+        let Change { turned, rescheduled } = apply(&mut self.lock(), &self.settings());
+        if rescheduled {
+            self.wake();
+        }
+        turned
+    }
+
+    /// Takes what is due now, as many jobs of each source as `room` allows, and forgets the jobs that have no interest
+    /// left.
+    ///
+    /// A source without capacity costs nothing here: its due jobs wait for a wake-up or until capacity is available.
+    /// Jobs of a removed source are not polled, but they are forgotten when they have no interest left.
+    pub(super) fn round(&self, room: impl Fn(&SourceName, PollLoad) -> Option<PollCapacity>) -> PollBatch {
+        let (now, settings) = (Instant::now(), self.settings());
+        let mut round = PollBatch::default();
+        let mut state = self.lock();
+        let schedule = &mut state.schedule;
+        for source in schedule.sources() {
+            let mut opens = None;
+            if let Some(room) = room(&source, schedule.demand(&source, &settings)) {
+                schedule.apply_capacity(&source, &room, now, &settings);
+                if room.jobs > 0 {
+                    let chosen = schedule.choose(&source, &room, now, &settings);
+                    if !chosen.is_empty() {
+                        schedule.note_request(&source, &room, now);
+                        round.due.insert(source.clone(), chosen);
+                    }
+                }
+                opens = schedule.opens(&source, &room, now);
+            } else {
+                drop(schedule.due(&source, now, &settings));
+            }
+            let next = schedule.next_due(&source, now);
+            round.next = round.next.into_iter().chain(next).chain(opens).min();
+        }
+        for key in schedule.take_forgotten() {
+            self.ledger.follow(&key, false);
+            // The next batch needs fewer calls of its source, so other replicas may use them.
+            self.wake();
+        }
+        for (class, durations) in state.duration_stats.take_changes() {
+            self.ledger.learn(&class, &durations);
+        }
+        round
+    }
+
+    /// Wakes the watchers of a job although nothing changed upstream: whether they may see the job has changed.
+    pub(in crate::jobs) fn notify(&self, key: &JobKey) {
+        if let Some(followed) = self.lock().schedule.jobs.get(key) {
+            followed.updates.send_modify(|_| ());
+        }
+    }
+
+    /// Makes the watchers of all jobs of a source check again what they may see: the source was removed or added again.
+    pub(in crate::jobs) fn notify_source(&self, source: &SourceName) {
+        for (_, followed) in self.lock().schedule.jobs.iter().filter(|(key, _)| key.source == *source) {
+            followed.updates.send_modify(|_| ());
+        }
+    }
+
+    /// Resolves when there may be something new to do.
+    pub(super) async fn woken(&self) {
+        self.wake.notified().await;
+    }
+
+    /// Makes the loop check the schedule again.
+    pub(in crate::jobs) fn wake(&self) {
+        self.wake.notify_one();
+    }
+
+    /// Ends a poll whose result was published before the poll began: it joined a single flight at the moment of its
+    /// completion.
+    pub(super) fn clear_in_flight(&self, key: &JobKey) {
+        if self.lock().clear_in_flight(key, &self.settings()) {
+            self.wake();
+        }
+    }
+
+    /// Returns whether a job would expire as vanished if its source proved that it is the configured one. In this case
+    /// the source is to be probed, once for all of its jobs.
+    pub(in crate::jobs) fn lacks_proof(&self, key: &JobKey) -> bool {
+        self.lock().lacks_proof(key, &self.settings())
+    }
+
+    /// Applies that a source answered its probe: its jobs that vanished for long enough expire.
+    pub(in crate::jobs) fn proved(&self, source: &SourceName) {
+        self.lock().proved(source, &self.settings());
+        self.wake();
+    }
+
+    /// Restores the duration statistics from before a restart, except where newer ones exist.
+    pub(in crate::jobs) fn learned_before(&self, learned: Vec<(JobClass, Durations)>) {
+        self.lock().duration_stats.restore(learned);
+    }
+
+    /// The last observation of a followed job.
+    pub(in crate::jobs) fn seen(&self, key: &JobKey) -> Option<Observation> {
+        self.lock().schedule.jobs.get(key)?.updates.borrow().seen().cloned()
+    }
+
+    /// The time of day of the next poll of a job, when it is `time_of_day` now; `None` when none is scheduled. While
+    /// polls are spaced it is a forecast.
+    pub(in crate::jobs) fn next_poll(&self, key: &JobKey, time_of_day: Timestamp) -> Option<Timestamp> {
+        let now = Instant::now();
+        let at = self.lock().schedule.next_poll(key, now)?;
+        time_of_day.checked_add(at.saturating_duration_since(now)).ok()
+    }
+
+    /// Whether a job is followed.
+    pub(in crate::jobs) fn follows(&self, key: &JobKey) -> bool {
+        self.lock().schedule.jobs.contains_key(key)
+    }
+
+    /// Whether a job is followed and not terminal.
+    pub(in crate::jobs) fn is_open(&self, key: &JobKey) -> bool {
+        self.lock().schedule.jobs.get(key).is_some_and(|followed| !followed.is_over())
+    }
+
+    /// The followed jobs that are not terminal.
+    pub(in crate::jobs) fn open(&self) -> Vec<JobKey> {
+        let state = self.lock();
+        let open = state.schedule.jobs.iter().filter(|(_, followed)| !followed.is_over());
+        open.map(|(key, _)| key.clone()).collect()
+    }
+
+    /// How many jobs are being followed.
+    pub(in crate::jobs) fn count(&self) -> usize {
+        self.lock().schedule.jobs.len()
+    }
+
+    /// The number of followed jobs by name of the last observed state.
+    pub(in crate::jobs) fn by_state(&self) -> [(&'static str, u64); PLACES] {
+        self.lock().state_counts.read()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, FollowedJobs> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Interest {
+    /// The job of this interest.
+    pub(in crate::jobs) const fn key(&self) -> &JobKey {
+        &self.key
+    }
+
+    /// The published state, marked as read.
+    pub(in crate::jobs) fn read(&mut self) -> PublishedState {
+        self.updates.borrow_and_update().clone().for_one_who_came_after(self.endings)
+    }
+
+    /// Waits for a state that was not read yet. Cancel safe.
+    pub(in crate::jobs) async fn changed(&mut self) {
+        if self.updates.changed().await.is_err() {
+            // The sender exists as long as any interest: this cannot happen, and must not spin if it does.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+impl Drop for Interest {
+    fn drop(&mut self) {
+        let settings = self.following.settings();
+        if self.following.lock().unregister(&self.key, self.number, &settings) {
+            self.following.wake();
+        }
+    }
+}

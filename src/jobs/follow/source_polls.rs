@@ -1,0 +1,103 @@
+//! The polls of one source: its demand, its capacity, and the start times of its next requests while polls are spaced.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::round_robin::RoundRobin;
+use crate::domain::id::JobKey;
+
+/// How long a sorted queue is accurate enough for a forecast.
+const ORDER_LASTS: Duration = Duration::from_millis(250);
+
+/// The scheduled polls of one source, ordered by time and the job's number.
+pub(super) type PollQueue = BTreeMap<(Instant, u64), JobKey>;
+
+/// The demand of the jobs of one source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::jobs) struct PollLoad {
+    /// Jobs that are scheduled for a poll.
+    pub(in crate::jobs) jobs: usize,
+    /// Whether any of them is watched.
+    pub(in crate::jobs) awaited: bool,
+    /// The longest time between two polls of one job.
+    pub(in crate::jobs) slowest: Duration,
+}
+
+/// How many jobs of one source may be polled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::jobs) struct PollCapacity {
+    /// Jobs in all.
+    pub(in crate::jobs) jobs: usize,
+    /// Jobs that fit in one request.
+    pub(in crate::jobs) a_request: usize,
+    /// The time between the starts of requests; zero while the budget is sufficient.
+    pub(in crate::jobs) spacing: Duration,
+    /// No request starts before this time.
+    pub(in crate::jobs) opens: Option<Instant>,
+    /// The circuit breaker is open, for at least this long.
+    pub(in crate::jobs) broken_for: Option<Duration>,
+    /// The circuit breaker was open and has closed.
+    pub(in crate::jobs) recovered: bool,
+}
+
+/// The state of the polls of one source.
+#[derive(Debug, Default)]
+pub(super) struct SourcePolls {
+    /// The number of interests that receive updates.
+    pub(super) watchers: usize,
+    pub(super) order: RoundRobin<Option<Arc<str>>>,
+    pub(super) slots: Option<RequestSlots>,
+    pub(super) broken: bool,
+    /// The job that is polled to find out whether the source has recovered.
+    pub(super) probe: Option<JobKey>,
+}
+
+/// When the next requests start.
+#[derive(Debug)]
+pub(super) struct RequestSlots {
+    pub(super) next: Instant,
+    pub(super) spacing: Duration,
+    pub(super) a_request: usize,
+    /// The schedule in its order, as of `made`.
+    pub(super) order: Vec<(Instant, u64)>,
+    pub(super) made: Option<Instant>,
+}
+
+impl SourcePolls {
+    /// Applies the capacity of the source: its next requests are spaced, or start as soon as jobs are due.
+    pub(super) fn apply_capacity(&mut self, capacity: &PollCapacity, now: Instant) {
+        self.broken = capacity.broken_for.is_some();
+        if capacity.spacing.is_zero() && capacity.opens.is_none() {
+            self.slots = None;
+        } else {
+            let next = capacity.opens.unwrap_or(now);
+            let (spacing, a_request) = (capacity.spacing, capacity.a_request.max(1));
+            self.slots = Some(RequestSlots { next, spacing, a_request, order: Vec::new(), made: None });
+        }
+    }
+}
+
+impl RequestSlots {
+    /// When the job at this position of the queue is polled. A request with free capacity also includes jobs that
+    /// are not due, unless they failed.
+    pub(super) fn expected(
+        &mut self,
+        place: (Instant, u64),
+        failed: bool,
+        queue: &PollQueue,
+        now: Instant,
+    ) -> Instant {
+        if self.made.is_none_or(|made| made + ORDER_LASTS <= now) {
+            self.order = queue.keys().copied().collect();
+            self.made = Some(now);
+        }
+        let before = self.order.partition_point(|other| *other < place) / self.a_request;
+        let slot = self.next + self.spacing.saturating_mul(u32::try_from(before).unwrap_or(u32::MAX));
+        let first = self.order.get(before * self.a_request).map_or(place.0, |(at, _)| *at);
+        let due = if failed || self.spacing.is_zero() { place.0 } else { first.min(place.0) };
+        slot.max(due)
+    }
+}
