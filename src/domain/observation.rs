@@ -83,12 +83,22 @@ impl Observation {
     /// the times, since none of them can have been observed before the run was last observed as not terminal. Of two
     /// overlapping answers that are not terminal, the later *request* wins: with the later response, three answers
     /// could supersede each other in a cycle, and then the order of arrival would matter.
+    ///
+    /// MindBridge documents `version`, its counter, as required. An answer without it is therefore an exception, and it
+    /// is compared by the times alone, also with an answer that has a version.
     pub fn supersedes(&self, held: &Self) -> bool {
         self.compare(held) == Ordering::Greater
     }
 
-    /// Orders two observations of one job by the rule of [`Observation::supersedes`]; total among those that all have a
-    /// counter, and among those without one.
+    /// Orders two observations of one job by the rule of [`Observation::supersedes`].
+    ///
+    /// The order is total only among observations that all have a counter, or that all lack it. In a mixture three can
+    /// supersede each other in a cycle: an answer without a counter replaces an earlier higher counter, a later lower
+    /// counter replaces that answer, and the higher counter wins over the lower one. Then the order of arrival decides,
+    /// and a lower counter that follows an answer without one is accepted at once. This is accepted, because such an
+    /// answer contradicts the documentation of the upstream, because a rule that ranked it below every counter would
+    /// cache an older state for as long as the upstream omits the counter, and because the next answer with a counter
+    /// ends the exception.
     pub fn compare(&self, other: &Self) -> Ordering {
         let by_rollbacks = self.rollbacks.cmp(&other.rollbacks);
         by_rollbacks
