@@ -9,6 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::Observation;
+use crate::domain::state::JobState;
 
 /// The tolerated difference between the clocks of two machines. A time that is at most this much in the future counts
 /// as now.
@@ -25,14 +26,21 @@ impl Observation {
     /// The same observation with plausible times, for one that was made at `latest` or before.
     ///
     /// If it is from the future, a terminal state counts from `latest`: an earlier fetch does not replace it, any later
-    /// one does. Any other state is stale, and every fetch replaces it.
+    /// one does. When the run of an EXPIRED job was last reported is unknown, so every other statement about the job
+    /// replaces it, also an earlier one. A state that is not terminal is stale, and every fetch replaces it.
     #[must_use]
     pub fn clamped(self, latest: Timestamp) -> Self {
-        let late = self.is_from_future(latest) && !self.job.is_terminal();
-        let limit = if late { latest.checked_sub(UNKNOWN_AGE).unwrap_or(latest) } else { latest };
+        let unknown = latest.checked_sub(UNKNOWN_AGE).unwrap_or(latest);
+        let (requested_limit, limit) = match (self.is_from_future(latest), self.job.state()) {
+            (true, JobState::Queued | JobState::Running | JobState::Unknown) => (unknown, unknown),
+            (true, JobState::Expired) => (unknown, latest),
+            (true, JobState::Succeeded | JobState::Failed | JobState::Canceled) | (false, _) => {
+                (latest, latest)
+            }
+        };
         let sightings = self.sightings.map(|at| at.min(limit));
         Self {
-            requested_at: self.requested_at.min(limit),
+            requested_at: self.requested_at.min(requested_limit),
             observed_at: self.observed_at.min(limit),
             sightings,
             ..self
@@ -47,7 +55,7 @@ mod tests {
     use super::*;
     use crate::domain::details::Details;
     use crate::domain::id::{ExternalId, JobKey, SourceName};
-    use crate::domain::job::{Job, Life};
+    use crate::domain::job::{Failure, Job, Life};
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(1_000_000 + second).unwrap()
@@ -96,6 +104,19 @@ mod tests {
         for life in [Life::Running, Life::Queued, Life::Succeeded] {
             assert!(seen(life, -60).supersedes(&held));
             assert!(!held.supersedes(&seen(Life::Running, -60)));
+        }
+    }
+
+    #[test]
+    fn expired_from_the_future_loses_to_every_terminal_state() {
+        for requested in [-90, 3_600] {
+            let held = seen(Life::Running, requested).expired(at(3_700)).clamped(at(0));
+            for life in [Life::Succeeded, Life::Failed(Failure::default()), Life::Canceled] {
+                assert!(seen(life.clone(), -60).supersedes(&held), "{life:?}, requested at {requested}");
+                assert!(!held.supersedes(&seen(life, -60)));
+            }
+            assert!(seen(Life::Running, 1).supersedes(&held), "it was missing only for a while");
+            assert_eq!(held.observed_at, at(0));
         }
     }
 
