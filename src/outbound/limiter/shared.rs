@@ -2,6 +2,9 @@
 //! own budget, and replaced by an even share of it while the shared count is unavailable. Not here: the implementation
 //! of the shared count.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Debug;
 use std::time::Duration;
@@ -15,8 +18,8 @@ const HOUR: Duration = Duration::from_hours(1);
 /// How long a replica stays on its local budget after the shared count is available again, so that all replicas report
 /// their calls before any of them spends what seems to be left.
 const GRACE: Duration = Duration::from_secs(5);
-/// The maximum age of this replica's knowledge of the others' calls. A call within this time before the shared count
-/// was lost may have happened on another replica too, without being known here.
+/// The maximum age of a replica's knowledge of the others' calls. The others may not know a call that was made within
+/// this time before the last reply of the shared count.
 const UNSEEN: Duration = Duration::from_secs(2);
 
 /// Calls within this many seconds are reported as one entry.
@@ -79,15 +82,29 @@ pub struct SharedWindow {
     sequence: Option<u64>,
     /// Calls of this replica that are not in the shared count yet.
     unreported: VecDeque<Duration>,
+    /// When the shared count replied last.
+    replied: Option<Duration>,
     alone: Option<LocalFallback>,
 }
 
 /// The period in which this replica uses its local budget.
 #[derive(Clone, Copy, Debug)]
 struct LocalFallback {
-    since: Duration,
+    /// The start of the period.
+    first: Loss,
+    /// The shared count was lost for the last time in this period. The shares of both losses apply: the others may
+    /// still use their share of the first one, and the second one contains what they used since.
+    last: Loss,
     /// The end of the period, once the shared count is available again.
     until: Option<Duration>,
+}
+
+/// A loss of the shared count.
+#[derive(Clone, Copy, Debug)]
+struct Loss {
+    at: Duration,
+    /// The last reply before it.
+    replied: Duration,
 }
 
 impl SharedWindow {
@@ -101,12 +118,12 @@ impl SharedWindow {
         if limits.per_hour < replicas {
             return second.max(self.wait_evenly(now, limits.per_hour, HOUR, replicas));
         }
-        let fits = |at: Duration| {
-            let before = self.before(at, alone.since);
-            let share = limits.per_hour.saturating_sub(before) / replicas;
-            let since = self.own.iter().filter(|call| **call >= alone.since && **call + HOUR > at).count();
+        let fits_since = |at: Duration, loss: Loss| {
+            let share = limits.per_hour.saturating_sub(self.before(at, loss, replicas)) / replicas;
+            let since = self.own.iter().filter(|call| **call >= loss.at && **call + HOUR > at).count();
             since < share as usize
         };
+        let fits = |at: Duration| fits_since(at, alone.first) && fits_since(at, alone.last);
         if fits(now) {
             return second;
         }
@@ -124,14 +141,14 @@ impl SharedWindow {
         second.max(hour)
     }
 
-    /// The calls of all replicas from before the fallback, within the hour before `at`; calls shortly before the
-    /// fallback count twice, because another replica may have made as many.
-    fn before(&self, at: Duration, alone: Duration) -> u32 {
+    /// The calls of all replicas from before the loss, within the hour before `at`. Calls that the others may not know
+    /// count once for each replica: the share of each of the others is too large by a part of them.
+    fn before(&self, at: Duration, loss: Loss, replicas: u32) -> u32 {
         // Calls are recorded at the end of their second.
-        let last = Duration::from_secs(alone.as_secs() + 1);
+        let last = Duration::from_secs(loss.at.as_secs() + 1);
         let before = self.all.iter().filter(|calls| calls.at <= last && calls.at + HOUR > at);
-        let late = |calls: &CallBucket| if calls.at + UNSEEN > alone { 2_u32 } else { 1 };
-        before.fold(0_u32, |sum, calls| sum.saturating_add(calls.count.saturating_mul(late(calls))))
+        let times = |calls: &CallBucket| if calls.at + UNSEEN > loss.replied { replicas } else { 1 };
+        before.fold(0_u32, |sum, calls| sum.saturating_add(calls.count.saturating_mul(times(calls))))
     }
 
     /// Records a call of this replica that is requested from the shared count.
@@ -154,6 +171,8 @@ impl SharedWindow {
 
     /// Applies a new sequence number of the shared count; `reported` of its calls were reported by this replica.
     pub fn confirm(&mut self, now: Duration, sequence: u64, reported: usize) {
+        self.forget(now);
+        self.replied = Some(now);
         let known = self.sequence.unwrap_or(sequence);
         // Replies may arrive out of order.
         self.sequence = Some(known.max(sequence));
@@ -163,6 +182,7 @@ impl SharedWindow {
 
     /// Starts with a different shared count, and the calls in it that this replica does not know: their age and number.
     pub fn begin(&mut self, now: Duration, sequence: u64, unknown: &[(Duration, u32)]) {
+        self.replied = Some(now);
         self.sequence = Some(sequence);
         for (ago, count) in unknown {
             self.note(now.saturating_sub(*ago), *count);
@@ -171,9 +191,15 @@ impl SharedWindow {
 
     /// Records that the shared count is unavailable or was lost: from now on this replica uses its local budget.
     pub fn fall_back(&mut self, now: Duration) {
-        // If the shared count was available again, the earlier calls are in it and known.
-        let since = self.alone.filter(|alone| alone.until.is_none()).map_or(now, |alone| alone.since);
-        self.alone = Some(LocalFallback { since, until: None });
+        let loss = self.loss(now);
+        self.alone = Some(match self.alone {
+            Some(alone) if alone.until.is_none() => alone,
+            // Available for too short a time: not all replicas have reported their calls.
+            Some(LocalFallback { first, until: Some(until), .. }) if now < until => {
+                LocalFallback { first, last: loss, until: None }
+            }
+            Some(_) | None => LocalFallback { first: loss, last: loss, until: None },
+        });
     }
 
     /// Records that the shared count is available. The local budget still applies for a while.
@@ -188,16 +214,21 @@ impl SharedWindow {
     /// Records that the shared count started recently, perhaps because it was lost: for this long other replicas may
     /// still have to report.
     pub fn is_young(&mut self, now: Duration, still: Duration) {
-        let since = self.alone.map_or(now, |alone| alone.since);
-        let until = self.alone.and_then(|alone| alone.until).unwrap_or_default().max(now + still);
-        self.alone = Some(LocalFallback { since, until: Some(until) });
+        let loss = self.loss(now);
+        let alone = self.alone.unwrap_or(LocalFallback { first: loss, last: loss, until: None });
+        let until = alone.until.unwrap_or_default().max(now + still);
+        self.alone = Some(LocalFallback { until: Some(until), ..alone });
+    }
+
+    fn loss(&self, now: Duration) -> Loss {
+        Loss { at: now, replied: self.replied.unwrap_or(now) }
     }
 
     /// The calls that are certainly in the shared count: those that this replica learned of so recently that they
     /// cannot have left the hour.
     pub fn sure(&self, now: Duration) -> u32 {
         let sure = self.all.iter().rev().take_while(|calls| calls.at + HOUR > now + SURE);
-        sure.map(|calls| calls.count).sum()
+        sure.fold(0, |sum, calls| sum.saturating_add(calls.count))
     }
 
     /// The sequence number of the shared count, as far as this replica knows.
@@ -241,7 +272,7 @@ impl SharedWindow {
 
     /// How many calls of a budget are left this hour.
     pub fn left(&self, now: Duration, per_hour: u32) -> u32 {
-        let counted: u32 = self.newest_first(now).iter().map(|calls| calls.count).sum();
+        let counted = self.newest_first(now).iter().fold(0_u32, |sum, calls| sum.saturating_add(calls.count));
         let unreported = self.unreported.iter().filter(|call| **call + HOUR > now).count();
         per_hour.saturating_sub(counted).saturating_sub(u32::try_from(unreported).unwrap_or(u32::MAX))
     }
@@ -283,164 +314,5 @@ impl SharedWindow {
         };
         let blocking = self.own.len().checked_sub(share as usize).and_then(|over| self.own.get(over));
         blocking.map_or(Duration::ZERO, |at| (*at + per).saturating_sub(now))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn limits(per_second: u32, per_hour: u32) -> LimiterSettings {
-        LimiterSettings { per_second, per_hour, caller_share: 20, concurrency: 1, max_wait: SECOND }
-    }
-
-    /// A window that starts in the fallback.
-    fn alone() -> SharedWindow {
-        let mut window = SharedWindow::default();
-        window.fall_back(Duration::ZERO);
-        window
-    }
-
-    proptest! {
-        #[test]
-        fn the_shares_of_all_replicas_together_stay_within_the_budget(
-            per_second in 1_u32..20, replicas in 1_u32..6, gaps in proptest::collection::vec(0_u64..300, 1..200)
-        ) {
-            let limits = limits(per_second, 1_000_000);
-            let (mut window, mut now, mut started) = (alone(), Duration::ZERO, Vec::new());
-            for gap in gaps {
-                now += Duration::from_millis(gap);
-                now += window.wait(now, &limits, replicas);
-                window.take_local(now);
-                started.push(now);
-            }
-            // Every replica does the same as this one: in a long enough period, all together keep the rate.
-            let stretch = SECOND * replicas;
-            for (index, first) in started.iter().enumerate() {
-                let within = started[index..].iter().take_while(|at| **at < *first + stretch).count();
-                let all = u32::try_from(within).unwrap() * replicas;
-                prop_assert!(all <= per_second * replicas, "{all} calls in {stretch:?} at {per_second}");
-            }
-        }
-
-        #[test]
-        fn no_hour_exceeds_its_budget_when_the_shared_count_is_lost(
-            per_hour in 3_u32..40, replicas in 1_usize..4,
-            steps in proptest::collection::vec((0_u64..600, 0_usize..4, 0_u32..12), 1..200)
-        ) {
-            let (limits, number) = (limits(1_000, per_hour), u32::try_from(replicas).unwrap());
-            let mut windows: Vec<SharedWindow> = (0..replicas).map(|_| SharedWindow::default()).collect();
-            let (mut now, mut sequence, mut calls) = (SECOND * 10, 0_u64, Vec::<Duration>::new());
-            for window in &mut windows {
-                window.begin(now, 0, &[]);
-            }
-            let mut away = false;
-            for (gap, who, what) in steps {
-                now += Duration::from_secs(gap);
-                // Every replica learns of the others' calls, and reports its own, once a second.
-                if !away {
-                    for window in &mut windows {
-                        let unreported = window.unreported();
-                        window.reported(&unreported);
-                        sequence += unreported.len() as u64;
-                        window.confirm(now, sequence, unreported.len());
-                    }
-                    for window in &mut windows {
-                        window.confirm(now, sequence, 0);
-                        window.is_back(now);
-                    }
-                }
-                match what {
-                    0 => {
-                        away = true;
-                        for window in &mut windows {
-                            window.fall_back(now);
-                        }
-                    }
-                    1 => away = false,
-                    _ => {}
-                }
-                let window = &mut windows[who % replicas];
-                if !window.wait(now, &limits, number).is_zero() {
-                    continue;
-                }
-                let counted = calls.iter().filter(|at| **at + HOUR > now).count();
-                if away {
-                    window.take_local(now);
-                } else if counted < per_hour as usize {
-                    sequence += 1;
-                    window.take(now);
-                } else {
-                    continue;
-                }
-                calls.push(now);
-                let within = calls.iter().filter(|at| **at + HOUR > now).count();
-                prop_assert!(within <= per_hour as usize, "{within} of {per_hour}");
-            }
-        }
-    }
-
-    #[test]
-    fn remaining_hourly_budget_is_divided_among_replicas() {
-        let (limits, mut window) = (limits(100, 300), SharedWindow::default());
-        window.begin(Duration::ZERO, 0, &[]);
-        window.confirm(Duration::ZERO, 291, 0);
-        let now = SECOND * 100;
-        window.fall_back(now);
-        for _ in 0..3 {
-            assert_eq!(window.wait(now, &limits, 3), Duration::ZERO);
-            window.take_local(now);
-        }
-        assert_eq!(window.wait(now, &limits, 3), Duration::from_secs(3_501), "a third of nine");
-        assert_eq!(window.left(now, 300), 6, "of all calls, as far as it knows");
-        assert_eq!(
-            window.wait(HOUR + SECOND, &limits, 3),
-            Duration::ZERO,
-            "after the hour it is a third of all"
-        );
-    }
-
-    #[test]
-    fn local_share_applies_until_other_replicas_have_reported() {
-        let (limits, mut window) = (limits(100, 30), SharedWindow::default());
-        window.fall_back(Duration::ZERO);
-        for _ in 0..10 {
-            window.take_local(Duration::ZERO);
-        }
-        window.is_back(SECOND);
-        assert!(!window.wait(SECOND, &limits, 3).is_zero());
-        window.is_back(SECOND + GRACE);
-        assert_eq!(window.wait(SECOND + GRACE, &limits, 3), Duration::ZERO, "the shared count decides");
-    }
-
-    #[test]
-    fn reported_calls_are_counted_once() {
-        let mut window = SharedWindow::default();
-        window.begin(Duration::ZERO, 7, &[(Duration::ZERO, 4)]);
-        window.take_local(SECOND);
-        assert_eq!(window.left(SECOND, 10), 5);
-        let reported = window.unreported();
-        window.reported(&reported);
-        window.confirm(SECOND * 2, 9, 1);
-        assert_eq!((window.left(SECOND * 2, 10), window.unreported().len()), (4, 0), "and one of another");
-        assert_eq!(window.newest_first(HOUR + SECOND * 2).len(), 1, "the last second");
-    }
-
-    #[test]
-    fn calls_from_before_the_start_leave_the_hour_in_time() {
-        let (mut window, now) = (SharedWindow::default(), HOUR);
-        window.begin(now, 60, &[(SECOND * 3_000, 40), (SECOND * 100, 20)]);
-        assert_eq!(window.by_age(now, 3), [(SECOND * 2_990, 40), (SECOND * 90, 20)]);
-        assert_eq!((window.left(now, 100), window.left(now + SECOND * 602, 100)), (40, 80));
-    }
-
-    #[test]
-    fn what_replicas_call_alone_is_taken_to_be_alike() {
-        let (mut window, now) = (SharedWindow::default(), HOUR);
-        window.begin(now, 5, &[(SECOND * 100, 5)]);
-        window.fall_back(now);
-        window.take_local(now);
-        assert_eq!(window.by_age(now, 3), [(SECOND * 90, 5), (Duration::ZERO, 3)]);
     }
 }
