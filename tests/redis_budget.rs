@@ -207,3 +207,36 @@ async fn a_new_replica_learns_when_earlier_calls_leave_the_hour() {
     // At most two slices late, plus the delay of the machine.
     assert!(known.iter().all(|(ago, _)| *ago >= Duration::from_secs(2_975)), "{known:?}");
 }
+
+/// Neither replica runs its loop: each learns of the other's calls only with its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_known_to_one_replica_are_restored_beside_reports() {
+    let redis = Redis::start().await;
+    let source = SourceName::parse("mind").unwrap();
+    let limits = LimiterSettings {
+        per_second: 10_000,
+        per_hour: 100,
+        caller_share: 20,
+        concurrency: 100,
+        max_wait: LIMIT,
+    };
+    let (one, other) = (tier(&redis).budget(&source), tier(&redis).budget(&source));
+    let accept_writes = async |accepts: bool| {
+        let replicas = if accepts { 0 } else { 1 };
+        let set = redis::cmd("CONFIG").arg("SET").arg("min-replicas-to-write").arg(replicas).to_owned();
+        let () = redis.execute(&set).await;
+    };
+    let mut made = spend(&[Arc::clone(&one)], &limits, 1).await;
+    made += spend(&[Arc::clone(&other)], &limits, 5).await;
+    accept_writes(false).await;
+    made += spend(&[Arc::clone(&one)], &limits, 5).await;
+    accept_writes(true).await;
+    let () = redis.execute(&redis::cmd("FLUSHALL")).await;
+    for budget in [one, other] {
+        made += spend(&[budget], &limits, 1).await;
+    }
+    assert_eq!(made, 13);
+    let counted: usize =
+        redis.execute(&redis::cmd("ZCARD").arg("test:v1:{budget/mind}:calls").to_owned()).await;
+    assert_eq!(counted, made);
+}

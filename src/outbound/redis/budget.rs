@@ -177,6 +177,9 @@ impl RedisBudget {
             let mut known = self.known();
             let [demand, callers] = [demand, callers].map(|calls| u32::try_from(calls).unwrap_or(u32::MAX));
             known.others = Needs { demand, callers };
+            let is_replaced = found != mark && !mark.is_empty();
+            // Without the calls that are reported here: the count has those already.
+            let earlier = is_replaced.then(|| known.window.newest_first(now));
             known.window.reported(&unreported);
             let restore = if found == mark {
                 known.window.confirm(now, sequence, unreported.len());
@@ -188,7 +191,7 @@ impl RedisBudget {
                 known.mark.clone_from(&found);
                 None
             } else {
-                Some(known.window.newest_first(now))
+                earlier
             };
             match YOUNG.checked_sub(Duration::from_millis(age_ms)) {
                 Some(still) => known.window.is_young(now, still),

@@ -195,8 +195,8 @@ const SYNC: &str = "
 local t = redis.call('TIME')
 local us = t[1] * 1000000 + t[2]
 local now = string.format('%.0f', us)
-local h = redis.call('HMGET', KEYS[2], 'mark', 'seq', 'born')
-local mark, seq, born = h[1], tonumber(h[2] or '0'), tonumber(h[3] or '0')
+local h = redis.call('HMGET', KEYS[2], 'mark', 'seq', 'born', 'reported')
+local mark, seq, born, reported = h[1], tonumber(h[2] or '0'), tonumber(h[3] or '0'), tonumber(h[4] or '0')
 for _, name in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. now, '+inf')) do
   redis.call('ZADD', KEYS[1], now, name)
 end
@@ -204,7 +204,7 @@ redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', us - 36000
 local counted = redis.call('ZCARD', KEYS[1])
 local known = tonumber(ARGV[2])
 if not mark or (mark == ARGV[1] and (seq < known or counted < tonumber(ARGV[3]))) then
-  mark, seq, born = ARGV[4], math.max(seq, known), us
+  mark, seq, born, reported = ARGV[4], math.max(seq, known), us, 0
 end
 if born > us then born = us end
 local slices = {}
@@ -233,24 +233,27 @@ for i = 1, #reports, 2 do
 end
 for i = 9, #ARGV, 2 do
   local at = string.format('%.0f', us - tonumber(ARGV[i]))
-  seq = seq + redis.call('ZADD', KEYS[1], 'NX', at, ARGV[5] .. ':' .. ARGV[i + 1])
+  local added = redis.call('ZADD', KEYS[1], 'NX', at, ARGV[5] .. ':' .. ARGV[i + 1])
+  seq, reported = seq + added, reported + added
 end
-redis.call('HSET', KEYS[2], 'mark', mark, 'seq', string.format('%.0f', seq), 'born', string.format('%.0f', born))
+redis.call('HSET', KEYS[2], 'mark', mark, 'seq', string.format('%.0f', seq), 'born', string.format('%.0f', born),
+  'reported', string.format('%.0f', reported))
 redis.call('PEXPIRE', KEYS[2], 7200000)
 redis.call('PEXPIRE', KEYS[1], 3600000)
 return {mark, seq, math.floor((us - born) / 1000), demand, callers, slices}";
 
 /// KEYS calls, meta. ARGV the mark of the count, this replica; then the calls of the hour that it knows, the newest
 /// first: their age in microseconds, and their number. Puts back as many as the count lacks of those from before it
-/// began. Returns the sequence number, how many calls were made since the count began, and how many were put back.
+/// began, beside those that replicas reported to it: they made them standalone, and this replica does not know them.
+/// Returns the sequence number, how many calls were made since the count began, and how many were put back.
 const RESTORE: &str = "
 local t = redis.call('TIME')
 local us = t[1] * 1000000 + t[2]
-local h = redis.call('HMGET', KEYS[2], 'mark', 'seq', 'born')
+local h = redis.call('HMGET', KEYS[2], 'mark', 'seq', 'born', 'reported')
 if h[1] ~= ARGV[1] then return {tonumber(h[2] or '0'), 0, 0} end
 local born = tonumber(h[3])
 local hour = '(' .. string.format('%.0f', us - 3600000000)
-local need = -redis.call('ZCOUNT', KEYS[1], hour, string.format('%.0f', born))
+local need = tonumber(h[4] or '0') - redis.call('ZCOUNT', KEYS[1], hour, string.format('%.0f', born))
 for i = 3, #ARGV, 2 do need = need + tonumber(ARGV[i + 1]) end
 local put = 0
 for i = 3, #ARGV, 2 do
