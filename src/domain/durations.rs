@@ -171,18 +171,27 @@ mod tests {
     }
 
     #[test]
-    fn estimate_requires_enough_samples_beyond_the_age() {
+    fn interval_requires_eight_recorded_durations() {
         assert_eq!(learned([100.0; 7]).interval(s(0.0), s(1.0)), None);
-        let known = learned([100.0; 40]);
-        assert!(known.interval(s(0.0), s(1.0)).is_some());
-        assert_eq!(known.interval(s(120.0), s(12.0)), None, "longer than all recorded jobs");
+        assert!(learned([100.0; 8]).interval(s(0.0), s(1.0)).is_some());
     }
 
     #[test]
-    fn learned_interval_targets_the_expected_completion() {
+    fn job_older_than_all_recorded_durations_has_no_interval() {
         let known = learned([100.0; 40]);
-        let first = known.interval(s(0.0), s(1.0)).unwrap();
+        assert!(known.interval(s(0.0), s(1.0)).is_some());
+        assert_eq!(known.interval(s(120.0), s(12.0)), None);
+    }
+
+    #[test]
+    fn first_interval_targets_the_expected_completion() {
+        let first = learned([100.0; 40]).interval(s(0.0), s(1.0)).unwrap();
         assert!((90.0..=105.0).contains(&first.as_secs_f64()), "{first:?}");
+    }
+
+    #[test]
+    fn interval_is_short_near_the_expected_completion() {
+        let known = learned([100.0; 40]);
         let near = known.interval(s(98.0), s(9.8)).unwrap();
         assert!(near < s(2.0), "a poll would have been 10 s late: {near:?}");
     }
@@ -199,9 +208,13 @@ mod tests {
 
     proptest! {
         #[test]
+        fn number_of_recorded_durations_is_bounded(lasted in proptest::collection::vec(0.0_f64..1e7, 0..600)) {
+            prop_assert!(learned(lasted).total < PLENTY);
+        }
+
+        #[test]
         fn duration_statistics_round_trip_through_their_parts(lasted in proptest::collection::vec(0.0_f64..1e7, 0..600)) {
             let known = learned(lasted);
-            prop_assert!(known.total < PLENTY);
             prop_assert_eq!(Durations::of_parts(&known.parts()), Some(known));
         }
 

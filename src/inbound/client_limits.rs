@@ -203,7 +203,7 @@ impl fmt::Debug for ClientLimits {
 }
 
 /// The use by a client; dropping it releases it.
-#[must_use = "dropping it gives the place back"]
+#[must_use = "dropping it releases the use"]
 pub struct RequestPermit {
     _taken: Option<Admitted>,
 }
@@ -251,50 +251,88 @@ mod tests {
         Principal::new(name, [])
     }
 
+    /// Uses up the burst of the client `busy`, and returns how many requests it had.
+    fn use_up_burst(limits: &ClientLimits) -> usize {
+        (0..100).take_while(|_| limits.pace(&client("busy")).is_ok()).count()
+    }
+
+    /// Permits for as many concurrent requests of the client `busy` as it may have.
+    fn all_requests(limits: &ClientLimits) -> Vec<RequestPermit> {
+        (0..3).map(|_| limits.admit(&client("busy")).unwrap()).collect()
+    }
+
     #[tokio::test(start_paused = true)]
-    async fn each_client_has_its_own_burst_and_rate() {
+    async fn each_client_has_its_own_burst() {
         let limits = limits();
-        let mut passed = 0;
-        while limits.pace(&client("busy")).is_ok() {
-            passed += 1;
-        }
-        assert_eq!(passed, 4);
+        assert_eq!(use_up_burst(&limits), 4);
         assert!(limits.pace(&client("calm")).is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn used_burst_refills_at_the_rate_per_second() {
+        let limits = limits();
+        use_up_burst(&limits);
         tokio::time::advance(Duration::from_millis(1100)).await;
         let after: Vec<bool> = (0..3).map(|_| limits.pace(&client("busy")).is_ok()).collect();
         assert_eq!(after, [true, true, false], "two a second");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn local_principal_has_no_rate_limit() {
+        let limits = limits();
         for _ in 0..100 {
             assert!(limits.pace(&Principal::local()).is_ok());
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn released_permits_are_reusable_and_idle_clients_removed() {
+    async fn dropped_permit_frees_a_concurrent_request() {
         let limits = limits();
-        let permits: Vec<_> = (0..3).map(|_| limits.admit(&client("busy")).unwrap()).collect();
+        let permits = all_requests(&limits);
         tokio::time::advance(Duration::from_secs(10)).await;
         assert_eq!(limits.admit(&client("busy")).unwrap_err().kind(), RefusalKind::TooManyRequests);
         let _calm = limits.admit(&client("calm")).unwrap();
         drop(permits);
         assert!(limits.admit(&client("busy")).is_ok());
+    }
 
+    #[tokio::test(start_paused = true)]
+    async fn watched_jobs_are_limited_per_client_until_released() {
+        let limits = limits();
         let watched = limits.watch(&client("busy"), 8).unwrap();
         assert!(limits.watch(&client("busy"), 3).is_err());
         assert!(limits.watch(&client("busy"), u64::MAX).is_err());
         let rest = limits.watch(&client("busy"), 2).unwrap();
+        assert!(limits.watch(&client("busy"), 1).is_err());
+        assert!(limits.watch(&client("calm"), 10).is_ok(), "another client is not affected");
         drop((watched, rest));
+        assert!(limits.watch(&client("busy"), 10).is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn client_without_permits_is_removed() {
+        let limits = limits();
+        let _calm = limits.admit(&client("calm")).unwrap();
+        drop(limits.admit(&client("busy")).unwrap());
+        drop((limits.watch(&client("busy"), 8).unwrap(), limits.watch(&client("busy"), 2).unwrap()));
         let held = limits.0.as_ref().unwrap().lock().keys().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!(held, ["calm"]);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn changed_limits_apply_from_the_next_request() {
+    async fn change_of_another_limit_keeps_the_used_burst() {
         let limits = limits();
         let settings = limits.0.as_ref().unwrap().rules.load().settings;
-        let permits: Vec<_> = (0..3).map(|_| limits.admit(&client("busy")).unwrap()).collect();
+        assert_eq!(use_up_burst(&limits), 4);
         limits.set(ClientSettings { concurrent: 2, ..settings });
-        drop(limits.pace(&client("busy")));
-        assert!(limits.pace(&client("busy")).is_err(), "the same rate forgets no request");
+        assert!(limits.pace(&client("busy")).is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn changed_limit_counts_the_running_requests() {
+        let limits = limits();
+        let settings = limits.0.as_ref().unwrap().rules.load().settings;
+        let permits = all_requests(&limits);
         limits.set(ClientSettings { concurrent: 4, burst: NonZeroU32::new(9).unwrap(), ..settings });
         let fourth = limits.admit(&client("busy")).unwrap();
         assert!(limits.admit(&client("busy")).is_err(), "the three before are still counted");

@@ -356,14 +356,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn job_problem_keeps_its_code_and_never_maps_to_401_or_403() {
+    fn refusal_by_a_job_problem_has_the_code_of_the_problem() {
+        for code in ProblemCode::ALL {
+            assert_eq!(RefusalKind::Problem(code).code(), code.name());
+        }
+    }
+
+    #[test]
+    fn job_problem_maps_to_an_error_other_than_401_and_403() {
+        for code in ProblemCode::ALL {
+            let status = RefusalKind::Problem(code).status().as_u16();
+            assert!(status >= 400 && status != 401 && status != 403, "{code:?}");
+        }
+    }
+
+    #[test]
+    fn only_a_problem_for_the_operator_is_logged_as_an_error() {
         for code in ProblemCode::ALL {
             let kind = RefusalKind::Problem(code);
-            assert_eq!(kind.code(), code.name());
-            assert!(
-                kind.status() != 401 && kind.status() != 403 && kind.status().as_u16() >= 400,
-                "{code:?}"
-            );
             let someone_must_act = matches!(
                 code,
                 ProblemCode::CredentialRejected | ProblemCode::Unconfigured | ProblemCode::Internal

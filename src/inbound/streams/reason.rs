@@ -188,13 +188,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn end_reasons_are_unique_and_fit_a_close_frame() {
+    fn label_of_each_end_reason_is_unique() {
         let words: BTreeSet<_> = EndReason::ALL.iter().map(|reason| reason.word()).collect();
         assert_eq!(words.len(), EndReason::ALL.len());
+    }
+
+    /// A control frame contains at most 125 bytes, two of them the code.
+    #[test]
+    fn close_text_fits_a_control_frame() {
         for reason in EndReason::ALL {
-            // a control frame contains at most 125 bytes, two of them the code
             assert!(reason.close().is_none_or(|(_, text)| text.len() <= 123), "{reason:?}");
         }
+    }
+
+    #[test]
+    fn end_by_a_policy_lets_clients_reconnect() {
         for reason in [
             EndReason::Drained,
             EndReason::TooOld,

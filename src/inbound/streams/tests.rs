@@ -20,34 +20,56 @@ fn few() -> StreamSettings {
     StreamSettings { max_streams_per_client: 2, max_operations_per_client: 3, ..StreamSettings::default() }
 }
 
-#[test]
-fn stream_limit_is_per_client_and_freed_by_dropped_streams() {
-    let streams = streams(few());
-    let open = |client: Option<&'static str>| streams.open(Transport::Sse, client.map(named).as_ref());
-    let first = open(Some("ui")).unwrap();
-    let mut late = open(None).unwrap();
-    late.claim(&named("ui"), None).unwrap();
-    assert_eq!(open(Some("ui")).unwrap_err(), StreamLimitReached::Client);
-    assert!(open(Some("other")).is_ok(), "another client is not affected");
+fn open(streams: &StreamRegistry, client: Option<&'static str>) -> Result<StreamGuard, StreamLimitReached> {
+    streams.open(Transport::Sse, client.map(named).as_ref())
+}
 
+/// As many streams as the client `ui` may have; it claims the second one after it is open.
+fn full(streams: &StreamRegistry) -> (StreamGuard, StreamGuard) {
+    let first = open(streams, Some("ui")).unwrap();
+    let mut late = open(streams, None).unwrap();
+    late.claim(&named("ui"), None).unwrap();
+    (first, late)
+}
+
+#[test]
+fn stream_limit_is_per_client() {
+    let streams = streams(few());
+    let _full = full(&streams);
+    assert_eq!(open(&streams, Some("ui")).unwrap_err(), StreamLimitReached::Client);
+    let mut third = open(&streams, None).unwrap();
+    assert_eq!(third.claim(&named("ui"), None).unwrap_err(), StreamLimitReached::Client);
+    assert!(open(&streams, Some("other")).is_ok(), "another client is not affected");
+}
+
+#[test]
+fn operation_limit_is_shared_by_the_streams_of_a_client() {
+    let streams = streams(few());
+    let (first, late) = full(&streams);
     let operations: Vec<_> = [&first, &first, &late].map(|guard| guard.operation().unwrap()).into();
     assert_eq!(late.operation().unwrap_err(), StreamLimitReached::Client);
     drop(operations);
     assert!(late.operation().is_ok());
+}
 
-    let mut third = open(None).unwrap();
-    assert_eq!(
-        third.operation().unwrap_err(),
-        StreamLimitReached::Client,
-        "an anonymous stream does not count as a client"
-    );
-    assert_eq!(third.claim(&named("ui"), None).unwrap_err(), StreamLimitReached::Client);
+#[test]
+fn anonymous_stream_runs_no_operation() {
+    let streams = streams(few());
+    let anonymous = open(&streams, None).unwrap();
+    assert_eq!(anonymous.operation().unwrap_err(), StreamLimitReached::Client);
+}
+
+#[test]
+fn ended_stream_is_not_counted() {
+    let streams = streams(few());
+    let (first, late) = full(&streams);
+    let mut third = open(&streams, None).unwrap();
     assert_eq!(streams.counts(), StreamCounts { sse: 3, ..StreamCounts::default() });
     first.leave(EndReason::Completed);
     third.claim(&named("ui"), None).unwrap();
     drop((late, third));
     assert_eq!(streams.counts(), StreamCounts::default());
-    assert!(streams.0.lock().clients.is_empty(), "a client without streams costs nothing");
+    assert!(streams.0.lock().clients.is_empty(), "a client without streams uses no memory");
 }
 
 #[test]
@@ -131,6 +153,12 @@ async fn drain_closes_streams_spread_over_the_window() {
             count == 1 || half.abs_diff(count / 2) <= count / 20 + 1,
             "{count}: {half} in the first half"
         );
-        assert_eq!(streams.open(Transport::Sse, None).unwrap_err(), StreamLimitReached::Draining);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn draining_registry_opens_no_stream() {
+    let streams = streams(StreamSettings::default());
+    streams.drain(Duration::from_secs(10)).await;
+    assert_eq!(open(&streams, None).unwrap_err(), StreamLimitReached::Draining);
 }

@@ -255,13 +255,18 @@ async fn cached_document_is_checked_with_each_requests_variables() {
         assert_eq!(fixture.post(send(refs)).await.status, status, "{refs}");
     }
     assert!(fixture.endpoint.0.documents.get(text).is_some());
+}
+
+#[tokio::test]
+async fn invalid_document_is_not_cached() {
+    let fixture = fixture();
     assert_eq!(fixture.post(query("{unknown}")).await.status, 422);
     assert!(fixture.endpoint.0.documents.get("{unknown}").is_none());
 }
 
 /// The engine accepts any whole number for an `Int`, and fails when it calls the resolver.
 #[tokio::test]
-async fn cached_document_never_runs_part_of_an_invalid_operation() {
+async fn operation_with_an_invalid_value_is_never_run_in_part() {
     let bad = "mutation B{a:touch b:touch(n:99999999999)}";
     let with_fragment = "mutation B{...F} fragment F on Mutation{a:touch b:touch(n:99999999999)}";
     for bad in [bad, with_fragment] {
@@ -282,6 +287,10 @@ async fn cached_document_never_runs_part_of_an_invalid_operation() {
         }
         assert_eq!(fixture.calls.load(Ordering::SeqCst), 0);
     }
+}
+
+#[tokio::test]
+async fn mutation_with_an_invalid_variable_is_never_run_in_part() {
     let fixture = fixture();
     let text = "query A{kind} mutation C($n:Int!){a:touch b:touch(n:$n)}";
     for (name, n, status) in
@@ -308,14 +317,22 @@ async fn variable_of_a_wrong_type_prevents_the_whole_mutation() {
     assert_eq!(fixture.calls.load(Ordering::SeqCst), 0);
 }
 
+/// A request for the operation `A` of a document with two, and what is known of that operation.
+fn named_operation() -> (String, OperationInfo) {
+    let body = json!({ "query": "query A{kind} query B{hello}", "operationName": "A" });
+    (body.to_string(), OperationInfo { kind: OperationType::Query, name: Some("A".to_owned()) })
+}
+
 #[tokio::test]
-async fn operation_type_and_name_reach_resolvers_and_layers() {
-    let fixture = fixture();
-    let request =
-        post("*/*", json!({ "query": "query A{kind} query B{hello}", "operationName": "A" }).to_string());
-    let response = fixture.app.clone().oneshot(request).await.unwrap();
-    let expected = OperationInfo { kind: OperationType::Query, name: Some("A".to_owned()) };
+async fn http_layers_read_the_operation_type_and_name() {
+    let (body, expected) = named_operation();
+    let response = fixture().app.oneshot(post("*/*", body)).await.unwrap();
     assert_eq!(response.extensions().get::<OperationInfo>(), Some(&expected));
-    let body = response.into_body().collect().await.unwrap().to_bytes();
-    assert_eq!(serde_json::from_slice::<Value>(&body).unwrap()["data"]["kind"], format!("{expected:?}"));
+}
+
+#[tokio::test]
+async fn resolvers_read_the_operation_type_and_name() {
+    let (body, expected) = named_operation();
+    let answer = fixture().send(post("*/*", body)).await;
+    assert_eq!(answer.body["data"]["kind"], format!("{expected:?}"));
 }

@@ -55,6 +55,19 @@ impl TestGraphql {
         client
     }
 
+    /// This many sockets of one client, each with a running subscription.
+    async fn subscribers(&self, count: usize) -> Vec<Client> {
+        let mut clients = Vec::new();
+        for _ in 0..count {
+            let mut client = self.ready().await;
+            client.subscribe("1", "subscription{quiet}").await;
+            clients.push(client);
+        }
+        clients[0].silence().await;
+        assert_eq!(self.running(), count);
+        clients
+    }
+
     fn running(&self) -> usize {
         self.running.load(Ordering::SeqCst)
     }
@@ -243,22 +256,22 @@ async fn operation_over_the_limit_is_refused_and_others_continue() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn drain_and_revocation_close_sockets_with_their_codes() {
+async fn revocation_closes_only_the_clients_sockets_with_4403() {
     let fixture = fixture(StreamSettings::default());
-    let mut clients = Vec::new();
-    for _ in 0..50 {
-        let mut client = fixture.ready().await;
-        client.subscribe("1", "subscription{quiet}").await;
-        clients.push(client);
-    }
-    clients[0].silence().await;
-    assert_eq!(fixture.running(), 50);
+    let mut others = fixture.subscribers(50).await;
     let mut revoked = fixture.socket().await;
     revoked.say(r#"{"type":"connection_init","payload":{"authorization":"Bearer other"}}"#).await;
     revoked.receive().await;
     fixture.streams.review(|holder| holder.name() != "other");
     assert_eq!(revoked.end().await.0, Some(4403));
+    others[0].silence().await;
+    assert_eq!(fixture.running(), 50, "the sockets of another client stay open");
+}
 
+#[tokio::test(start_paused = true)]
+async fn drain_closes_sockets_with_1012_over_half_the_window() {
+    let fixture = fixture(StreamSettings::default());
+    let mut clients = fixture.subscribers(50).await;
     let start = Instant::now();
     let drained = async {
         fixture.streams.drain(SECOND * 10).await;

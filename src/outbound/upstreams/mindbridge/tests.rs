@@ -138,44 +138,77 @@ async fn throttling_or_a_rejected_token_stops_the_whole_source() {
         }
         assert_eq!(server.seen().len(), 1, "no further request");
     }
-    let server = ScriptedServer::start(|_| answer(403, "", ""));
-    let reader = open(&server);
-    assert_eq!([one(&reader).await, one(&reader).await], ["CredentialRejected", "CredentialRejected"]);
-    assert_eq!(server.seen().len(), 2, "a forbidden job does not stop the source");
 }
 
 #[tokio::test]
-async fn new_token_is_used_at_once_and_a_missing_token_sends_no_call() {
+async fn forbidden_job_does_not_stop_the_source() {
+    let server = ScriptedServer::start(|_| answer(403, "", ""));
+    let reader = open(&server);
+    assert_eq!([one(&reader).await, one(&reader).await], ["CredentialRejected", "CredentialRejected"]);
+    assert_eq!(server.seen().len(), 2);
+}
+
+/// A source that accepts only `the-new-token`, and its reader, which has another one.
+fn with_old_token() -> (ScriptedServer, Arc<OneKey>, Arc<dyn JobReader>) {
     let server = ScriptedServer::start(|seen| {
         if seen.head.contains("Bearer the-new-token") { answer(200, "", DONE) } else { answer(401, "", "") }
     });
     let keys = OneKey::bearer("the-old-token");
     let reader = reader(Upstream::MindBridge, settings(&server.url), deps(Arc::clone(&keys)));
+    (server, keys, reader)
+}
+
+#[tokio::test]
+async fn new_token_is_used_by_the_next_call() {
+    let (server, keys, reader) = with_old_token();
     assert_eq!([one(&reader).await, one(&reader).await], ["CredentialRejected", "CredentialRejected"]);
     *keys.0.lock().unwrap() = Some(Credential::Bearer(SecretString::from("the-new-token")));
     assert_eq!(one(&reader).await, "Succeeded");
-    *keys.0.lock().unwrap() = None;
-    assert_eq!(one(&reader).await, "Unconfigured");
-    *keys.0.lock().unwrap() = Some(Credential::ApiKey(SecretString::from("an-api-key")));
-    assert_eq!(one(&reader).await, "Unconfigured");
     assert_eq!(server.seen().len(), 2);
 }
 
 #[tokio::test]
-async fn many_ids_take_one_call_per_page_and_keep_their_order() {
-    for (size, totals, calls) in
-        [(1_000, true, 2), (100, true, 2), (40, true, 6), (40, false, 6), (1, true, 200)]
-    {
+async fn missing_token_or_another_kind_of_credential_sends_no_call() {
+    let (server, keys, reader) = with_old_token();
+    for unusable in [None, Some(Credential::ApiKey(SecretString::from("an-api-key")))] {
+        *keys.0.lock().unwrap() = Some(Credential::Bearer(SecretString::from("the-new-token")));
+        assert_eq!(one(&reader).await, "Succeeded");
+        let before = server.seen().len();
+        *keys.0.lock().unwrap() = unusable;
+        assert_eq!(one(&reader).await, "Unconfigured");
+        assert_eq!(server.seen().len(), before);
+    }
+}
+
+/// 201 ids, the last of which is also among the others.
+fn reversed_ids() -> Vec<ExternalId> {
+    ids(200).into_iter().rev().chain([id("job7")]).collect()
+}
+
+/// The size of a page of the tenant, whether it sends totals, and the calls that 200 ids take.
+const PAGES: [(usize, bool, usize); 5] =
+    [(1_000, true, 2), (100, true, 2), (40, true, 6), (40, false, 6), (1, true, 200)];
+
+#[tokio::test]
+async fn many_ids_take_one_call_per_page() {
+    for (size, totals, calls) in PAGES {
         let server = ScriptedServer::start(tenant(size, totals, |_| false));
-        let mut wanted = ids(200);
-        wanted.reverse();
-        wanted.push(id("job7"));
+        let fetches = open(&server).fetch(&reversed_ids(), &FetchTrigger::Operator).await;
+        assert!(fetches.iter().all(|fetch| fetch.outcome.is_ok()));
+        assert_eq!(server.seen().len(), calls, "pages of {size}, totals: {totals}");
+    }
+}
+
+#[tokio::test]
+async fn batch_results_are_in_the_order_of_the_ids() {
+    for (size, totals, _) in PAGES {
+        let server = ScriptedServer::start(tenant(size, totals, |_| false));
+        let wanted = reversed_ids();
         let fetches = open(&server).fetch(&wanted, &FetchTrigger::Operator).await;
         assert_eq!(fetches.len(), wanted.len());
         for (id, fetch) in wanted.iter().zip(&fetches) {
             assert_eq!(fetch.outcome.as_ref().unwrap().key.external_id, *id);
         }
-        assert_eq!(server.seen().len(), calls, "pages of {size}, totals: {totals}");
     }
 }
 
@@ -189,7 +222,10 @@ async fn id_missing_from_all_pages_is_confirmed_before_not_found() {
         assert_eq!(word(&fetch.outcome), expected, "{id}");
     }
     assert_eq!(server.seen().len(), 2 + 6);
-    // a query that omits what a read returns does not lose it
+}
+
+#[tokio::test]
+async fn job_that_only_a_single_read_returns_is_found() {
     let server = ScriptedServer::start(|seen| match seen.body.as_str() {
         "" => answer(200, "", r#"{"id":{},"version":1,"status":"COMPLETE"}"#),
         _ => json(200, &json!({"content": [{"id": {}, "status": "ERROR"}, 7, null], "totalPages": 900})),

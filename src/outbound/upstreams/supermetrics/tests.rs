@@ -80,14 +80,17 @@ async fn failure_message_redacts_an_echoed_key() {
 }
 
 #[tokio::test]
-async fn rejected_key_or_exhausted_quota_stops_the_whole_source() {
+async fn rejected_key_stops_the_whole_source() {
     let server = ScriptedServer::start(|_| error(403, "LICENSE_EXPIRED"));
     let reader = open(&server);
     for _ in 0..3 {
         assert_eq!(one(&reader).await, "CredentialRejected");
     }
     assert_eq!(server.seen().len(), 1);
+}
 
+#[tokio::test]
+async fn exhausted_quota_throttles_the_whole_source() {
     let server = ScriptedServer::start(|_| {
         answer(200, "x-ratelimit-remaining: 0\r\n", r#"{"meta":{"status_code":"RUNNING"}}"#)
     });
@@ -136,19 +139,31 @@ async fn oversized_first_row_does_not_block_the_terminal_state() {
     }
 }
 
-#[tokio::test]
-async fn each_id_is_requested_once_and_the_order_is_kept() {
+/// Fetches 20 ids and five of them again; returns the ids, the results and the server.
+async fn with_repeated_ids() -> (Vec<ExternalId>, Vec<Fetch>, ScriptedServer) {
     let server = ScriptedServer::start(|seen| {
         let id = seen.json()["schedule_id"].clone();
         json(200, &json!({"meta": {"schedule_id": id, "status_code": "RUNNING"}}))
     });
     let wanted: Vec<ExternalId> = (0..20).chain(5..10).map(|number| id(&format!("q{number}"))).collect();
     let fetches = open(&server).fetch(&wanted, &FetchTrigger::Operator).await;
+    (wanted, fetches, server)
+}
+
+#[tokio::test]
+async fn repeated_id_is_requested_once() {
+    let (_, fetches, server) = with_repeated_ids().await;
+    assert!(fetches.iter().all(|fetch| fetch.outcome.is_ok()));
+    assert_eq!(server.seen().len(), 20);
+}
+
+#[tokio::test]
+async fn results_are_in_the_order_of_the_ids() {
+    let (wanted, fetches, _) = with_repeated_ids().await;
     assert_eq!(fetches.len(), 25);
     for (id, fetch) in wanted.iter().zip(&fetches) {
         assert_eq!(fetch.outcome.as_ref().unwrap().key.external_id, *id);
     }
-    assert_eq!(server.seen().len(), 20);
 }
 
 #[tokio::test]
