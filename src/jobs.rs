@@ -285,7 +285,7 @@ impl Jobs {
     }
 
     /// The remaining validity of the principal's credential; `None` when it does not expire.
-    pub fn pass_left(&self, principal: &Principal) -> Option<Duration> {
+    pub fn expires_in(&self, principal: &Principal) -> Option<Duration> {
         self.services.authentication.time_left(principal)
     }
 

@@ -221,20 +221,20 @@ async fn unauthorized_clients_are_rejected_on_every_endpoint() {
     let fresh = Visitor::with(&issuer.token("ana", until(1.hour())));
     attempt_until(&fresh, gateway, "RUNNING").await;
     let make = "mutation($ref: JobRef!) { createWatchToken(input: { refs: [$ref] }) { token } }";
-    let mut passes = Vec::new();
+    let mut watch_tokens = Vec::new();
     for job in ["a", "b"] {
         let body = json!({ "query": make, "variables": { "ref": external("mind", job) } });
         let made = wire::post(gateway, Some("jg_good"), &body).await.data();
-        passes.push(Visitor::with(made["createWatchToken"]["token"].as_str().unwrap()));
+        watch_tokens.push(Visitor::with(made["createWatchToken"]["token"].as_str().unwrap()));
     }
-    let elsewhere = passes.pop().unwrap();
+    let elsewhere = watch_tokens.pop().unwrap();
     let taken_back = Visitor::with("jg_taken_back");
     let welcome = [
         Visitor::with("jg_good"),
         Visitor { origin: Some(ALLOWED), ..Visitor::with("jg_good") },
         taken_back.clone(),
         fresh,
-        passes.pop().unwrap(),
+        watch_tokens.pop().unwrap(),
     ];
     for surface in SURFACES {
         for visitor in &welcome {

@@ -202,7 +202,7 @@ async fn a_watch_token_tracks_and_untracks_nothing() {
     world.jobs.untrack(&all, &[reference("mind", "export1")]).await;
     world.jobs.track(&all, &[reference("mind", "report1")], &blue).await.unwrap();
     let jobs = Some(BTreeSet::from([key("mind", "export1")]).into());
-    let token = Principal::local().holding(CredentialInfo { jobs, ..CredentialInfo::default() });
+    let token = Principal::local().with_credential(CredentialInfo { jobs, ..CredentialInfo::default() });
     let changed = track_all(&world, &token, &labels(&[])).await;
     assert_eq!(changed, ([true, false, false], [None, Some(blue.clone())], 0));
     assert_eq!(world.jobs.labels(&key("mind", "report1")), Some(blue));

@@ -194,8 +194,8 @@ async fn a_wait_ends_when_the_credential_of_its_caller_expires() {
     let test_gateway = gateway();
     for (holds, waits) in [(5, 5), (0, 0), (60, FRESHNESS.answer_within.as_secs())] {
         let expires = Timestamp::UNIX_EPOCH + built.elapsed() + SECOND * holds;
-        let pass = CredentialInfo { expires: Some(expires), ..CredentialInfo::default() };
-        let client = Principal::new("c", SourceName::parse("mind")).holding(pass);
+        let credential = CredentialInfo { expires: Some(expires), ..CredentialInfo::default() };
+        let client = Principal::new("c", SourceName::parse("mind")).with_credential(credential);
         let begun = Instant::now();
         let job = reference("mind", &format!("a{holds}"));
         let answer = test_gateway.jobs.await_end(&client, job, SECOND * 3600).await;

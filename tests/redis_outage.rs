@@ -393,8 +393,8 @@ async fn terminal_states_are_reconciled_after_a_reconnect() {
     until("the other gets the better answer", || async {
         // The jobs react so to a notification.
         let received = tokio::time::timeout(Duration::from_millis(100), other.leases().next()).await;
-        if let Ok(FeedEvent::Hints(hints)) = received {
-            let keys: Vec<_> = hints.into_iter().map(|hint| hint.key).collect();
+        if let Ok(FeedEvent::Notifications(notifications)) = received {
+            let keys: Vec<_> = notifications.into_iter().map(|notification| notification.key).collect();
             other.store().refresh(&keys).await.unwrap();
         }
         (held(&other, "a").await.as_ref() == Some(&better)).then_some(())

@@ -355,7 +355,7 @@ pub(crate) async fn listens(tier: &SharedStore) {
 }
 
 /// The next notifications. The feed also has events for elapsed time, which occur on a busy machine.
-async fn hints(tier: &SharedStore) -> FeedEvent {
+async fn next_notifications(tier: &SharedStore) -> FeedEvent {
     let next = async {
         loop {
             let event = tier.leases().next().await;
@@ -377,13 +377,17 @@ async fn replicas_receive_only_the_notifications_of_others() {
         assert_eq!(tier.leases().next().await, FeedEvent::Gap, "earlier messages are not delivered");
     }
     one.store().keep(seen("a", Life::Running, 1)).await.unwrap();
-    let hint = |what| FeedEvent::Hints(vec![ChangeNotification { key: key("a"), what }]);
-    assert_eq!(hints(&other).await, hint(RemoteChange::Changed));
+    let notifications = |what| FeedEvent::Notifications(vec![ChangeNotification { key: key("a"), what }]);
+    assert_eq!(next_notifications(&other).await, notifications(RemoteChange::Changed));
     one.store().keep(seen("a", Life::Running, 2)).await.unwrap();
-    assert_eq!(hints(&other).await, hint(RemoteChange::Renewed));
+    assert_eq!(next_notifications(&other).await, notifications(RemoteChange::Renewed));
     let labels = [("team".to_owned(), "x".to_owned())].into_iter().collect();
     other.store().track(vec![(key("a"), Some(labels))]).await.unwrap();
-    assert_eq!(hints(&one).await, hint(RemoteChange::Tracked), "its own messages are not delivered");
+    assert_eq!(
+        next_notifications(&one).await,
+        notifications(RemoteChange::Tracked),
+        "its own messages are not delivered"
+    );
     let remembered = one.store().remembered().await.unwrap();
     assert_eq!(remembered.tracked.len(), 1);
     other.store().track(vec![(key("a"), None)]).await.unwrap();

@@ -35,10 +35,13 @@ async fn works(make: impl Fn() -> SharedStore + Send + Sync) {
     listens(&other).await;
     assert_eq!(listener.next().await, FeedEvent::Gap, "earlier messages are not delivered");
     one.store().keep(seen("f", Life::Running, 9)).await.unwrap();
-    let hint = ChangeNotification { key: key("f"), what: RemoteChange::Changed };
+    let notification = ChangeNotification { key: key("f"), what: RemoteChange::Changed };
     // The nodes of a cluster forward messages with a delay: an earlier one may be received later.
-    let received =
-        async { while !matches!(listener.next().await, FeedEvent::Hints(hints) if hints.contains(&hint)) {} };
+    let received = async {
+        while !matches!(listener.next().await, FeedEvent::Notifications(notifications) if notifications.contains(&notification))
+        {
+        }
+    };
     assert!(tokio::time::timeout(LIMIT, received).await.is_ok(), "the notification is received");
 }
 

@@ -13,7 +13,7 @@ use super::id::{JobKey, SourceName};
 pub struct Principal {
     name: Arc<str>,
     grant: Grant,
-    pass: CredentialInfo,
+    credential: CredentialInfo,
 }
 
 /// The grant: what a client may read.
@@ -83,12 +83,16 @@ impl Principal {
     /// A client that may read all jobs of some sources, with a credential that is valid until it is revoked.
     pub fn new(name: impl Into<Arc<str>>, sources: impl IntoIterator<Item = SourceName>) -> Self {
         let sources = sources.into_iter().map(|source| (source, Scope::default())).collect();
-        Self { name: name.into(), grant: Grant::Sources(Arc::new(sources)), pass: CredentialInfo::default() }
+        Self {
+            name: name.into(),
+            grant: Grant::Sources(Arc::new(sources)),
+            credential: CredentialInfo::default(),
+        }
     }
 
     /// A client with a grant.
     pub fn with_grant(name: impl Into<Arc<str>>, grant: Grant) -> Self {
-        Self { name: name.into(), grant, pass: CredentialInfo::default() }
+        Self { name: name.into(), grant, credential: CredentialInfo::default() }
     }
 
     /// Any caller of a gateway without configured clients, which listens on loopback only.
@@ -98,8 +102,8 @@ impl Principal {
 
     /// The same client with another credential.
     #[must_use]
-    pub fn holding(self, pass: CredentialInfo) -> Self {
-        Self { pass, ..self }
+    pub fn with_credential(self, credential: CredentialInfo) -> Self {
+        Self { credential, ..self }
     }
 
     /// The client's name, for logs and spans.
@@ -123,13 +127,13 @@ impl Principal {
     }
 
     /// The credential of the client.
-    pub const fn pass(&self) -> &CredentialInfo {
-        &self.pass
+    pub const fn credential(&self) -> &CredentialInfo {
+        &self.credential
     }
 
     /// Returns whether another principal is the same client with the same rights, with any credential.
     pub fn is_same_client(&self, other: &Self) -> bool {
-        self.name == other.name && self.grant == other.grant && self.pass.jobs == other.pass.jobs
+        self.name == other.name && self.grant == other.grant && self.credential.jobs == other.credential.jobs
     }
 
     /// Returns whether the client may read at least some jobs of a source.
@@ -138,7 +142,8 @@ impl Principal {
             Grant::All => true,
             Grant::Sources(sources) => sources.contains_key(source),
         };
-        granted && self.pass.jobs.as_ref().is_none_or(|jobs| jobs.iter().any(|job| job.source == *source))
+        granted
+            && self.credential.jobs.as_ref().is_none_or(|jobs| jobs.iter().any(|job| job.source == *source))
     }
 
     /// Returns whether the client may request a job of which nothing is known yet.
@@ -147,7 +152,7 @@ impl Principal {
             Grant::All => true,
             Grant::Sources(sources) => sources.contains_key(&job.source),
         };
-        granted && self.pass.jobs.as_ref().is_none_or(|jobs| jobs.contains(job))
+        granted && self.credential.jobs.as_ref().is_none_or(|jobs| jobs.contains(job))
     }
 
     /// The scope that restricts the client in a source; `None` if it may read all of the source, or nothing.
@@ -160,7 +165,7 @@ impl Principal {
 
     /// Returns whether the client uses a watch token, which reads and watches some jobs and changes nothing.
     pub const fn only_watches(&self) -> bool {
-        self.pass.jobs.is_some()
+        self.credential.jobs.is_some()
     }
 }
 

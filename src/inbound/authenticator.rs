@@ -63,7 +63,7 @@ impl Authenticator for Jobs {
     }
 
     fn expires_in(&self, principal: &Principal) -> Option<Duration> {
-        self.pass_left(principal)
+        self.expires_in(principal)
     }
 
     fn is_valid(&self, principal: &Principal) -> bool {

@@ -33,7 +33,7 @@ impl Authentication {
 
     /// The remaining validity of the principal's credential; `None` when it does not expire.
     pub(super) fn time_left(&self, principal: &Principal) -> Option<Duration> {
-        let expires = principal.pass().expires?;
+        let expires = principal.credential().expires?;
         Some(Duration::try_from(expires.duration_since(self.clock.time_of_day())).unwrap_or_default())
     }
 }

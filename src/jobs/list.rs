@@ -160,7 +160,7 @@ impl JobList {
         after: Option<&JobKey>,
         limit: usize,
     ) -> Result<(Vec<Observation>, Option<JobKey>), Problem> {
-        let keys: Vec<JobKey> = if let Some(jobs) = &principal.pass().jobs {
+        let keys: Vec<JobKey> = if let Some(jobs) = &principal.credential().jobs {
             let from = after.map_or(Bound::Unbounded, Bound::Excluded);
             let behind = jobs.range::<JobKey, _>((from, Bound::Unbounded));
             behind.filter(|key| part.sources.contains(&key.source)).cloned().collect()
@@ -177,7 +177,8 @@ impl JobList {
         } else {
             self.tracked.with_labels(&part.labels, &part.sources, after, limit)
         };
-        let last = keys.last().filter(|_| principal.pass().jobs.is_none() && keys.len() >= limit).cloned();
+        let last =
+            keys.last().filter(|_| principal.credential().jobs.is_none() && keys.len() >= limit).cloned();
         Ok((self.cache.get_all(&keys).await.into_iter().flatten().collect(), last))
     }
 }

@@ -69,9 +69,9 @@ impl Replicas {
                 event = self.feed.next() => event,
             };
             let compares = match event {
-                FeedEvent::Hints(hints) => {
-                    let compares = hints.iter().any(|hint| hint.what == RemoteChange::Tracked);
-                    self.remote.apply_events(hints).await;
+                FeedEvent::Notifications(notifications) => {
+                    let compares = notifications.iter().any(|one| one.what == RemoteChange::Tracked);
+                    self.remote.apply_events(notifications).await;
                     compares
                 }
                 FeedEvent::Gap => {

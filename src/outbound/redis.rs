@@ -190,7 +190,7 @@ impl RedisShared {
         SharedStoreHealth {
             replicas: self.replicas.load(Ordering::Relaxed),
             clock_ahead_ms: self.server_clock.ahead_ms(),
-            hints: counts.hints,
+            notifications: counts.notifications,
             gaps: counts.gaps,
             reconciled: counts.reconciled,
             ..self.connection.health()

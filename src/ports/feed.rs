@@ -33,7 +33,7 @@ pub enum RemoteChange {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FeedEvent {
     /// The jobs of these notifications are to be read again.
-    Hints(Vec<ChangeNotification>),
+    Notifications(Vec<ChangeNotification>),
     /// Notifications may have been lost, or some time has passed: all followed jobs are to be read again.
     Gap,
 }

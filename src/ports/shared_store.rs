@@ -28,7 +28,7 @@ pub struct SharedStoreHealth {
     /// unavailable.
     pub local_budget: u64,
     /// Notifications received from other replicas.
-    pub hints: u64,
+    pub notifications: u64,
     /// Times notifications may have been missed.
     pub gaps: u64,
     /// Times all followed jobs were read again.

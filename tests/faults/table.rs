@@ -177,7 +177,7 @@ pub(crate) fn mindbridge() -> Vec<Row> {
     let mut rows = both(&ONCE);
     rows.extend([
         row("the hourly limit", FaultKind::hour_limit(1200), "THROTTLED after 1200s", CLOSED),
-        row("both hints", hour_and_retry, "THROTTLED after 7s", CLOSED),
+        row("both headers", hour_and_retry, "THROTTLED after 7s", CLOSED),
         row("404 as problem details", FaultKind::problem(404, "NOT_FOUND"), "NOT_FOUND after 5s", ONCE),
         row("the id in capitals", FaultKind::splice("\"new\"", b"\"NEW\""), "RUNNING", ONCE),
         row(

@@ -359,11 +359,11 @@ impl NotificationFeed for RandomNotifications {
             let mut rng = self.rng.lock().unwrap();
             let what =
                 [RemoteChange::Changed, RemoteChange::Renewed, RemoteChange::Released, RemoteChange::Tracked];
-            let hints = (0..rng.usize(1..4)).map(|_| ChangeNotification {
+            let notifications = (0..rng.usize(1..4)).map(|_| ChangeNotification {
                 key: self.keys[rng.usize(..self.keys.len())].clone(),
                 what: what[rng.usize(..what.len())],
             });
-            FeedEvent::Hints(hints.collect())
+            FeedEvent::Notifications(notifications.collect())
         })
     }
 }

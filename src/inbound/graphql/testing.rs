@@ -156,12 +156,12 @@ impl Authenticator for TestClients {
             _ => return Err(unknown()),
         };
         let expires = seconds.map(|seconds| Timestamp::UNIX_EPOCH + Duration::from_secs(seconds));
-        Ok(client.holding(CredentialInfo { expires, ..CredentialInfo::default() }))
+        Ok(client.with_credential(CredentialInfo { expires, ..CredentialInfo::default() }))
     }
 
     fn expires_in(&self, principal: &Principal) -> Option<Duration> {
         let now = Timestamp::UNIX_EPOCH + self.built.elapsed();
-        Some(Duration::try_from(principal.pass().expires?.duration_since(now)).unwrap_or_default())
+        Some(Duration::try_from(principal.credential().expires?.duration_since(now)).unwrap_or_default())
     }
 
     fn is_valid(&self, _: &Principal) -> bool {

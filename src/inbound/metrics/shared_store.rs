@@ -35,7 +35,7 @@ pub(super) fn read(shared_store: &SharedStoreHealth, out: &mut GaugeSnapshot) {
         (I::RedisTakeovers, amount(shared_store.takeovers)),
         (I::RedisFenceRefusals, amount(shared_store.fence_refusals)),
         (I::RedisOwnShare, amount(shared_store.local_budget)),
-        (I::RedisHints, amount(shared_store.hints)),
+        (I::RedisNotifications, amount(shared_store.notifications)),
         (I::RedisGaps, amount(shared_store.gaps)),
         (I::RedisReconciles, amount(shared_store.reconciled)),
     ] {

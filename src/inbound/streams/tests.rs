@@ -76,8 +76,10 @@ fn ended_stream_is_not_counted() {
 fn review_ends_revoked_streams_unless_renewed_meanwhile() {
     let streams = streams(StreamSettings::default());
     let with = |fingerprint| {
-        named("renews")
-            .holding(CredentialInfo { fingerprint: Some([fingerprint; 32]), ..CredentialInfo::default() })
+        named("renews").with_credential(CredentialInfo {
+            fingerprint: Some([fingerprint; 32]),
+            ..CredentialInfo::default()
+        })
     };
     let mut theirs = streams.open(Transport::WebSocket, None).unwrap();
     theirs.claim(&named("gone"), None).unwrap();

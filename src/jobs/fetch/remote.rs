@@ -83,9 +83,9 @@ impl RemoteChanges {
     }
 
     /// Reads the jobs that notifications refer to, if this replica needs them.
-    pub(in crate::jobs) async fn apply_events(&self, hints: Vec<ChangeNotification>) {
+    pub(in crate::jobs) async fn apply_events(&self, notifications: Vec<ChangeNotification>) {
         let mut changed: BTreeMap<JobKey, bool> = BTreeMap::new();
-        for ChangeNotification { key, what } in hints {
+        for ChangeNotification { key, what } in notifications {
             match what {
                 RemoteChange::Changed => *changed.entry(key).or_default() = true,
                 RemoteChange::Renewed if self.following.follows(&key) => {

@@ -20,8 +20,8 @@ impl ClientKeys {
         let known = clients.iter().flat_map(|client| {
             let principal = Principal::with_grant(client.name.as_str(), client.grant());
             client.key_sha256.iter().map(move |hash| {
-                let pass = CredentialInfo { fingerprint: Some(*hash), ..CredentialInfo::default() };
-                (*hash, principal.clone().holding(pass))
+                let credential = CredentialInfo { fingerprint: Some(*hash), ..CredentialInfo::default() };
+                (*hash, principal.clone().with_credential(credential))
             })
         });
         Self { known: known.collect() }
@@ -54,7 +54,7 @@ impl ClientKeys {
     /// Returns whether a client that was authenticated by a key would be authenticated now, with at least the same
     /// grant.
     pub(super) fn is_valid(&self, principal: &Principal) -> bool {
-        let Some(hash) = principal.pass().fingerprint else { return false };
+        let Some(hash) = principal.credential().fingerprint else { return false };
         self.known.iter().any(|(known, now)| {
             *known == hash && now.name() == principal.name() && now.grant().covers(principal.grant())
         })

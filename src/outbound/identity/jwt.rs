@@ -153,7 +153,7 @@ impl Issuers {
 
     /// Returns whether a token that was valid still is: it has not expired, and its issuer may still grant the same.
     pub(super) fn is_valid(&self, principal: &Principal) -> bool {
-        let good = principal.pass().expires.is_some_and(|expires| self.clock.time_of_day() < expires);
+        let good = principal.credential().expires.is_some_and(|expires| self.clock.time_of_day() < expires);
         good && self.back(principal)
     }
 
@@ -220,13 +220,13 @@ impl Issuer {
         if begins.is_some_and(|begins| begins.duration_since(now) > leeway) {
             return Err(JwtError::TooEarly);
         }
-        let pass = CredentialInfo {
+        let credential = CredentialInfo {
             fingerprint: Some(fingerprint),
             expires: Some(expires),
             ..CredentialInfo::default()
         };
         let grant = Grant::Sources(self.granted(&claims)?);
-        Ok(Principal::with_grant(self.name(&claims)?, grant).holding(pass))
+        Ok(Principal::with_grant(self.name(&claims)?, grant).with_credential(credential))
     }
 
     /// The issuer and its name for the client, so that a client of one issuer cannot impersonate one of another.

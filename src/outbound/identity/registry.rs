@@ -59,7 +59,7 @@ impl IdentityRegistry {
 
     /// Returns whether the issuer of a watch token still has the grant for it.
     fn backs(&self, principal: &Principal) -> bool {
-        !principal.pass().carries_grant || self.issuers.back(principal)
+        !principal.credential().carries_grant || self.issuers.back(principal)
     }
 }
 
@@ -88,7 +88,7 @@ impl Identity for IdentityRegistry {
             let good = WatchTokens::is_valid(principal, self.clock.time_of_day(), |name| self.grant_of(name));
             return good && self.backs(principal);
         }
-        if principal.pass().fingerprint.is_none() {
+        if principal.credential().fingerprint.is_none() {
             return self.is_empty();
         }
         self.keys.is_valid(principal) || self.issuers.is_valid(principal)

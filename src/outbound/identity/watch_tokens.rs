@@ -100,8 +100,9 @@ impl WatchTokens {
             );
         }
         let wished = now.checked_add(ttl).unwrap_or(Timestamp::MAX);
-        let until = maker.pass().expires.map_or(wished, |own| own.min(wished)).as_second();
-        let listed = maker.pass().expires.is_none() && grant_of(maker.name()).as_ref() == Some(maker.grant());
+        let until = maker.credential().expires.map_or(wished, |own| own.min(wished)).as_second();
+        let listed =
+            maker.credential().expires.is_none() && grant_of(maker.name()).as_ref() == Some(maker.grant());
         let by = match maker.grant() {
             _ if listed => TokenIssuer::Listed(maker.name().to_owned()),
             Grant::All => return Err(WatchTokenError::NotMade),
@@ -153,7 +154,7 @@ impl WatchTokens {
             TokenIssuer::Carried(name, scopes) => (name, grant(scopes)),
         };
         let principal = Principal::with_grant(name, grant.ok_or(AuthError::Unknown)?);
-        Ok(principal.holding(CredentialInfo {
+        Ok(principal.with_credential(CredentialInfo {
             fingerprint: Some(keys::hash(text)),
             expires: Some(expires),
             jobs: Some(Arc::new(jobs)),
@@ -163,9 +164,9 @@ impl WatchTokens {
 
     /// Returns whether a principal of a token would be authenticated with the same token now.
     pub fn is_valid(principal: &Principal, now: Timestamp, grant_of: impl Fn(&str) -> Option<Grant>) -> bool {
-        let pass = principal.pass();
-        pass.expires.is_some_and(|until| now < until)
-            && (pass.carries_grant
+        let credential = principal.credential();
+        credential.expires.is_some_and(|until| now < until)
+            && (credential.carries_grant
                 || grant_of(principal.name()).is_some_and(|now| now.covers(principal.grant())))
     }
 

@@ -34,7 +34,7 @@ pub(super) struct NotificationQueue {
 
 #[derive(Debug, Default)]
 struct FeedState {
-    hints: Vec<ChangeNotification>,
+    pending: Vec<ChangeNotification>,
     gap: bool,
     last_gap: Option<Instant>,
     counts: ListenResult,
@@ -43,7 +43,8 @@ struct FeedState {
 /// Counters of the listener since the start.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct ListenResult {
-    pub(super) hints: u64,
+    /// Notifications received.
+    pub(super) notifications: u64,
     /// Gaps: a new connection, or a full queue.
     pub(super) gaps: u64,
     /// How often all followed jobs were read again, for a gap or periodically.
@@ -64,8 +65,8 @@ impl NotificationQueue {
                     state.counts.reconciled += 1;
                     return FeedEvent::Gap;
                 }
-                if !state.hints.is_empty() {
-                    return FeedEvent::Hints(std::mem::take(&mut state.hints));
+                if !state.pending.is_empty() {
+                    return FeedEvent::Notifications(std::mem::take(&mut state.pending));
                 }
                 due
             };
@@ -76,13 +77,13 @@ impl NotificationQueue {
         }
     }
 
-    pub(super) fn put(&self, hint: ChangeNotification) {
+    pub(super) fn put(&self, notification: ChangeNotification) {
         let mut state = self.lock();
-        state.counts.hints += 1;
-        if state.hints.len() < WAITING_MAX {
-            state.hints.push(hint);
+        state.counts.notifications += 1;
+        if state.pending.len() < WAITING_MAX {
+            state.pending.push(notification);
         } else {
-            state.hints.clear();
+            state.pending.clear();
             state.gap = true;
             state.counts.gaps += 1;
         }
@@ -117,7 +118,7 @@ impl RedisShared {
     }
 
     /// Parses a message. `None` for our own messages, and for those that are not about a job.
-    fn read_hint(&self, message: &str) -> Option<ChangeNotification> {
+    fn parse_notification(&self, message: &str) -> Option<ChangeNotification> {
         let mut words = message.splitn(3, ' ');
         let owner = words.next()?;
         let what = match words.next()? {
@@ -150,8 +151,10 @@ pub(super) async fn listen(shared: &Arc<RedisShared>, store: &Arc<RedisStore>) {
             while let Ok(Some(message)) = tokio::time::timeout(SILENCE, messages.next()).await {
                 failures = 0;
                 let text = message.get_payload_bytes();
-                if let Some(hint) = std::str::from_utf8(text).ok().and_then(|text| shared.read_hint(text)) {
-                    shared.notifications.put(hint);
+                if let Some(notification) =
+                    std::str::from_utf8(text).ok().and_then(|text| shared.parse_notification(text))
+                {
+                    shared.notifications.put(notification);
                 }
             }
         }

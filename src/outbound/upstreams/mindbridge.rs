@@ -41,7 +41,7 @@ use crate::ports::upstream::{
     Detail, Fetch, FetchError, FetchTrigger, JobReader, PollDemand, PollPacing, RowPage, RowRange,
 };
 
-/// The pause after a 429 without any hint: "retry after about 30 s".
+/// The pause after a 429 whose headers give none: "retry after about 30 s".
 const DEFAULT_PAUSE: Duration = Duration::from_secs(30);
 /// An id that no job has, for [`JobReader::probe`].
 const NO_JOB: &str = "000000000000000000000000";

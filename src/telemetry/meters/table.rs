@@ -224,7 +224,7 @@ instruments! {
             "Leases acquired after another replica let them expire.";
         RedisFenceRefusals: InstrumentKind::ReadCounter, "jobgate_redis_fenced_writes_total", [],
             "Writes rejected because the lease of the writer was no longer valid.";
-        RedisHints: InstrumentKind::ReadCounter, "jobgate_redis_notifications_total", [],
+        RedisNotifications: InstrumentKind::ReadCounter, "jobgate_redis_notifications_total", [],
             "Change notifications received from other replicas.";
         RedisGaps: InstrumentKind::ReadCounter, "jobgate_redis_notification_gaps_total", [],
             "Times change notifications may have been missed.";

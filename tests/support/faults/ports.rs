@@ -240,10 +240,10 @@ impl NotificationFeed for FaultyFeed {
                     *self.again.lock().unwrap() = Some(event.clone());
                     event
                 }
-                (Some(Fault::Reorder), FeedEvent::Hints(hints)) => {
-                    FeedEvent::Hints(hints.into_iter().rev().collect())
+                (Some(Fault::Reorder), FeedEvent::Notifications(notifications)) => {
+                    FeedEvent::Notifications(notifications.into_iter().rev().collect())
                 }
-                (Some(Fault::Drop), _) => FeedEvent::Hints(Vec::new()),
+                (Some(Fault::Drop), _) => FeedEvent::Notifications(Vec::new()),
                 (Some(_), _) => FeedEvent::Gap,
                 (None, event) => event,
             }

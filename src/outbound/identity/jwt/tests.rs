@@ -156,8 +156,8 @@ async fn valid_token_is_accepted_in_every_permitted_form() {
         let principal =
             issuers.authenticate(&token).map_err(|bad| format!("{header} {claims}: {bad}")).unwrap();
         let expires = Timestamp::from_second(NOW).unwrap().as_second() - 29;
-        assert!(principal.pass().expires.unwrap().as_second() >= expires);
-        assert_eq!(principal.pass().fingerprint, Some(keys::hash(&token)));
+        assert!(principal.credential().expires.unwrap().as_second() >= expires);
+        assert_eq!(principal.credential().fingerprint, Some(keys::hash(&token)));
         assert!(principal.may_read(&SourceName::parse("sales").unwrap()));
     }
 }

@@ -41,7 +41,7 @@ fn token_grants_its_jobs_within_the_creators_current_grant() {
     for (job, may) in [(key("audit", "a"), true), (key("audit", "b"), false), (key("sales", "s"), false)] {
         assert_eq!(principal.may_read_job(&job), may, "{job}");
     }
-    assert_eq!(principal.pass().fingerprint, Some(keys::hash(made.token.expose_secret())));
+    assert_eq!(principal.credential().fingerprint, Some(keys::hash(made.token.expose_secret())));
     assert_eq!(read(at(60), &only(&ui())), Err(AuthError::Expired), "it has expired");
     assert_eq!(read(at(1), &no_grant), Err(AuthError::Unknown), "its client is not listed any more");
     let narrower = Principal::new("ui", [SourceName::parse("other").unwrap()]);
@@ -65,8 +65,8 @@ fn unlisted_client_mints_within_its_own_grant_and_lifetime() {
     let scope = Scope { kinds: ["EXPORT".to_owned()].into(), labels: [("team".into(), "a".into())].into() };
     let [audit, sales] = ["audit", "sales"].map(|name| SourceName::parse(name).unwrap());
     let scopes = BTreeMap::from([(audit.clone(), scope.clone()), (sales.clone(), Scope::default())]);
-    let pass = CredentialInfo { expires: Some(at(30)), ..CredentialInfo::default() };
-    let bearer = Principal::with_grant("ui", Grant::Sources(Arc::new(scopes))).holding(pass);
+    let credential = CredentialInfo { expires: Some(at(30)), ..CredentialInfo::default() };
+    let bearer = Principal::with_grant("ui", Grant::Sources(Arc::new(scopes))).with_credential(credential);
     let jobs = BTreeSet::from([key("audit", "a")]);
     // a listed client of the same name is a different client, whatever it may read
     for grant_of in [None, Some(bearer.clone()), Some(ui())] {
@@ -80,8 +80,8 @@ fn unlisted_client_mints_within_its_own_grant_and_lifetime() {
         assert!(!WatchTokens::is_valid(&principal, at(30), no_grant));
         assert_eq!(tokens().read(&made.token, at(30), no_grant), Err(AuthError::Expired));
     }
-    let all =
-        Principal::local().holding(CredentialInfo { expires: Some(at(30)), ..CredentialInfo::default() });
+    let all = Principal::local()
+        .with_credential(CredentialInfo { expires: Some(at(30)), ..CredentialInfo::default() });
     assert_eq!(tokens().mint(&all, &jobs, MINUTE, at(0), no_grant).unwrap_err(), WatchTokenError::NotMade);
 }
 

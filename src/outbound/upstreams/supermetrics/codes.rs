@@ -25,10 +25,10 @@ impl CodeMeaning {
         match self {
             Self::NotFound => "job not found",
             Self::JobFailed => "job failed",
-            Self::JobFailedIfOthersRead => "job failed, if another job reads well; else upstream trouble",
+            Self::JobFailedIfOthersRead => "job failed, if another job can be read; otherwise upstream error",
             Self::SourcePaused => "source paused",
             Self::CredentialRejected => "credential rejected",
-            Self::UpstreamError => "upstream trouble",
+            Self::UpstreamError => "upstream error",
         }
     }
 }

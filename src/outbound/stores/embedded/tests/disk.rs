@@ -29,7 +29,7 @@ async fn observations_survive_a_full_disk_and_are_written_later() {
         assert_eq!(store.keep(job.clone()).await.unwrap(), StoreOutcome::New(None));
     }
     store.track(vec![(key("s", "d1"), Some(Labels::new()))]).await.unwrap_err();
-    comes("the trouble shows", || store.health().degraded).await;
+    comes("the store reports that it is degraded", || store.health().degraded).await;
     store.memory.jobs.invalidate_all();
     for job in &during {
         let id = job.job.key.external_id.as_str();
