@@ -23,7 +23,7 @@ mod terminal;
 
 use terminal::Terminal;
 
-/// What the shell completes and `--help` prints.
+/// The arguments. The doc comments of the commands and of their options are the text of `--help`.
 #[derive(Debug, Parser)]
 #[command(name = "jobgate", version, about, propagate_version = true, arg_required_else_help = true)]
 struct CommandLine {
@@ -33,9 +33,9 @@ struct CommandLine {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the gateway
+    /// Run the gateway until SIGTERM or SIGINT
     Serve(serve::ServeArguments),
-    /// Run the gateway with simulated upstreams, without configuration
+    /// Run the gateway with simulated upstreams, without a configuration file
     Demo(demo::DemoArguments),
     /// Run the simulated upstreams only
     Simulate(simulate::SimulateArguments),
@@ -58,7 +58,8 @@ enum Command {
 /// The option that every command with a configuration takes.
 #[derive(Clone, Debug, clap::Args)]
 struct ConfigFile {
-    /// Configuration file [default: the file that `JOBGATE_CONFIG` names, otherwise the built-in defaults]
+    /// Configuration file; `JOBGATE_<SECTION>__<KEY>` overrides it [default: the file in `JOBGATE_CONFIG`, otherwise the
+    /// built-in defaults]
     #[arg(long = "config", value_name = "FILE")]
     path: Option<PathBuf>,
 }

@@ -18,10 +18,10 @@ use crate::server::{build, stores, telemetry};
 pub(super) struct CheckArguments {
     #[command(flatten)]
     file: ConfigFile,
-    /// Print the effective configuration, including defaults and environment variables; secrets are not printed
+    /// Print the effective configuration as JSON, including defaults and environment variables; secrets are not printed
     #[arg(long)]
     print: bool,
-    /// Send one read-only request to each source
+    /// Also send one read-only request to each source, to check that it accepts the credential
     #[arg(long)]
     online: bool,
 }

@@ -34,10 +34,10 @@ const BIRTHS_EVERY: Duration = Duration::from_secs(3);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct DemoArguments {
-    /// Address of the public listener [default: 127.0.0.1:8080]
+    /// Address of the public listener [default: `JOBGATE_SERVER__LISTEN`, otherwise 127.0.0.1:8080]
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
-    /// Address of the admin listener [default: 127.0.0.1:9090]
+    /// Address of the admin listener [default: `JOBGATE_SERVER__ADMIN_LISTEN`, otherwise 127.0.0.1:9090]
     #[arg(long, value_name = "ADDRESS")]
     admin_listen: Option<SocketAddr>,
 }

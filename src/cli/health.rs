@@ -17,7 +17,7 @@ const BODY_MAX: usize = 64 * 1024;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct HealthArguments {
-    /// URL to request; a 2xx response means ready
+    /// URL to request; a 2xx response within 2s means ready
     #[arg(value_name = "URL", default_value = "http://127.0.0.1:9090/readyz")]
     url: Url,
 }

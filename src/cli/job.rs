@@ -57,7 +57,7 @@ pub(super) struct JobArguments {
     /// Jobs, each as `SOURCE/EXTERNAL_ID` or as a node ID (`id` in the GraphQL schema)
     #[arg(required = true, value_name = "REF", value_parser = reference)]
     refs: Vec<WireRef>,
-    /// URL of the gateway [default: `JOBGATE_URL`, otherwise <http://127.0.0.1:8080>]
+    /// URL of the gateway, without `/graphql` [default: the URL in `JOBGATE_URL`, otherwise `http://127.0.0.1:8080`]
     #[arg(long, value_name = "URL")]
     url: Option<String>,
     /// File with the client key [default: the key in `JOBGATE_KEY`, otherwise no key is sent]
@@ -66,10 +66,10 @@ pub(super) struct JobArguments {
     /// Print one JSON object per line: a `JobUpdate` of the GraphQL schema with watch, otherwise a `JobResult`
     #[arg(long)]
     json: bool,
-    /// Maximum age of the state of a job that is not terminal, such as 5s
+    /// Maximum age of the state of a job that is not terminal, such as 5s [default: set by the gateway]
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     max_staleness: Option<Duration>,
-    /// Timeout, such as 30s or 10m [default: 30s for get, none for watch and await]
+    /// Maximum time of the command, such as 30s or 10m [default: 30s for get, none for watch and await]
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     timeout: Option<Duration>,
 }

@@ -11,7 +11,7 @@ use crate::outbound::identity::keys;
 pub(super) enum KeyCommand {
     /// Create a client key and print it once, with the line for the configuration
     New {
-        /// Name of the client: 1 to 63 letters, digits, -, _ or .
+        /// Name of the client: 1 to 63 letters, digits, `.`, `_` or `-`
         #[arg(value_parser = name)]
         name: String,
     },

@@ -12,7 +12,7 @@ use jobgate_simulator::{Addresses, Scenario, Simulator};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct SimulateArguments {
-    /// Scenario file (see docs/simulator.md) [default: the scenario of `jobgate demo`]
+    /// Scenario file (YAML, see docs/simulator.md) [default: the scenario of `jobgate demo`]
     #[arg(long, value_name = "FILE")]
     scenario: Option<PathBuf>,
     /// Address of the simulated MindBridge
