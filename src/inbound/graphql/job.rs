@@ -73,7 +73,9 @@ pub enum Node {
     field(
         name = "is_terminal",
         ty = "bool",
-        desc = "Whether the state is terminal. A terminal run does not change any more."
+        desc = "Whether the state is terminal: the run is completed. A later report of the upstream can still correct\n\
+                    the state: for example, another terminal state replaces `EXPIRED`, and the state of a\n\
+                    restored backup replaces any other."
     ),
     field(
         name = "native_state",
@@ -278,7 +280,9 @@ macro_rules! job_object {
                 self.job().state().into()
             }
 
-            /// Whether the state is terminal. A terminal run does not change any more.
+            /// Whether the state is terminal: the run is completed. A later report of the upstream can still correct
+            /// the state: for example, another terminal state replaces `EXPIRED`, and the state of a restored backup
+            /// replaces any other.
             pub async fn is_terminal(&self) -> bool {
                 self.job().is_terminal()
             }
