@@ -19,22 +19,23 @@ pub struct CacheConfig {
     /// How long a `NOT_FOUND` answer is cached, so that a wrong id does not cost one upstream call per request.
     #[serde(with = "Span::<1, HOUR>")]
     pub missing_for: Duration,
-    /// How often a terminal job is fetched again where the same id can run twice (Supermetrics).
+    /// Age from which a requested terminal job is served and fetched again in the background, where the same id can run twice
+    /// (Supermetrics). Other terminal jobs are not fetched again.
     #[serde(with = "Span::<SECOND, { 30 * DAY }>")]
     pub terminal_revalidate_interval: Duration,
-    /// Memory for jobs, in bytes. The least used jobs are evicted first.
+    /// Memory for jobs, in bytes. The least used jobs are evicted first; the embedded and the Redis store still have them.
     #[serde(with = "Size::<MIB, { 1024 * GIB }>")]
     pub max_bytes: usize,
-    /// How long a job that is not terminal is kept after the last answer about it.
+    /// How long a job that is not terminal is kept in any store after the last answer about it.
     #[serde(with = "Span::<MINUTE, { 365 * DAY }>")]
     pub keep_unfinished: Duration,
-    /// How long a terminal job is kept. Upstreams delete jobs within hours.
+    /// How long a terminal job is kept in any store after the last answer about it. An upstream may delete it sooner.
     #[serde(with = "Span::<MINUTE, { 3650 * DAY }>")]
     pub keep_finished: Duration,
     /// Memory for pages of result rows, in bytes.
     #[serde(with = "Size::<MIB, { 1024 * GIB }>")]
     pub rows_max_bytes: usize,
-    /// How long a page of result rows is cached.
+    /// How long a page of result rows is kept in memory.
     #[serde(with = "Span::<SECOND, DAY>")]
     pub rows_for: Duration,
 }

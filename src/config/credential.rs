@@ -69,8 +69,8 @@ pub(super) struct RawCredential {
     bearer: Option<RawSecretRef>,
     /// Sent as the query parameter `api_key` (Supermetrics only), so it is part of the URL. Prefer `bearer`.
     api_key: Option<RawSecretRef>,
-    /// Expiry of the secret that jobgate starts with, as a date and time with its zone. Not needed for a JWT, which
-    /// contains its expiry. It does not apply to a later secret.
+    /// Expiry of the secret that jobgate starts with, as a date and time with its zone: `2027-01-31T00:00:00Z`. Not needed
+    /// for a JWT, which contains its expiry. It does not apply to a later secret. Null: unknown, unless the secret is a JWT.
     #[serde(default, with = "Moment")]
     expires_at: Option<Timestamp>,
 }
@@ -83,9 +83,10 @@ pub(super) struct RawCredential {
 )]
 #[schemars(rename = "SecretReference", extend("minProperties" = 1, "maxProperties" = 1))]
 pub(super) struct RawSecretRef {
-    /// Path of a file that contains only the secret. It starts with `/`, `./` or `../`.
+    /// Path of a file that contains only the secret; it starts with `/`, `./` or `../`. White space around the secret is
+    /// ignored.
     file: Option<String>,
-    /// Name of an environment variable that contains the secret, in upper case.
+    /// Name of an environment variable that contains the secret: A-Z, 0-9 and _.
     env: Option<String>,
 }
 

@@ -11,10 +11,11 @@ use super::values::{DAY, MINUTE, Span};
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CredentialsConfig {
-    /// How often every secret file is read again. Changes that the file watch reports are read at once.
+    /// How often every secret file is read again. Changes that the file watch reports are read at once. A new secret is
+    /// verified with one read before it replaces the active one.
     #[serde(with = "Span::<100, MINUTE>")]
     pub reload_interval: Duration,
-    /// How long before the known expiry of a credential the log warns.
+    /// How long before the expiry of a credential the log warns, if the expiry is known.
     #[serde(with = "Span::<MINUTE, { 365 * DAY }>")]
     pub warn_before: Duration,
 }

@@ -13,15 +13,16 @@ use super::values::{Count, words};
 pub struct GraphqlConfig {
     /// Whether introspection is allowed: `auto` (only when listening on loopback), `on` or `off`.
     pub introspection: IntrospectionConfig,
-    /// Documents that a client can send by id. With `only`, no other document is executed.
+    /// Documents that a client can send by id. With `only`, no other document is executed. Null: there are none, and every
+    /// document is accepted.
     pub trusted_documents: Option<TrustedDocuments>,
     /// Whether a client may send the hash of a document that it sent before (Apollo's automatic persisted queries): `auto`
-    /// or `off`.
+    /// (yes) or `off` (no).
     pub persisted_queries: PersistedQueries,
     /// Maximum number of lexical tokens in a document.
     #[serde(with = "Count::<10, 1_000_000>")]
     pub max_tokens: usize,
-    /// Maximum nesting of selections. Introspection by common tools needs 12.
+    /// Maximum nesting of selections. Introspection has a fixed limit of 20 instead.
     #[serde(with = "Count::<1, 100>")]
     pub max_depth: usize,
     /// Maximum number of aliases in an operation, with fragments expanded.
@@ -45,7 +46,7 @@ pub struct GraphqlConfig {
 words! {
     /// Whether introspection is allowed.
     pub enum IntrospectionConfig {
-        /// Yes when listening on loopback only, else no.
+        /// Yes when listening on loopback only, otherwise no.
         Auto = "auto",
         /// Yes.
         On = "on",
@@ -60,7 +61,7 @@ words! {
 pub struct TrustedDocuments {
     /// Path of the manifest: a JSON object of ids and documents (as Relay writes it) or Apollo's persisted query manifest.
     pub manifest: PathBuf,
-    /// Whether other documents are refused. If false, other documents can still be sent as text. The default is true.
+    /// Whether other documents are refused. If false, other documents can still be sent as text.
     #[serde(default = "yes")]
     pub only: bool,
 }

@@ -98,13 +98,15 @@ pub(super) struct RawIssuer {
     jwks: Option<RawJwks>,
     /// Accepted signing algorithms, of `RS256`, `RS384`, `RS512`, `PS256`, `PS384`, `PS512`, `ES256`, `ES384` and `EdDSA`.
     algorithms: Algorithms,
-    /// Maximum difference between the issuer's clock and the gateway's.
+    /// Maximum difference between the clocks of the issuer and of the gateway: a token is accepted for this long after its
+    /// expiry and before its `nbf`.
     #[serde(with = "Span::<0, { 2 * MINUTE }>")]
     leeway: Duration,
     /// How often the keys are reloaded. A token that is signed with an unknown key triggers a reload, at most every 30s.
     #[serde(with = "Span::<{ 30 * SECOND }, DAY>")]
     refresh: Duration,
-    /// The claim with the client's name for logs and limits: 1 to 128 visible ASCII characters without quotes.
+    /// The claim with the client's name for logs and limits. A token is refused unless the value of the claim is 1 to 128
+    /// visible ASCII characters without `"` and `\`.
     name_claim: String,
     /// Names of the sources that the issuer's tokens may read.
     #[schemars(required)]

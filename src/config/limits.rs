@@ -6,14 +6,15 @@ use serde::{Deserialize, Serialize};
 use super::validation::ValidationErrors;
 use super::values::Count;
 
-/// Limits per client.
+/// Limits per client. A request above a limit is refused with 429.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LimitsConfig {
-    /// Maximum requests per second of one client after its burst is used. An operation on a WebSocket counts as a request.
+    /// Maximum number of requests per second of one client after its burst is used. An operation on a WebSocket counts as a
+    /// request.
     #[serde(with = "Count::<1, 1_000_000>")]
     pub requests_per_second: u32,
-    /// Maximum number of requests of one client at once after a pause.
+    /// Maximum number of requests of one client at once after a pause; at least `requests_per_second`.
     #[serde(with = "Count::<1, 1_000_000>")]
     pub burst: u32,
     /// Maximum number of concurrent requests of one client. A request that waits for a job counts.

@@ -9,15 +9,15 @@ use super::validation::ValidationErrors;
 use super::values::{DAY, HOUR, MINUTE, SECOND, Span};
 use crate::domain::duration;
 
-/// How often jobgate polls a watched job, and for how long.
+/// How often jobgate polls a job that is watched, awaited or tracked, and for how long.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PollConfig {
     /// Shortest time between two polls of one job. A subscription's `maxStaleness` cannot make it shorter.
     #[serde(with = "Span::<100, HOUR>")]
     pub min_interval: Duration,
-    /// Longest time between two polls of one job. Below it, the time is a tenth of the time that the job has been in its
-    /// state.
+    /// Longest time between two polls of one job. Up to it, the time is a tenth of the time that the job has been in its
+    /// state, or follows from the durations of earlier jobs. A source with few calls left can be polled less often.
     #[serde(with = "Span::<SECOND, HOUR>")]
     pub max_interval: Duration,
     /// How long polling continues after the last subscription to a job has ended.
@@ -26,10 +26,10 @@ pub struct PollConfig {
     /// How long a job is polled that its upstream does not know. Then its subscriptions end with `NOT_FOUND`.
     #[serde(with = "Span::<SECOND, DAY>")]
     pub missing_for: Duration,
-    /// How long a job is polled while its state is UNKNOWN.
+    /// How long a job is polled while its state is `UNKNOWN`. Then its subscriptions end with `FOLLOW_LIMIT`.
     #[serde(with = "Span::<MINUTE, { 365 * DAY }>")]
     pub unknown_for: Duration,
-    /// How long a job is polled that stays in one state.
+    /// How long a job is polled that stays in one state. Then its subscriptions end with `FOLLOW_LIMIT`.
     #[serde(with = "Span::<MINUTE, { 365 * DAY }>")]
     pub max_duration: Duration,
     /// How long an upstream must repeat an answer that contradicts the newest known one before it is accepted: a lower

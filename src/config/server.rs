@@ -21,7 +21,8 @@ const TIB: u64 = 1024 * GIB;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ServerConfig {
-    /// Address and port of the public listener: `/graphql` and `/v1/jobs`. Port 0 selects a free port.
+    /// Address and port of the public listener: `/graphql`, `/v1/jobs` and the live page. Port 0 selects a free port. An
+    /// address other than loopback requires `clients` or `jwt`.
     #[serde(with = "Address")]
     pub listen: SocketAddr,
     /// Address and port of the admin listener: `/livez`, `/readyz`, `/metrics`, `/status` and `/log-level`. Do not expose it
@@ -29,21 +30,24 @@ pub struct ServerConfig {
     #[serde(with = "Address")]
     pub admin_listen: SocketAddr,
     /// Origins of web pages that may call the gateway, each `https://host` or `https://host:port`. The gateway's own origin
-    /// is always allowed and, when it listens on loopback, every origin of this machine.
+    /// is always allowed and, when it listens on loopback, every origin of this machine. Requests without an `Origin` header
+    /// are not affected.
     pub allowed_origins: Vec<String>,
     /// Addresses of reverse proxies, or ranges such as `10.0.0.0/8`. `Forwarded` and `X-Forwarded-For` are used only in
     /// requests from these addresses.
     pub trusted_proxies: Vec<Network>,
     /// Certificate and key for TLS on the public listener. Null: plain HTTP; terminate TLS in front of jobgate.
     pub tls: Option<TlsConfig>,
-    /// Maximum time from a request's last header to its answer. Every source's `status_timeout` is shorter.
+    /// Maximum time from a request's last header to the headers of its answer. Streams are not limited by it. Every source's
+    /// `status_timeout` must be shorter.
     #[serde(with = "Span::<SECOND, HOUR>")]
     pub request_timeout: Duration,
     /// Maximum idle time of a connection between two requests. Keep it above the idle timeout of a reverse proxy, which
     /// otherwise reuses connections that jobgate closes.
     #[serde(with = "Span::<1, HOUR>")]
     pub idle_timeout: Duration,
-    /// Maximum time for the headers of a request, from its first byte, and from the start of a connection to that byte.
+    /// Maximum time from the first byte of a request to its last header. Also the maximum time from the start of a connection
+    /// to the first byte.
     #[serde(with = "Span::<1, HOUR>")]
     pub header_timeout: Duration,
     /// Maximum time for the body of a request, from its last header.
@@ -52,7 +56,7 @@ pub struct ServerConfig {
     /// Minimum rate of a request body, in bytes per second, on average after the first two seconds.
     #[serde(with = "Size::<1, GIB>")]
     pub min_body_rate: usize,
-    /// Maximum time without progress while jobgate sends to a peer.
+    /// Maximum time for which a peer accepts no data while jobgate sends. The connection is then closed.
     #[serde(with = "Span::<1, HOUR>")]
     pub write_timeout: Duration,
     /// Maximum size of a request body, in bytes. A GraphQL document with 200 references needs about 20KiB.
@@ -61,20 +65,23 @@ pub struct ServerConfig {
     /// Maximum size of an answer, in bytes of JSON. A larger answer is refused with `ANSWER_TOO_LARGE`.
     #[serde(with = "Size::<ANSWER, GIB>")]
     pub max_answer_bytes: usize,
-    /// Memory for all answers that are being built or sent, in bytes. Without free memory a request is refused with 503.
+    /// Memory for all answers that are being built or sent, in bytes: at least 4 times `max_answer_bytes`. Without free memory
+    /// a request is refused with 503.
     #[serde(with = "Size::<ANSWER, TIB>")]
     pub answer_memory: usize,
-    /// Maximum number of open connections on the public listener. Each uses one file descriptor.
+    /// Maximum number of open connections on the public listener. Each uses one file descriptor; if the limit of the process
+    /// is too low, fewer connections are served, with a warning in the log.
     #[serde(with = "Count::<1, 1_000_000>")]
     pub max_connections: usize,
-    /// Maximum number of concurrent requests. Further requests are refused with 503. A request that waits for a job counts.
+    /// Maximum number of concurrent requests of all clients. Further requests are refused with 503. A request that waits for
+    /// a job counts.
     #[serde(with = "Count::<1, 1_000_000>")]
     pub max_requests: usize,
     /// How long jobgate accepts requests after `/readyz` reports not ready. Use 5s behind a load balancer, which needs time
     /// to stop sending requests.
     #[serde(with = "Span::<0, HOUR>")]
     pub drain_delay: Duration,
-    /// Maximum time of a graceful shutdown. Keep it below the grace period of the process manager.
+    /// Maximum time of a graceful shutdown, `drain_delay` included. Keep it below the grace period of the process manager.
     #[serde(with = "Span::<1, HOUR>")]
     pub drain_timeout: Duration,
     /// Whether changes of the configuration file are applied without a restart where possible. SIGHUP applies them in any

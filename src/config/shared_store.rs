@@ -58,15 +58,17 @@ words! {
 #[serde(deny_unknown_fields)]
 pub(super) struct RawRedis {
     /// Reference to the URL: `redis://` or, with TLS, `rediss://`, with `user:password@` before the host if needed. For
-    /// sentinels and clusters: several URLs, separated by commas, with the same user and password.
+    /// sentinels and clusters: several URLs, separated by commas, with the same user and password. Required if `store.kind`
+    /// is `redis`.
     url: Option<RawSecretRef>,
-    /// Reference to the password of the server, if the URL contains none. It is not percent-encoded.
+    /// Reference to the password of the server, if the URL contains none. It is not percent-encoded. Null: the one in the
+    /// URL, or none.
     password: Option<RawSecretRef>,
     /// Topology: `single`, `sentinel` or `cluster`.
     mode: RedisMode,
     /// Name under which the sentinels monitor the server.
     sentinel_name: String,
-    /// Reference to the password of the sentinels, if they have one. The password in the URL is the server's.
+    /// Reference to the password of the sentinels; the password in the URL is the server's. Null: none.
     sentinel_password: Option<RawSecretRef>,
     /// Path of a PEM file with the trusted certificate authorities. Null: those of the machine.
     ca_file: Option<PathBuf>,
@@ -78,7 +80,8 @@ pub(super) struct RawRedis {
     /// Duration of the lease on a job. It is the longest time that the lease of a stopped replica delays the other replicas.
     #[serde(with = "Span::<SECOND, { 5 * MINUTE }>")]
     lease: Duration,
-    /// Maximum time of a command, including the connection. Two slower commands open the circuit breaker of the Redis.
+    /// Maximum time of a command, including the connection. After two failures in a row jobgate works without the Redis until
+    /// it responds again.
     #[serde(with = "Span::<10, { 5 * SECOND }>")]
     timeout: Duration,
     /// Maximum size of a shared record, in bytes. A larger record is kept by one replica only.

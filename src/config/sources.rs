@@ -100,7 +100,8 @@ pub(super) struct RawSource {
     /// The kind of API: `mindbridge` or `supermetrics`.
     #[schemars(required)]
     upstream: Option<UpstreamWord>,
-    /// URL before the path of every request: http or https, without user, query or fragment.
+    /// URL before the path of every request, without user, query or fragment: https, or http to a loopback address or with
+    /// `allow_plaintext`.
     #[schemars(required)]
     base_url: Option<String>,
     /// The form of the credential, and the reference to the secret.
@@ -108,9 +109,9 @@ pub(super) struct RawSource {
     credential: Option<RawCredential>,
     /// Limits on the calls to the source: fetches for callers, polls and retries together.
     budget: BudgetConfig,
-    /// Whether plain HTTP to another machine is allowed. The credential is then sent unencrypted.
+    /// Whether `base_url` may be plain HTTP to another machine. The credential is then sent unencrypted.
     allow_plaintext: bool,
-    /// Maximum total time of a status call; shorter than `server.request_timeout`.
+    /// Maximum total time of a status call, retries included. It must be shorter than `server.request_timeout`.
     #[serde(with = "Span::<1, HOUR>")]
     status_timeout: Duration,
     /// Maximum total time of a call for result rows.
@@ -119,21 +120,22 @@ pub(super) struct RawSource {
     /// Maximum decoded body of a status call, in bytes.
     #[serde(with = "Size::<KIB, GIB>")]
     max_status_body: usize,
-    /// Maximum decoded body of a page of result rows, in bytes. A row often has 1KiB, a page up to some ten thousand rows.
+    /// Maximum decoded body of one call for result rows, in bytes. A row often has 1KiB.
     #[serde(with = "Size::<KIB, GIB>")]
     max_rows_body: usize,
-    /// Whether calls carry the header `traceparent`.
+    /// Whether calls have the header `traceparent`, so that the upstream can continue the trace.
     propagate_trace: bool,
     /// The proxy for the calls, such as `http://proxy.example:3128`, or `none`. Null: `HTTPS_PROXY`, `HTTP_PROXY` and
     /// `NO_PROXY` of the environment apply.
     proxy: Option<String>,
-    /// Reference to `user:password` for the proxy.
+    /// Reference to `user:password` for `proxy`. Null: none is sent.
     proxy_credential: Option<RawSecretRef>,
-    /// Path of a PEM file with the trusted certificate authorities. They replace the built-in ones.
+    /// Path of a PEM file with the trusted certificate authorities, which replace all others. Null: the built-in ones and
+    /// those of the machine.
     ca_file: Option<String>,
-    /// Path of the PEM client certificate for mutual TLS.
+    /// Path of the PEM client certificate for mutual TLS; requires `client_key`. Null: none is sent.
     client_cert: Option<String>,
-    /// Path of the PEM private key of the client certificate.
+    /// Path of the PEM private key of the client certificate, without a passphrase; requires `client_cert`. Null: none.
     client_key: Option<String>,
 }
 

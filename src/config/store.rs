@@ -45,7 +45,8 @@ pub(super) struct RawStore {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StoredRows {
-    /// Maximum size of the rows of one job, in bytes, in blocks of 1000 rows from the first. 0B: no rows are kept.
+    /// Maximum size of the kept rows of one job, in bytes. Rows are kept from the first one on, in blocks of 1000. `0B`: no
+    /// rows are kept.
     #[serde(with = "Size::<0, GIB>")]
     pub per_job: usize,
     /// Maximum size of the rows of all jobs, in bytes. The oldest rows are removed first.

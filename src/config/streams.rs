@@ -19,11 +19,11 @@ pub struct StreamsConfig {
     /// Time without traffic after which jobgate pings a WebSocket.
     #[serde(with = "Span::<SECOND, HOUR>")]
     pub ping_interval: Duration,
-    /// Maximum time until the pong. A WebSocket is closed after two pings in a row without a pong, or when its peer reads
-    /// nothing for twice this time.
+    /// Maximum time from a ping to its pong. A WebSocket is closed after two pings in a row without a pong, or when its
+    /// peer reads nothing for twice this time.
     #[serde(with = "Span::<SECOND, HOUR>")]
     pub pong_timeout: Duration,
-    /// Interval of keep-alive messages on an event stream without updates.
+    /// Interval of keep-alive messages on an event stream or multipart response without updates.
     #[serde(with = "Span::<SECOND, HOUR>")]
     pub heartbeat: Duration,
     /// Maximum age of a stream, ±20 %. The client then opens another stream.
@@ -32,7 +32,7 @@ pub struct StreamsConfig {
     /// Maximum number of concurrent operations on one WebSocket.
     #[serde(with = "Count::<1, 10_000>")]
     pub max_operations: usize,
-    /// Maximum number of streams of one client: WebSocket connections and event streams.
+    /// Maximum number of streams of one client: WebSocket connections, event streams and multipart responses.
     #[serde(with = "Count::<1, 1_000_000>")]
     pub max_streams_per_client: usize,
     /// Maximum number of concurrent operations of one client, over all its streams.
@@ -41,7 +41,8 @@ pub struct StreamsConfig {
     /// Maximum size of a message from a WebSocket client, in bytes.
     #[serde(with = "Size::<KIB, { 16 * MIB }>")]
     pub max_message: usize,
-    /// Time over which a shutdown spreads the end of the streams, so that clients do not all reconnect at once.
+    /// Time over which a shutdown spreads the end of the streams, so that clients do not all reconnect at once. It must not be
+    /// longer than `server.drain_timeout`.
     #[serde(with = "Span::<0, HOUR>")]
     pub drain_window: Duration,
 }

@@ -41,7 +41,7 @@ pub struct TelemetryConfig {
 pub(super) struct RawTelemetry {
     /// Format of the log: `text`, or `json` with one object per line.
     log_format: LogFormat,
-    /// Log filter: a level, or a list such as `info,jobgate::outbound=debug`.
+    /// Log filter: `off`, `error`, `warn`, `info`, `debug` or `trace`, or a list such as `info,jobgate::outbound=debug`.
     log_level: String,
     /// Which requests are logged when their answer ends: `off`, `errors` (5xx) or `all`.
     access_log: AccessLog,
@@ -50,7 +50,8 @@ pub(super) struct RawTelemetry {
     otlp_endpoint: Option<String>,
     /// OTLP protocol: `http/protobuf` or `grpc`. Null: `OTEL_EXPORTER_OTLP_PROTOCOL` applies, or `http/protobuf`.
     otlp_protocol: Option<OtlpProtocol>,
-    /// Reference to the OTLP headers, as comma-separated `name=value`. They are a secret, because they often contain a key.
+    /// Reference to the OTLP headers as comma-separated `name=value`, which often contain a key. They are sent in addition to
+    /// those of `OTEL_EXPORTER_OTLP_HEADERS`. Null: only those are sent.
     otlp_headers: Option<RawSecretRef>,
     /// Share of traces that is exported, 0 to 1. Null: `OTEL_TRACES_SAMPLER` applies, or all are exported.
     sample_ratio: Option<Ratio>,

@@ -51,7 +51,10 @@ impl<const MIN: u64, const MAX: u64> JsonSchema for Span<MIN, MAX> {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "pattern": "^[0-9]+(ms|s|m|h|d)$" })
+        json_schema!({
+            "type": "string", "pattern": "^[0-9]+(ms|s|m|h|d)$",
+            "examples": ["250ms", "30s", "5m", "24h", "30d"],
+        })
     }
 }
 
@@ -80,7 +83,10 @@ impl<const MIN: u64, const MAX: u64> JsonSchema for Size<MIN, MAX> {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "pattern": "^[0-9]+(B|KiB|MiB|GiB)$" })
+        json_schema!({
+            "type": "string", "pattern": "^[0-9]+(B|KiB|MiB|GiB)$",
+            "examples": ["512B", "256KiB", "16MiB", "1GiB"],
+        })
     }
 }
 

@@ -33,15 +33,15 @@ pub(super) enum RawGrant {
     Narrowed(BTreeMap<String, Option<RawScope>>),
 }
 
-/// Restrictions of a client on one source; all of them apply. Empty: no restriction.
+/// Restrictions of a client on one source; all of them apply. Null or an empty mapping: no restriction.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schemars(rename = "Scope")]
 pub(super) struct RawScope {
-    /// Only jobs of these kinds, exactly as the upstream spells them (MindBridge only).
+    /// Only jobs of these kinds, exactly as the upstream spells them (MindBridge only). If omitted: jobs of every kind.
     #[schemars(with = "Vec<String>", length(min = 1))]
     kinds: Option<Vec<String>>,
-    /// Only tracked jobs that have all of these labels.
+    /// Only tracked jobs that have all of these labels. If omitted: jobs with and without labels.
     #[schemars(with = "BTreeMap<String, String>", extend("minProperties" = 1))]
     labels: Option<BTreeMap<String, String>>,
 }
