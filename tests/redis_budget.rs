@@ -222,7 +222,7 @@ async fn calls_known_to_one_replica_are_restored_beside_reports() {
     };
     let (one, other) = (tier(&redis).budget(&source), tier(&redis).budget(&source));
     let accept_writes = async |accepts: bool| {
-        let replicas = if accepts { 0 } else { 1 };
+        let replicas = usize::from(!accepts);
         let set = redis::cmd("CONFIG").arg("SET").arg("min-replicas-to-write").arg(replicas).to_owned();
         let () = redis.execute(&set).await;
     };
