@@ -5,8 +5,8 @@
 //!
 //! | record | default | test |
 //! |---|---|---|
-//! | 0001 | mutations sent as `text/plain` or a form | `documents::invalid_http_requests_are_rejected_before_execution`, and in `inbound::graphql::http::tests` |
-//! | 0001 | mutations by GET | `get_serves_queries_only` in `inbound::graphql::http::tests`, `http_audit` 9C48 |
+//! | 0001 | mutations sent as `text/plain` or a form | `documents::invalid_http_requests_are_rejected_before_execution`, and in `inbound::graphql::transport::http::tests` |
+//! | 0001 | mutations by GET | `get_serves_queries_only` in `inbound::graphql::transport::http::tests`, `http_audit` 9C48 |
 //! | 0001 | a 30 MiB body is accepted | `documents::invalid_http_requests_are_rejected_before_execution` |
 //! | 0003 | 10,000 aliases, 20,000 directives | `documents::hostile_documents_are_rejected_before_execution` |
 //! | 0001 | batches run | `documents::invalid_http_requests_are_rejected_before_execution` |

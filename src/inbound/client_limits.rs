@@ -15,7 +15,7 @@ use governor::state::keyed::HashMapStateStore;
 use governor::{Quota, RateLimiter};
 use tokio::time::Instant;
 
-use super::error::{HttpRefusal, RefusalKind};
+use super::http::error::{HttpRefusal, RefusalKind};
 use crate::domain::principal::Principal;
 
 /// After this many requests, clients without a recent request are removed.

@@ -18,12 +18,12 @@ use serde_json::{Map, Value};
 
 use crate::domain::error::{Problem, Retry};
 use crate::domain::principal::Principal;
-use crate::inbound::access_log::RequestFacts;
-use crate::inbound::answer_memory::{AnswerMemory, ClientMemory};
-use crate::inbound::authenticator;
+use crate::inbound::answer_limits::answer_memory::{AnswerMemory, ClientMemory};
+use crate::inbound::auth::authenticator;
+use crate::inbound::auth::bearer;
 use crate::inbound::client_limits::ClientLimits;
-use crate::inbound::error::{HttpRefusal, RefusalKind};
-use crate::inbound::graphql::http::bearer;
+use crate::inbound::http::access_log::RequestFacts;
+use crate::inbound::http::error::{HttpRefusal, RefusalKind};
 use crate::jobs::Jobs;
 use crate::jobs::answer::JobSnapshot;
 use crate::jobs::visibility::RequestedRef;

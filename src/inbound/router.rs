@@ -5,9 +5,10 @@ use axum::Router;
 use axum::response::IntoResponse as _;
 
 use super::client_limits::ClientLimits;
-use super::error::{HttpRefusal, RefusalKind};
-use super::graphql::http::GraphqlEndpoint;
-use super::layers::{self, LayerSettings, LiveSettings};
+use super::graphql::transport::http::GraphqlEndpoint;
+use super::http::error::{HttpRefusal, RefusalKind};
+use super::http::layers;
+use super::http::layers::{LayerSettings, LiveSettings};
 use super::{page, rest};
 
 /// Whether a path is that of GraphQL. Many clients add a trailing slash.

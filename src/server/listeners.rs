@@ -24,8 +24,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use crate::inbound::peer;
-use crate::inbound::probes::ConcurrencyLimit;
+use crate::inbound::admin::probes::ConcurrencyLimit;
+use crate::inbound::http::peer;
 use crate::inbound::streams::ConnectionPermit;
 use crate::ports::spawner::{Spawner, TaskKind};
 

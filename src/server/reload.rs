@@ -9,10 +9,10 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::config::{Config, Environment, ValidationErrors};
+use crate::inbound::admin::status::LastReload;
 use crate::inbound::client_limits::ClientLimits;
-use crate::inbound::layers::LiveSettings;
-use crate::inbound::peer::TrustedProxies;
-use crate::inbound::status::LastReload;
+use crate::inbound::http::layers::LiveSettings;
+use crate::inbound::http::peer::TrustedProxies;
 use crate::inbound::streams::StreamRegistry;
 use crate::jobs::Jobs;
 use crate::outbound::credentials::rotation::RotationTasks;

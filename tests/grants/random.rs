@@ -9,7 +9,7 @@ use http_body_util::BodyExt as _;
 use jobgate::config::ClientConfig;
 use jobgate::domain::principal::{Principal, Scope};
 use jobgate::domain::source::Upstream;
-use jobgate::inbound::answer_memory::AnswerMemory;
+use jobgate::inbound::answer_limits::answer_memory::AnswerMemory;
 use jobgate::inbound::client_limits::ClientLimits;
 use jobgate::inbound::graphql::schema::{self, GatewaySchema};
 use jobgate::inbound::rest;

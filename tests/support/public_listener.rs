@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use axum::Router;
 use jobgate::inbound::client_limits::ClientLimits;
-use jobgate::inbound::graphql::http::{Admission, GraphqlEndpoint};
-use jobgate::inbound::graphql::limits::DocumentLimits;
+use jobgate::inbound::graphql::document::limits::DocumentLimits;
 use jobgate::inbound::graphql::schema;
-use jobgate::inbound::layers::LayerSettings;
+use jobgate::inbound::graphql::transport::http::{Admission, GraphqlEndpoint};
+use jobgate::inbound::http::layers::LayerSettings;
 use jobgate::inbound::router;
 use jobgate::inbound::streams::{StreamRegistry, StreamSettings};
 use jobgate::jobs::Jobs;

@@ -1,17 +1,29 @@
 //! Builds the schema. No extension is registered: limits, documents and spans are implemented outside of it, where they
 //! cost less.
 
+pub mod job;
+pub mod job_connection;
+pub mod mindbridge;
+pub mod mutation;
+pub mod problem;
+pub mod query;
+pub mod rows;
+pub mod scalars;
+pub mod source;
+pub mod subscription;
+pub mod supermetrics;
+pub mod update;
+
 use async_graphql::parser;
 use async_graphql::{Schema, SchemaBuilder};
 
 use crate::jobs::Jobs;
 
-use super::coerce::InputTypes;
-use super::job::{GqlJob, Node};
-use super::mutation::MutationRoot;
-use super::query::QueryRoot;
-use super::scalars;
-use super::subscription::Subscriptions;
+use self::job::{GqlJob, Node};
+use self::mutation::MutationRoot;
+use self::query::QueryRoot;
+use self::subscription::Subscriptions;
+use super::document::coercion::InputTypes;
 
 /// The schema of the gateway.
 pub type GatewaySchema = Schema<QueryRoot, MutationRoot, Subscriptions>;

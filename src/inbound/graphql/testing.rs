@@ -13,15 +13,16 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-use super::coerce::InputTypes;
-use super::http::{Admission, GraphqlEndpoint};
-use super::limits::DocumentLimits;
-use super::stream_capture::capture;
+use super::document::coercion::InputTypes;
+use super::document::limits::DocumentLimits;
+use super::execution::stream_capture::capture;
+use super::transport::http::{Admission, GraphqlEndpoint};
 use crate::domain::id::SourceName;
 use crate::domain::principal::{CredentialInfo, Principal};
-use crate::inbound::authenticator::Authenticator;
-use crate::inbound::error::HttpRefusal;
-use crate::inbound::layers::{self, LayerSettings};
+use crate::inbound::auth::authenticator::Authenticator;
+use crate::inbound::http::error::HttpRefusal;
+use crate::inbound::http::layers;
+use crate::inbound::http::layers::LayerSettings;
 use crate::inbound::streams::{StreamRegistry, StreamSettings};
 
 /// The data of the resolvers.

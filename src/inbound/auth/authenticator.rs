@@ -1,0 +1,72 @@
+//! The interface for authentication: who a client is, how long its credential is valid, and whether it still is. The
+//! use cases implement it; handlers do not depend on the form of a credential.
+
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+use crate::domain::principal::Principal;
+use crate::inbound::http::error::{HttpRefusal, RefusalKind};
+use crate::jobs::Jobs;
+use crate::jobs::visibility;
+
+/// Authenticates clients.
+///
+/// A function from a credential to a client implements it, for clients whose credentials never expire.
+pub trait Authenticator: Send + Sync {
+    /// Returns the client of a credential, or of none.
+    ///
+    /// # Errors
+    /// Returns a refusal if the client is not authenticated.
+    fn authenticate(&self, presented: Option<&SecretString>) -> Result<Principal, HttpRefusal>;
+
+    /// The remaining validity of the client's credential; none if it does not expire.
+    fn expires_in(&self, principal: &Principal) -> Option<Duration>;
+
+    /// Returns whether the client would still be authenticated as the same.
+    fn is_valid(&self, principal: &Principal) -> bool;
+}
+
+impl<F: Fn(Option<&SecretString>) -> Result<Principal, HttpRefusal> + Send + Sync> Authenticator for F {
+    fn authenticate(&self, presented: Option<&SecretString>) -> Result<Principal, HttpRefusal> {
+        self(presented)
+    }
+
+    fn expires_in(&self, _: &Principal) -> Option<Duration> {
+        None
+    }
+
+    fn is_valid(&self, _: &Principal) -> bool {
+        true
+    }
+}
+
+/// The refusal of a client that is not authenticated.
+pub(in crate::inbound) fn unknown(refusal: visibility::AuthError) -> HttpRefusal {
+    match refusal {
+        visibility::AuthError::Missing => HttpRefusal::unauthenticated(refusal.to_string()),
+        visibility::AuthError::Unknown => {
+            HttpRefusal::invalid_token(RefusalKind::Unauthenticated, refusal.to_string())
+        }
+        visibility::AuthError::Expired => {
+            HttpRefusal::invalid_token(RefusalKind::CredentialExpired, refusal.to_string())
+        }
+        visibility::AuthError::Unverified => {
+            HttpRefusal::invalid_token(RefusalKind::CredentialUnverified, refusal.to_string())
+        }
+    }
+}
+
+impl Authenticator for Jobs {
+    fn authenticate(&self, presented: Option<&SecretString>) -> Result<Principal, HttpRefusal> {
+        self.authenticate(presented).map_err(unknown)
+    }
+
+    fn expires_in(&self, principal: &Principal) -> Option<Duration> {
+        self.expires_in(principal)
+    }
+
+    fn is_valid(&self, principal: &Principal) -> bool {
+        self.is_still_valid(principal)
+    }
+}

@@ -1,0 +1,57 @@
+//! The root subscription type.
+
+use async_graphql::{Context, Result, Subscription};
+use futures_util::stream::{Stream, StreamExt as _};
+
+use crate::domain::principal::Principal;
+use crate::jobs::Jobs;
+
+use super::query::{JobFilterInput, JobRefInput, check_count};
+use super::scalars::Duration;
+use super::update::JobUpdate;
+use crate::inbound::graphql::execution::stream_capture::capture_delivery;
+
+/// The root subscription type.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Subscriptions;
+
+#[expect(clippy::unused_async, reason = "the engine's resolvers are asynchronous")]
+#[Subscription(name = "Subscription")]
+/// The root subscription type. An upstream outage is reported in `freshness` and does not end a subscription. A slow
+/// client receives fewer updates; the final update of a job is always delivered.
+impl Subscriptions {
+    /// Updates to a list of jobs: a snapshot of each job, then its changes. Completes after the final update of every job.
+    async fn job_updates(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The jobs to subscribe to, 1 to 200.")] refs: Vec<JobRefInput>,
+        #[graphql(
+            desc = "The maximum age of the state of a job that is not terminal. Applies to the snapshot, and determines\n\
+                    the poll interval, within the gateway's configured limits. If null, the gateway's configured default\n\
+                    applies to the snapshot, and the gateway chooses the interval."
+        )]
+        max_staleness: Option<Duration>,
+    ) -> Result<impl Stream<Item = JobUpdate> + use<>> {
+        check_count("refs", refs.len())?;
+        let refs = refs.into_iter().map(Into::into).collect();
+        let principal = ctx.data::<Principal>()?.clone();
+        let updates = ctx.data::<Jobs>()?.watch(principal, refs, max_staleness.map(|max| max.0));
+        Ok(capture_delivery(ctx, updates.map(JobUpdate::with_delivery)))
+    }
+
+    /// Updates to all jobs that the client is allowed to read, from the time of the subscription. Includes an update when the
+    /// state of a polled job becomes stale and when it is fresh again. Completes only if the client falls more than 10,000
+    /// jobs behind; then subscribe again and read `jobList`.
+    async fn job_feed(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Filters for the jobs. If null, updates to all jobs are delivered.")] filter: Option<
+            JobFilterInput,
+        >,
+    ) -> Result<impl Stream<Item = JobUpdate> + use<>> {
+        let principal = ctx.data::<Principal>()?.clone();
+        let filter = filter.unwrap_or_default().into();
+        let updates = ctx.data::<Jobs>()?.feed(principal, filter);
+        Ok(capture_delivery(ctx, updates.map(JobUpdate::with_delivery)))
+    }
+}

@@ -1,0 +1,91 @@
+//! The updates that a subscription delivers.
+
+use std::time::Duration;
+
+use async_graphql::{Enum, SimpleObject};
+use opentelemetry::trace::SpanContext;
+
+use crate::domain::observation::Observation;
+use crate::jobs::watch::{self, WatchUpdate};
+use crate::telemetry::trace;
+
+use super::job::JobResult;
+
+/// The kinds of job updates.
+#[derive(Clone, Copy, Debug, Enum, PartialEq, Eq)]
+#[graphql(remote = "watch::UpdateKind")]
+pub enum JobUpdateKind {
+    /// The first update of a job in a subscription: its current state. Not in `jobFeed`.
+    Snapshot,
+    /// The job changed, or it became stale or fresh again.
+    Changed,
+    /// The final update of a job, after at least one other update. In `jobFeed`: the job reached a terminal state, also as
+    /// the first update of the job.
+    Ended,
+}
+
+/// An update to a job.
+#[derive(Clone, Debug, SimpleObject)]
+pub struct JobUpdate {
+    /// The kind of the update.
+    kind: JobUpdateKind,
+    /// The job, or the reason why there is none.
+    result: JobResult,
+    /// In `jobUpdates`: the number of the update within its job. Increases with each update; a gap means that updates were
+    /// skipped, because a newer one replaced them. 0 for a reference that cannot be watched. In `jobFeed`: the number of
+    /// the update within the subscription, from 1. Not comparable after a reconnect.
+    sequence: i32,
+    /// Whether this is the last update of the job in this subscription. In `jobFeed`: whether the job is terminal; a new
+    /// run of the same ID sends further updates.
+    is_final: bool,
+}
+
+/// The data of a delivery's span.
+#[derive(Debug)]
+pub(in crate::inbound::graphql) struct DeliverySpan {
+    observation: Observation,
+    kind: watch::UpdateKind,
+    sequence: u64,
+    age: Duration,
+}
+
+impl DeliverySpan {
+    /// The data for the span of an update's delivery; none if spans are disabled, or the update is not about a job.
+    fn of(update: &WatchUpdate) -> Option<Box<Self>> {
+        let seen = update.answer.as_ref().ok().filter(|_| trace::is_on())?;
+        let (kind, sequence) = (update.kind, update.sequence);
+        Some(Box::new(Self { observation: seen.observation.clone(), kind, sequence, age: seen.age }))
+    }
+
+    /// The span of the delivery to a subscription.
+    pub(in crate::inbound::graphql) fn span(&self, subscription: Option<&SpanContext>) -> trace::SpanGuard {
+        let kind = match self.kind {
+            watch::UpdateKind::Snapshot => "snapshot",
+            watch::UpdateKind::Changed => "changed",
+            watch::UpdateKind::Ended => "ended",
+        };
+        let age = u64::try_from(self.age.as_millis()).unwrap_or(u64::MAX);
+        trace::deliver(&self.observation, kind, self.sequence, age, subscription)
+    }
+}
+
+impl JobUpdate {
+    /// An update, and the data of its delivery's span.
+    pub(in crate::inbound::graphql) fn with_delivery(
+        update: WatchUpdate,
+    ) -> (Self, Option<Box<DeliverySpan>>) {
+        let delivery = DeliverySpan::of(&update);
+        (update.into(), delivery)
+    }
+}
+
+impl From<WatchUpdate> for JobUpdate {
+    fn from(update: WatchUpdate) -> Self {
+        Self {
+            kind: update.kind.into(),
+            result: JobResult::new(update.reference, update.answer),
+            sequence: i32::try_from(update.sequence).unwrap_or(i32::MAX),
+            is_final: update.is_final,
+        }
+    }
+}

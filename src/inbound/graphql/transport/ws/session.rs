@@ -1,0 +1,356 @@
+//! One socket from its first message to its close frame. One task, one timer; nothing is serialized before the socket
+//! is ready for it, so a slow reader costs the coalesced state and no queue.
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
+use secrecy::SecretString;
+use serde_json::{Map, Value};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::error::{CapacityError, Error, ProtocolError};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Bytes, Message};
+
+use super::message::{self, ClientMessage};
+use super::operations::{OperationMessage, SocketOperations};
+use crate::domain::principal::Principal;
+use crate::inbound::graphql::execution::answers::{AnswerStream, GraphqlAnswer};
+use crate::inbound::graphql::transport::http::body::GraphqlRequest;
+use crate::inbound::graphql::transport::http::{AdmissionError, GraphqlEndpoint};
+use crate::inbound::http::error;
+use crate::inbound::http::error::{HttpRefusal, RefusalKind};
+use crate::inbound::streams::{EndReason, OperationGuard, StreamGuard, Transport};
+use crate::telemetry::trace::TraceContext;
+
+/// The size of the read buffer. Allocated and zeroed for each socket, so it is small: most messages of a client fit, a
+/// longer one grows it.
+const READ_BUFFER: usize = 1024;
+/// How long a peer may take to read our close frame and disconnect.
+pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Consecutive pings without a response. Two, so that a peer may be suspended for nearly two `pong_timeout`s, which are
+/// more than a minute, while a dead one costs only the second ping.
+const PINGS: u32 = 2;
+
+/// Runs a socket to its end. `principal` is the client in the header of the upgrade, if there is one.
+pub(super) async fn run<S>(
+    endpoint: GraphqlEndpoint,
+    socket: S,
+    guard: StreamGuard,
+    principal: Option<Principal>,
+) where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let settings = endpoint.streams().settings();
+    let config = WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER)
+        .write_buffer_size(0)
+        .max_message_size(Some(settings.max_message))
+        .max_frame_size(Some(settings.max_message));
+    let now = Instant::now();
+    let init_until = now + settings.init_timeout;
+    let mut session = SocketSession {
+        socket: WebSocketStream::from_raw_socket(socket, Role::Server, Some(config)).await,
+        init_until: Some(init_until),
+        ping_at: now + settings.ping_interval,
+        pong_until: None,
+        unanswered: 0,
+        timer: Box::pin(sleep_until(init_until)),
+        operations: SocketOperations::default(),
+        principal,
+        trace_context: None,
+        endpoint,
+        guard,
+    };
+    let reason = session.serve().await;
+    let SocketSession { socket, operations, guard, .. } = session;
+    // its resources are free before the peer has read the reason
+    drop(operations);
+    guard.leave(reason);
+    close(socket, reason).await;
+}
+
+struct SocketSession<S> {
+    socket: WebSocketStream<S>,
+    endpoint: GraphqlEndpoint,
+    guard: StreamGuard,
+    principal: Option<Principal>,
+    operations: SocketOperations,
+    /// The trace context of its operations; none if it is that of the upgrade.
+    trace_context: Option<Box<TraceContext>>,
+    timer: Pin<Box<Sleep>>,
+    /// The deadline of the client's `connection_init`; none once it was received.
+    init_until: Option<Instant>,
+    ping_at: Instant,
+    /// The deadline of the next message of the peer; none while none is expected.
+    pong_until: Option<Instant>,
+    /// Pings sent since the last message of the peer.
+    unanswered: u32,
+}
+
+/// Whether the socket continues, or why not.
+type SocketStep = Result<(), EndReason>;
+
+impl<S: AsyncRead + AsyncWrite + Unpin> SocketSession<S> {
+    async fn serve(&mut self) -> EndReason {
+        loop {
+            if let Err(reason) = self.step().await {
+                return reason;
+            }
+        }
+    }
+
+    async fn step(&mut self) -> SocketStep {
+        self.arm();
+        tokio::select! {
+            reason = self.guard.end_reason() => Err(reason),
+            () = &mut self.timer => self.tick().await,
+            received = self.socket.next() => match received {
+                Some(Ok(message)) => self.receive(message).await,
+                Some(Err(error)) => Err(reason_of(&error)),
+                None => Err(EndReason::ClientLeft),
+            },
+            (id, message_out) = self.operations.next() => match message_out {
+                OperationMessage::Answer(GraphqlAnswer::Result(json)) => {
+                    self.guard.update_delivered();
+                    self.send(message::about(&id, "next", Some(&json))).await
+                }
+                OperationMessage::Answer(GraphqlAnswer::Refused(errors)) => {
+                    self.send(message::about(&id, "error", Some(&errors))).await
+                }
+                OperationMessage::Complete => self.send(message::about(&id, "complete", None)).await,
+            },
+        }
+    }
+
+    /// Sets the one timer to whatever is due first.
+    fn arm(&mut self) {
+        let mut due = self.pong_until.unwrap_or(self.ping_at).min(self.guard.ends().0);
+        if let Some(init) = self.init_until {
+            due = due.min(init);
+        }
+        if self.timer.deadline() != due {
+            self.timer.as_mut().reset(due);
+        }
+    }
+
+    async fn tick(&mut self) -> SocketStep {
+        let now = Instant::now();
+        let (ends, reason) = self.guard.ends();
+        if ends <= now {
+            return Err(reason);
+        }
+        if self.init_until.is_some_and(|until| until <= now) {
+            return Err(EndReason::InitTimeout);
+        }
+        if self.pong_until.unwrap_or(self.ping_at) <= now {
+            if self.unanswered >= PINGS {
+                return Err(EndReason::DeadPeer);
+            }
+            self.unanswered += 1;
+            self.pong_until = Some(now + self.endpoint.streams().settings().pong_timeout);
+            return self.put(Message::Ping(Bytes::new())).await;
+        }
+        Ok(())
+    }
+
+    /// Records that the peer is alive.
+    fn mark_alive(&mut self) {
+        self.pong_until = None;
+        self.unanswered = 0;
+        self.ping_at = Instant::now() + self.endpoint.streams().settings().ping_interval;
+    }
+
+    async fn receive(&mut self, message: Message) -> SocketStep {
+        // any message counts
+        self.mark_alive();
+        match message {
+            Message::Text(text) => match ClientMessage::parse(&text)? {
+                ClientMessage::Init(payload) => self.init(&payload).await,
+                ClientMessage::Ping(payload) => self.send(message::pong(payload.as_deref())).await,
+                ClientMessage::Renew(payload) => self.renew(&payload).await,
+                ClientMessage::Pong => Ok(()),
+                ClientMessage::Subscribe { id, parameters } => self.subscribe(&id, parameters).await,
+                ClientMessage::Complete { id } => {
+                    self.operations.stop(&id);
+                    Ok(())
+                }
+            },
+            Message::Binary(_) => Err(EndReason::Binary),
+            // the library has queued the pong; it goes out with the next read
+            Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => Ok(()),
+            Message::Close(_) => {
+                // reading on sends the response to it
+                drop(timeout(CLOSE_TIMEOUT, self.socket.next()).await);
+                Err(EndReason::ClientLeft)
+            }
+        }
+    }
+
+    /// The credential of the payload is used like one in the header, and takes precedence over it.
+    async fn init(&mut self, payload: &Map<String, Value>) -> SocketStep {
+        if self.init_until.take().is_none() {
+            return Err(EndReason::SecondInit);
+        }
+        let principal = match (message::credential(payload)?, self.principal.take()) {
+            (None, Some(principal)) => principal,
+            (presented, _) => self.authenticate(presented.as_ref())?,
+        };
+        self.admit(principal)?;
+        self.trace_context = message::trace_context(payload);
+        self.send(message::ACK.to_owned()).await
+    }
+
+    /// Replaces the credential of the socket, for the same client with the same rights: the running operations were
+    /// admitted by those.
+    async fn renew(&mut self, payload: &Map<String, Value>) -> SocketStep {
+        let fresh = self.authenticate(message::credential(payload)?.as_ref())?;
+        let acknowledged = self.init_until.is_none();
+        let same = self.principal.as_ref().is_some_and(|held| held.is_same_client(&fresh));
+        if !acknowledged || !same {
+            return Err(EndReason::Forbidden);
+        }
+        // each requires the check of a signature
+        self.endpoint.client_limits().pace(&fresh).map_err(|_| EndReason::Overload)?;
+        self.admit(fresh)?;
+        self.send(message::RENEWED.to_owned()).await
+    }
+
+    fn authenticate(&self, presented: Option<&SecretString>) -> Result<Principal, EndReason> {
+        self.endpoint.authenticate(presented).map_err(|refusal| {
+            error::log(refusal.kind(), "the message has no valid credential");
+            match (refusal.kind(), presented) {
+                (RefusalKind::CredentialExpired, _) => EndReason::CredentialExpired,
+                (RefusalKind::CredentialUnverified, _) => EndReason::CredentialUnverified,
+                (_, None) => EndReason::CredentialMissing,
+                (_, Some(_)) => EndReason::CredentialUnknown,
+            }
+        })
+    }
+
+    fn admit(&mut self, principal: Principal) -> SocketStep {
+        self.endpoint.admit_stream(&mut self.guard, &principal).map_err(|why| match why {
+            AdmissionError::Full(_) => EndReason::Overload,
+            AdmissionError::Revoked => EndReason::Revoked,
+        })?;
+        self.principal = Some(principal);
+        Ok(())
+    }
+
+    async fn subscribe(&mut self, id: &str, parameters: GraphqlRequest) -> SocketStep {
+        let (None, Some(principal)) = (self.init_until, &self.principal) else {
+            return Err(EndReason::NotAcknowledged);
+        };
+        if self.operations.holds(id) {
+            return Err(EndReason::DuplicateId);
+        }
+        match self.prepare(principal.clone(), parameters) {
+            Ok((answers, guard)) => {
+                self.operations.start(id, answers, guard);
+                Ok(())
+            }
+            Err(refusal) => match GraphqlAnswer::refused(refusal) {
+                GraphqlAnswer::Refused(json) | GraphqlAnswer::Result(json) => {
+                    self.send(message::about(id, "error", Some(&json))).await
+                }
+            },
+        }
+    }
+
+    fn prepare(
+        &self,
+        principal: Principal,
+        parameters: GraphqlRequest,
+    ) -> Result<(AnswerStream, OperationGuard), HttpRefusal> {
+        let limit = self.endpoint.streams().settings().max_operations;
+        let too_many = |message: &'static str| HttpRefusal::new(RefusalKind::TooManyOperations, message);
+        if self.operations.len() >= limit {
+            return Err(too_many(
+                "operation limit reached for this connection (max_operations); \
+                complete some operations, or open another connection",
+            )
+            .with("limit", "max_operations")
+            .with("value", limit));
+        }
+        let guard = self.guard.operation().map_err(|_| {
+            too_many(
+                "operation limit reached for this client (max_operations_per_client); complete \
+                some operations",
+            )
+            .with("limit", "max_operations_per_client")
+        })?;
+        self.endpoint.client_limits().pace(&principal)?;
+        let _entered = self.trace_context.as_ref().and_then(|trace_context| trace_context.enter());
+        let prepared = self.endpoint.prepare(parameters, principal, |_| Ok(()))?;
+        Ok((self.endpoint.run(prepared, Transport::WebSocket), guard))
+    }
+
+    async fn send(&mut self, text: String) -> SocketStep {
+        self.put(Message::text(text)).await
+    }
+
+    /// Sends, as long as the peer accepts it and the stream need not end.
+    async fn put(&mut self, message: Message) -> SocketStep {
+        let pong_deadline = Instant::now() + self.endpoint.streams().settings().pong_timeout * PINGS;
+        let (ends, over) = self.guard.ends();
+        let (until, reason) =
+            if ends < pong_deadline { (ends, over) } else { (pong_deadline, EndReason::SlowPeer) };
+        {
+            let mut sending = std::pin::pin!(self.socket.send(message));
+            if let Some(sent) = sending.as_mut().now_or_never() {
+                return sent.map_err(|error| reason_of(&error));
+            }
+            tokio::select! {
+                biased;
+                sent = sending => sent.map_err(|error| reason_of(&error))?,
+                reason = self.guard.end_reason() => return Err(reason),
+                () = sleep_until(until) => return Err(reason),
+            }
+        }
+        // the peer freed buffer space, so it reads; its own messages were not read meanwhile
+        self.mark_alive();
+        Ok(())
+    }
+}
+
+fn reason_of(error: &Error) -> EndReason {
+    match error {
+        Error::Capacity(CapacityError::MessageTooLong { .. }) => EndReason::MessageTooBig,
+        Error::Utf8(_) => EndReason::NotUtf8,
+        Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)
+        | Error::ConnectionClosed
+        | Error::AlreadyClosed
+        | Error::Io(_)
+        | Error::Tls(_)
+        | Error::Capacity(_)
+        | Error::WriteBufferFull(_)
+        | Error::Url(_)
+        | Error::Http(_)
+        | Error::HttpFormat(_) => EndReason::ClientLeft,
+        Error::Protocol(_) | Error::AttackAttempt => EndReason::BrokenFrames,
+    }
+}
+
+/// Sends the close frame, if there is one to send, and waits briefly for the peer to read it: a socket that is dropped
+/// with unread data is reset, and the reset can overtake the frame.
+async fn close<S: AsyncRead + AsyncWrite + Unpin>(mut socket: WebSocketStream<S>, reason: EndReason) {
+    let Some((code, text)) = reason.close() else { return };
+    let frame = CloseFrame { code: CloseCode::from(code), reason: text.into() };
+    let farewell = async {
+        if socket.send(Message::Close(Some(frame))).await.is_err() {
+            return;
+        }
+        let wire = socket.get_mut();
+        if wire.shutdown().await.is_err() {
+            return;
+        }
+        let mut rest = vec![0; 1024];
+        while wire.read(&mut rest).await.is_ok_and(|read| read > 0) {}
+    };
+    if timeout(CLOSE_TIMEOUT, farewell).await.is_err() {
+        tracing::debug!("websocket peer did not close the connection");
+    }
+}

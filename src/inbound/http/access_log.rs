@@ -1,0 +1,219 @@
+//! One log line a request, when its response has ended: the route and operation, the outcome, the size and the
+//! duration. Never the path or the query as received: those contain ids, and arbitrary client input.
+
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, ready};
+
+use async_graphql::parser::types::OperationType;
+use axum::body::{Body, Bytes, HttpBody};
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use http::{Method, StatusCode};
+use hyper::body::{Frame, SizeHint};
+use tokio::time::Instant;
+use tracing::Instrument as _;
+
+use super::layers::RequestId;
+use crate::config::AccessLog;
+use crate::telemetry::log::{ACCESS, REQUEST};
+
+/// The status of a request whose client disconnected before there was a response: only for logs, never sent.
+const LEFT: u16 = 499;
+
+/// Facts that handlers record about a request, as an extension of it.
+#[derive(Clone, Debug, Default)]
+pub struct RequestFacts(Arc<RequestFactsState>);
+
+#[derive(Debug, Default)]
+struct RequestFactsState {
+    client: OnceLock<String>,
+    operation: OnceLock<&'static str>,
+}
+
+impl RequestFacts {
+    /// Records the name of the client.
+    pub(in crate::inbound) fn client(extensions: &http::Extensions, name: &str) {
+        if let Some(facts) = extensions.get::<Self>() {
+            facts.0.client.set(name.to_owned()).ok();
+        }
+    }
+
+    /// Records the type of the operation.
+    pub(in crate::inbound) fn operation(extensions: &http::Extensions, kind: OperationType) {
+        if let Some(facts) = extensions.get::<Self>() {
+            let word = match kind {
+                OperationType::Query => "query",
+                OperationType::Mutation => "mutation",
+                OperationType::Subscription => "subscription",
+            };
+            facts.0.operation.set(word).ok();
+        }
+    }
+}
+
+/// Creates the span and the facts of a request, and writes the line. Wraps everything except the layer that sets the
+/// request id.
+pub(in crate::inbound) async fn write(
+    State(which): State<AccessLog>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let id = request.extensions().get::<RequestId>().and_then(|id| id.0.to_str().ok().map(ToOwned::to_owned));
+    let id = id.unwrap_or_default();
+    let span = tracing::info_span!(target: REQUEST, "request", request_id = id);
+    if which == AccessLog::Off {
+        return next.run(request).instrument(span).await;
+    }
+    let facts = RequestFacts::default();
+    request.extensions_mut().insert(facts.clone());
+    let line = AccessLogLine {
+        which,
+        begun: Instant::now(),
+        method: method(request.method()),
+        route: route(request.uri().path()),
+        status: StatusCode::from_u16(LEFT).unwrap_or_default(),
+        bytes: 0,
+        complete: false,
+        id,
+        facts,
+    };
+    // the line is written when the guard is dropped: also if the client disconnects before there is a response
+    let mut guard = AccessLogGuard(Box::new(line));
+    let response = next.run(request).instrument(span).await;
+    guard.0.status = response.status();
+    if which == AccessLog::Errors && !response.status().is_server_error() {
+        return response;
+    }
+    let head = guard.0.method == "HEAD";
+    response.map(|body| {
+        guard.0.complete = head || body.is_end_stream();
+        Body::new(CountedBody { body, guard })
+    })
+}
+
+/// The method from a closed list: a client may send others.
+fn method(method: &Method) -> &'static str {
+    const KNOWN: [&str; 7] = ["GET", "POST", "HEAD", "OPTIONS", "PUT", "DELETE", "PATCH"];
+    KNOWN.into_iter().find(|known| *known == method.as_str()).unwrap_or("other")
+}
+
+/// The route of a path, without client input.
+fn route(path: &str) -> &'static str {
+    match path {
+        "/graphql" | "/graphql/" => "/graphql",
+        "/" | "/page.css" | "/page.js" | "/socket.js" => "page",
+        job if job.starts_with("/v1/jobs/") => "/v1/jobs/{source}/{externalId}",
+        _ => "none",
+    }
+}
+
+/// The facts of a request so far.
+struct AccessLogLine {
+    which: AccessLog,
+    begun: Instant,
+    method: &'static str,
+    route: &'static str,
+    status: StatusCode,
+    bytes: u64,
+    /// Whether the whole response was sent.
+    complete: bool,
+    id: String,
+    facts: RequestFacts,
+}
+
+/// Writes its line when it is dropped.
+struct AccessLogGuard(Box<AccessLogLine>);
+
+impl Drop for AccessLogGuard {
+    fn drop(&mut self) {
+        let AccessLogLine { which, begun, method, route, status, bytes, complete, id: request_id, facts } =
+            &*self.0;
+        let failed = status.is_server_error();
+        if *which != AccessLog::All && !failed {
+            return;
+        }
+        let duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let (client, operation) = (facts.0.client.get(), facts.0.operation.get());
+        let (client, operation) = (client.map(String::as_str), operation.copied());
+        let status = status.as_u16();
+        if *which == AccessLog::All {
+            tracing::info!(
+                target: ACCESS,
+                method, route, status, bytes, whole = complete, duration_ms, client, operation, request_id,
+                "request served"
+            );
+        } else {
+            tracing::warn!(
+                method,
+                route,
+                status,
+                bytes,
+                whole = complete,
+                duration_ms,
+                client,
+                operation,
+                request_id,
+                "request failed"
+            );
+        }
+    }
+}
+
+/// A body that counts its bytes and records its end.
+struct CountedBody {
+    body: Body,
+    guard: AccessLogGuard,
+}
+
+impl HttpBody for CountedBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let this = self.get_mut();
+        let frame = ready!(Pin::new(&mut this.body).poll_frame(cx));
+        let line = &mut this.guard.0;
+        match &frame {
+            Some(Ok(frame)) => {
+                line.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
+                line.complete = this.body.is_end_stream();
+            }
+            Some(Err(_)) => {}
+            None => line.complete = true,
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn access_log_replaces_unknown_paths_and_methods() {
+        for (path, expected) in [
+            ("/graphql", "/graphql"),
+            ("/graphql/", "/graphql"),
+            ("/graphql//", "none"),
+            ("/v1/jobs/mind/secret", "/v1/jobs/{source}/{externalId}"),
+            ("/page.js", "page"),
+            ("/cAnaRy", "none"),
+        ] {
+            assert_eq!(route(path), expected, "{path}");
+        }
+        assert_eq!(method(&Method::from_bytes(b"CANARY").unwrap()), "other");
+    }
+}

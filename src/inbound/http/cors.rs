@@ -1,0 +1,119 @@
+//! What pages of other sites may do: the one check of `Origin`, before anything is read or run, and the CORS headers
+//! for those that may. A credential is sent in a header that no browser adds by itself, so cookies are never allowed.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+
+use super::error::{HttpRefusal, RefusalKind};
+use super::layers::refuse;
+use super::origins::Origins;
+use super::peer::Peer;
+use crate::inbound::router::is_graphql;
+
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
+
+/// The methods that an allowed page may use.
+const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST");
+/// The headers that a page may send if its browser names none.
+const HEADERS: HeaderValue = HeaderValue::from_static(
+    "accept, apollo-require-preflight, apollographql-client-name, apollographql-client-version, authorization, \
+     content-type, if-none-match, last-event-id, prefer, traceparent, tracestate, x-request-id",
+);
+/// The longest list of requested headers that is allowed unchanged.
+const HEADERS_BYTES: usize = 4096;
+/// The headers that a page may read beyond the defaults.
+const EXPOSED: HeaderValue =
+    HeaderValue::from_static("allow, etag, preference-applied, retry-after, www-authenticate, x-request-id");
+/// The request header that the permission depends on, beside the origin.
+const ASKED: HeaderValue = HeaderValue::from_static("access-control-request-headers");
+/// For how many seconds a browser may cache the permission.
+const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
+
+/// Rejects requests from pages of origins that are not allowed; responds to preflight requests; and sets the headers
+/// that permit a page to read the response.
+///
+/// With `open`, where no clients are configured, the host name is checked by the rule of the origins as well.
+pub(in crate::inbound) async fn guard(
+    State((origins, open)): State<(Arc<ArcSwap<Origins>>, bool)>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let origins = origins.load_full();
+    let path = request.uri().path();
+    let headers = request.headers();
+    let secure = request.extensions().get::<Peer>().and_then(|peer| peer.secure);
+    let checked = origins.check(headers, secure).and_then(|()| same_site(path, headers, request.method()));
+    let checked = checked.and_then(|()| if open { origins.check_host(headers) } else { Ok(()) });
+    let origin = headers.get(header::ORIGIN).cloned();
+    let mut response = match (checked, &origin) {
+        (Err(refusal), _) => {
+            let mut response = refuse(path, refusal);
+            vary(&mut response);
+            return response;
+        }
+        (Ok(()), Some(_)) if is_preflight(&request) => permission(headers),
+        (Ok(()), _) => next.run(request).await,
+    };
+    vary(&mut response);
+    if let Some(origin) = origin {
+        response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        response.headers_mut().insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
+    }
+    response
+}
+
+/// Applies the same rule to requests that a browser sends without an origin: an image, a script, a form by GET. A
+/// person may still follow a link to a page.
+fn same_site(path: &str, headers: &HeaderMap, method: &Method) -> Result<(), HttpRefusal> {
+    let foreign = headers.get(SEC_FETCH_SITE).is_some_and(|site| site == "cross-site" || site == "same-site");
+    let runs_something = is_graphql(path) || path.starts_with("/v1/");
+    let link = *method == Method::GET && headers.get(SEC_FETCH_MODE).is_some_and(|mode| mode == "navigate");
+    if !foreign || headers.contains_key(header::ORIGIN) || (link && !runs_something) {
+        return Ok(());
+    }
+    let message = "cross-site request without an origin header; send it with fetch, from an origin \
+        that server.allowed_origins lists";
+    Err(HttpRefusal::new(RefusalKind::OriginNotAllowed, message))
+}
+
+fn is_preflight(request: &Request) -> bool {
+    request.method() == Method::OPTIONS
+        && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
+}
+
+/// Permits an allowed page every header that it requests: monitoring scripts add their own, and none of them grants
+/// more.
+fn permission(headers: &HeaderMap) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response.headers_mut().append(header::VARY, ASKED);
+    for (name, value) in [
+        (header::ACCESS_CONTROL_ALLOW_METHODS, METHODS),
+        (header::ACCESS_CONTROL_ALLOW_HEADERS, requested(headers).unwrap_or(HEADERS)),
+        (header::ACCESS_CONTROL_MAX_AGE, MAX_AGE),
+    ] {
+        response.headers_mut().insert(name, value);
+    }
+    response
+}
+
+/// The headers that a browser requests, if they are a list of names of a reasonable length.
+fn requested(headers: &HeaderMap) -> Option<HeaderValue> {
+    let mut lists = headers.get_all(header::ACCESS_CONTROL_REQUEST_HEADERS).iter();
+    let (list, None) = (lists.next()?, lists.next()) else { return None };
+    let is_name = |name: &str| HeaderName::from_bytes(name.trim().as_bytes()).is_ok();
+    let names = list.to_str().ok().filter(|names| names.len() <= HEADERS_BYTES)?;
+    names.split(',').all(is_name).then(|| list.clone())
+}
+
+/// Every response depends on the origin, also one to a request without any.
+fn vary(response: &mut Response) {
+    response.headers_mut().append(header::VARY, HeaderValue::from_static("origin"));
+}

@@ -1,0 +1,89 @@
+//! Determines the host of a request, by RFC 9112: in HTTP/1.1 it is in `Host`, and the authority of an absolute target
+//! replaces it. From here on only `Host` contains it, so that all later checks use the same one.
+
+use axum::extract::Request;
+use http::uri::Authority;
+use http::{HeaderValue, Uri, Version, header};
+
+use super::error::{HttpRefusal, RefusalKind};
+
+/// Copies the host from an absolute target, and checks that there is one.
+///
+/// # Errors
+/// 400 if it is missing, sent twice, or not a host.
+pub(in crate::inbound) fn settle(request: &mut Request) -> Result<(), HttpRefusal> {
+    let bad = |message: &'static str| Err(HttpRefusal::new(RefusalKind::Unreadable, message));
+    let mut sent = request.headers().get_all(header::HOST).iter();
+    match (sent.next(), sent.next()) {
+        (None, _) if request.version() < Version::HTTP_11 => {}
+        (None, _) => return bad("the host header is missing; HTTP/1.1 requires it"),
+        (Some(_), Some(_)) => return bad("the host header is sent twice; send it once"),
+        (Some(host), None) if is_host(host) => {}
+        (Some(_), None) => return bad("the host header must be a host with an optional port"),
+    }
+    let uri = request.uri();
+    let (Some(_), Some(authority)) = (uri.scheme(), uri.authority()) else { return Ok(()) };
+    if authority.as_str().contains('@') {
+        return bad("the request target must not contain user information");
+    }
+    let (Ok(host), Ok(target)) = (
+        HeaderValue::try_from(authority.as_str()),
+        Uri::try_from(uri.path_and_query().map_or("/", |target| target.as_str())),
+    ) else {
+        return bad("the request target is not a valid URL");
+    };
+    request.headers_mut().insert(header::HOST, host);
+    *request.uri_mut() = target;
+    Ok(())
+}
+
+/// An empty one is allowed: the target has no host then.
+fn is_host(host: &HeaderValue) -> bool {
+    let Ok(host) = host.to_str() else { return false };
+    host.is_empty() || (!host.contains('@') && host.parse::<Authority>().is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+
+    use super::*;
+
+    #[test]
+    fn request_needs_one_host_and_an_absolute_target_overrides_it() {
+        for (version, target, hosts, expected) in [
+            (
+                Version::HTTP_11,
+                "/graphql?a=b",
+                &["gw.example:80"][..],
+                Some(("/graphql?a=b", "gw.example:80")),
+            ),
+            (Version::HTTP_11, "/", &[""], Some(("/", ""))),
+            (Version::HTTP_11, "/", &[], None),
+            (Version::HTTP_11, "/", &["a", "a"], None),
+            (Version::HTTP_11, "/", &["a@b"], None),
+            (Version::HTTP_11, "/", &["a b"], None),
+            (Version::HTTP_11, "/", &["a, b"], None),
+            (Version::HTTP_10, "/", &[], Some(("/", ""))),
+            (Version::HTTP_10, "/", &["a", "b"], None),
+            (Version::HTTP_11, "http://b.example/graphql", &["a"], Some(("/graphql", "b.example"))),
+            (Version::HTTP_11, "http://[::1]:80/v1/x?y", &["a"], Some(("/v1/x?y", "[::1]:80"))),
+            (Version::HTTP_11, "http://b.example", &["a"], Some(("/", "b.example"))),
+            (Version::HTTP_11, "http://a@b.example/", &["b.example"], None),
+            (Version::HTTP_11, "http://b.example/", &[], None),
+        ] {
+            let mut request = Request::new(Body::empty());
+            *request.version_mut() = version;
+            *request.uri_mut() = target.parse().unwrap();
+            for host in hosts {
+                request.headers_mut().append(header::HOST, HeaderValue::from_static(host));
+            }
+            let settled = settle(&mut request).ok().map(|()| {
+                let host = request.headers().get(header::HOST).map(|host| host.to_str().unwrap());
+                (request.uri().to_string(), host.unwrap_or_default().to_owned())
+            });
+            let expected = expected.map(|(target, host)| (target.to_owned(), host.to_owned()));
+            assert_eq!(settled, expected, "{version:?} {target} {hosts:?}");
+        }
+    }
+}
