@@ -1,7 +1,7 @@
 //! The GraphQL adapter: the schema, and the way of a request through it. Not here: use cases, which are in `jobs`.
 
 pub mod document;
-mod execution;
+pub mod execution;
 pub mod schema;
 #[cfg(test)]
 mod testing;

@@ -1,12 +1,21 @@
-//! What every HTTP request passes through, whichever handler serves it: the layers, the parts of a request that they
-//! determine, and the form of a refusal. Not here: handlers, and what is specific to one.
+//! What every HTTP request passes through, whichever handler serves it: the layers, the table of routes, and the form of
+//! a refusal. Not here: handlers, and what is specific to one.
 
-pub mod access_log;
+mod access_log;
+pub(in crate::inbound) mod body_limit;
+pub mod concurrency_limit;
 mod cors;
+mod deadline;
 pub mod error;
 mod host;
 pub mod layers;
+mod load_shed;
 pub mod min_rate_body;
 pub mod origins;
 pub mod peer;
+pub(in crate::inbound) mod refusal_form;
+pub(in crate::inbound) mod request_facts;
+mod request_id;
+mod request_metrics;
 mod request_span;
+pub(in crate::inbound) mod route;

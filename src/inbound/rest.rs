@@ -14,7 +14,6 @@ use axum::extract::{Path, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::any;
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
-use serde_json::{Map, Value};
 
 use crate::domain::error::{Problem, Retry};
 use crate::domain::principal::Principal;
@@ -22,8 +21,9 @@ use crate::inbound::answer_limits::answer_memory::{AnswerMemory, ClientMemory};
 use crate::inbound::auth::authenticator;
 use crate::inbound::auth::bearer;
 use crate::inbound::client_limits::ClientLimits;
-use crate::inbound::http::access_log::RequestFacts;
 use crate::inbound::http::error::{HttpRefusal, RefusalKind};
+use crate::inbound::http::request_facts::RequestFacts;
+use crate::inbound::http::route::Route;
 use crate::jobs::Jobs;
 use crate::jobs::answer::JobSnapshot;
 use crate::jobs::visibility::RequestedRef;
@@ -40,8 +40,8 @@ pub fn router(jobs: Jobs, limits: ClientLimits, memory: AnswerMemory) -> Router 
             .into_problem()
     };
     Router::new()
-        .route("/v1/jobs/{source}/{external_id}", any(serve))
-        .route("/v1/{*rest}", any(nothing))
+        .route(Route::RestJob.pattern(), any(serve))
+        .route(Route::RestOther.pattern(), any(nothing))
         .with_state((jobs, limits, memory))
 }
 
@@ -66,11 +66,11 @@ async fn answer(
     path: Result<Path<(String, String)>, PathRejection>,
 ) -> Result<Response, HttpRefusal> {
     if !matches!(*method, Method::GET | Method::HEAD) {
-        return Err(HttpRefusal::method("GET, HEAD", "method not allowed; use GET"));
+        return Err(HttpRefusal::method(Route::RestJob.allow(), "method not allowed; use GET"));
     }
     let presented = bearer::token(headers)?;
     let principal = jobs.authenticate(presented.as_ref()).map_err(authenticator::unknown)?;
-    RequestFacts::client(extensions, principal.name());
+    RequestFacts::set_client(extensions, principal.name());
     let _place = limits.admit(&principal)?;
     let Ok(Path((source, external_id))) = path else {
         return Err(HttpRefusal::new(RefusalKind::Unreadable, "the path is not percent-encoded UTF-8"));
@@ -157,24 +157,6 @@ fn refuse(problem: Problem) -> HttpRefusal {
     match problem.retry {
         Retry::After(wait) => refusal.retry_after(wait),
         Retry::Never | Retry::Whenever => refusal,
-    }
-}
-
-impl HttpRefusal {
-    /// The refusal as problem details (RFC 9457).
-    pub(crate) fn into_problem(self) -> Response {
-        let mut body = Map::new();
-        body.insert("type".to_owned(), "about:blank".into());
-        body.insert("status".to_owned(), self.kind().status().as_u16().into());
-        body.insert("title".to_owned(), self.kind().status().canonical_reason().unwrap_or_default().into());
-        body.insert("code".to_owned(), self.kind().code().into());
-        let mut response = self.into_response_with(|message| {
-            body.insert("detail".to_owned(), message.into());
-            Value::Object(body).to_string()
-        });
-        let media = HeaderValue::from_static("application/problem+json");
-        response.headers_mut().insert(header::CONTENT_TYPE, media);
-        response
     }
 }
 

@@ -1,20 +1,16 @@
 //! The routes of the public listener.
 
-use crate::jobs::Jobs;
 use axum::Router;
 use axum::response::IntoResponse as _;
 
 use super::client_limits::ClientLimits;
-use super::graphql::transport::http::GraphqlEndpoint;
+use super::graphql;
+use super::graphql::execution::endpoint::GraphqlEndpoint;
 use super::http::error::{HttpRefusal, RefusalKind};
-use super::http::layers;
-use super::http::layers::{LayerSettings, LiveSettings};
+use super::http::layers::{self, LayerSettings, LiveSettings};
+use super::http::route::Route;
 use super::{page, rest};
-
-/// Whether a path is that of GraphQL. Many clients add a trailing slash.
-pub(super) fn is_graphql(path: &str) -> bool {
-    matches!(path, "/graphql" | "/graphql/")
-}
+use crate::jobs::Jobs;
 
 /// The router of the public listener.
 pub fn public(
@@ -34,17 +30,13 @@ pub fn public_live(
     settings: &LayerSettings,
     live: LiveSettings,
 ) -> Router {
-    let routes = Router::new()
-        .merge(rest::router(jobs, clients, endpoint.memory().clone()))
-        .route("/graphql", endpoint.clone().route())
-        .route("/graphql/", endpoint.route())
-        .merge(page::router())
-        .fallback(async || {
-            HttpRefusal::new(
-                RefusalKind::NoSuchPath,
-                "not found; the gateway serves /, /graphql and /v1/jobs",
-            )
+    let no_such_path = async || {
+        HttpRefusal::new(RefusalKind::NoSuchPath, "not found; the gateway serves /, /graphql and /v1/jobs")
             .into_response()
-        });
+    };
+    let rest = rest::router(jobs, clients, endpoint.memory().clone());
+    let graphql = graphql::transport::http::route(endpoint);
+    let routes = Router::new().merge(rest).merge(page::router()).fallback(no_such_path);
+    let routes = Route::Graphql.patterns().fold(routes, |routes, path| routes.route(path, graphql.clone()));
     layers::around_live(routes, settings, live)
 }

@@ -13,16 +13,18 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, Environment, PersistedQueries, SourceConfig};
 use crate::domain::id::SourceName;
+use crate::inbound::admin;
 use crate::inbound::admin::metrics::MetricsEndpoint;
-use crate::inbound::admin::probes;
-use crate::inbound::admin::probes::{ConcurrencyLimit, Readiness};
+use crate::inbound::admin::readiness::Readiness;
 use crate::inbound::admin::status::StatusEndpoint;
 use crate::inbound::answer_limits::answer_memory::AnswerMemory;
 use crate::inbound::answer_limits::cpu_limiter::CpuLimiter;
 use crate::inbound::client_limits::ClientLimits;
+use crate::inbound::graphql::document::admission::Admission;
 use crate::inbound::graphql::document::persisted::{Manifest, PersistedDocuments};
+use crate::inbound::graphql::execution::endpoint::GraphqlEndpoint;
 use crate::inbound::graphql::schema;
-use crate::inbound::graphql::transport::http::{Admission, GraphqlEndpoint};
+use crate::inbound::http::concurrency_limit::ConcurrencyLimit;
 use crate::inbound::http::layers::{LayerSettings, LiveSettings};
 use crate::inbound::http::min_rate_body::BodyRate as BodyPace;
 use crate::inbound::http::peer::TrustedProxies;
@@ -274,7 +276,7 @@ impl Gateway {
         start(
             self.admin,
             apart,
-            probes::router(self.readiness.clone(), metrics, status),
+            admin::router(self.readiness.clone(), metrics, status),
             None,
             Shutdown { closed: probes_end.clone(), idle: probes_end.clone(), ..Shutdown::default() },
         );

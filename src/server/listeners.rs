@@ -24,7 +24,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use crate::inbound::admin::probes::ConcurrencyLimit;
+use crate::inbound::http::concurrency_limit::ConcurrencyLimit;
 use crate::inbound::http::peer;
 use crate::inbound::streams::ConnectionPermit;
 use crate::ports::spawner::{Spawner, TaskKind};

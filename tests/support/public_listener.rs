@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use axum::Router;
 use jobgate::inbound::client_limits::ClientLimits;
+use jobgate::inbound::graphql::document::admission::Admission;
 use jobgate::inbound::graphql::document::limits::DocumentLimits;
+use jobgate::inbound::graphql::execution::endpoint::GraphqlEndpoint;
 use jobgate::inbound::graphql::schema;
-use jobgate::inbound::graphql::transport::http::{Admission, GraphqlEndpoint};
 use jobgate::inbound::http::layers::LayerSettings;
 use jobgate::inbound::router;
 use jobgate::inbound::streams::{StreamRegistry, StreamSettings};

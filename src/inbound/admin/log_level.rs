@@ -25,7 +25,7 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 const WHILE_MAX: Duration = Duration::from_hours(24);
 
 /// The route.
-pub(in crate::inbound) fn router() -> Router {
+pub(super) fn router() -> Router {
     Router::new().route("/log-level", get(async || shown()).put(change))
 }
 
@@ -34,7 +34,7 @@ fn shown() -> Response {
 }
 
 /// The current directives, as they are shown.
-pub(in crate::inbound) fn view() -> Value {
+pub(super) fn view() -> Value {
     let level = log::level();
     let for_now = level.for_now.as_ref();
     json!({

@@ -15,9 +15,10 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::log_level;
-use super::metrics;
-use super::probes::{ConcurrencyLimit, Readiness};
+use super::readiness::Readiness;
+use super::source_labels::{CREDENTIALS, HEALTHS, word};
 use crate::domain::principal::Principal;
+use crate::inbound::http::concurrency_limit::ConcurrencyLimit;
 use crate::inbound::streams::StreamRegistry;
 use crate::jobs::Jobs;
 use crate::telemetry::log;
@@ -78,8 +79,8 @@ impl StatusEndpoint {
                 json!({
                     "name": source.name.as_str(),
                     "upstream": source.upstream.name(),
-                    "health": metrics::word(&metrics::HEALTHS, &source.health),
-                    "credential": metrics::word(&metrics::CREDENTIALS, &source.credential.state),
+                    "health": word(&HEALTHS, &source.health),
+                    "credential": word(&CREDENTIALS, &source.credential.state),
                     "credentialExpiresAt": source.credential.expires_at.map(|time| time.to_string()),
                     "callsInFlight": source.budget.in_flight,
                     "callsLeftThisHour": source.budget.left_this_hour,
@@ -132,7 +133,7 @@ impl fmt::Debug for StatusEndpoint {
 }
 
 /// The route.
-pub(in crate::inbound) fn router(status: StatusEndpoint) -> Router {
+pub(super) fn router(status: StatusEndpoint) -> Router {
     Router::new().route("/status", get(show)).with_state(status)
 }
 

@@ -8,7 +8,16 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use http::{StatusCode, header};
 use tokio::time::Instant;
+
+use crate::inbound::http::error::{HttpRefusal, RefusalKind};
+use crate::inbound::http::peer::Peer;
+use crate::inbound::http::refusal_form::refuse;
+use crate::inbound::http::route::Route;
 
 /// The time in which they are counted.
 const WINDOW: Duration = Duration::from_mins(1);
@@ -66,6 +75,32 @@ impl BadCredentials {
         }
         *count += 1;
         Ok(())
+    }
+}
+
+/// Responds with 429 instead of 401 to an address that keeps presenting bad credentials.
+pub(in crate::inbound) async fn limit_bad_credentials(
+    State(bad): State<BadCredentials>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let peer = request.extensions().get::<Peer>().map(|peer| peer.address);
+    let presented = request.headers().contains_key(header::AUTHORIZATION);
+    let route = Route::of(&request);
+    let response = next.run(request).await;
+    let Some(peer) = peer.filter(|_| presented && response.status() == StatusCode::UNAUTHORIZED) else {
+        return response;
+    };
+    match bad.count(peer) {
+        Ok(()) => {
+            tracing::info!(%peer, "invalid credential");
+            response
+        }
+        Err(wait) => {
+            let message =
+                "too many failed authentication attempts from this address; check the key, and retry later";
+            refuse(route, HttpRefusal::new(RefusalKind::TooManyRequests, message).retry_after(wait))
+        }
     }
 }
 

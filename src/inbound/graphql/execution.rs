@@ -1,6 +1,9 @@
-//! The execution of prepared operations, and the updates of subscriptions. Not here: checks of a document, and the bytes
-//! of a transport.
+//! The execution of admitted operations, and the updates of subscriptions. Not here: the checks of a document, and the
+//! bytes of a transport.
 
 pub(super) mod answers;
-pub(super) mod plan;
+pub(super) mod delivery_span;
+pub mod endpoint;
+mod plan;
+pub(super) mod response;
 pub(super) mod stream_capture;

@@ -1,12 +1,19 @@
-//! Builds the schema. No extension is registered: limits, documents and spans are implemented outside of it, where they
+//! Builds the schema; the folder has its types and resolvers, thin views over `domain` and `jobs`. Not here: anything
+//! that is not visible in the schema. No extension is registered: limits, documents and spans are implemented outside of it, where they
 //! cost less.
 
+pub mod filter;
 pub mod job;
 pub mod job_connection;
+pub mod job_fields;
+mod job_object;
+pub mod label;
 pub mod mindbridge;
 pub mod mutation;
+pub mod page;
 pub mod problem;
 pub mod query;
+pub mod reference;
 pub mod rows;
 pub mod scalars;
 pub mod source;

@@ -13,10 +13,12 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
+use super::document::admission::Admission;
 use super::document::coercion::InputTypes;
 use super::document::limits::DocumentLimits;
+use super::execution::endpoint::GraphqlEndpoint;
 use super::execution::stream_capture::capture;
-use super::transport::http::{Admission, GraphqlEndpoint};
+use super::transport;
 use crate::domain::id::SourceName;
 use crate::domain::principal::{CredentialInfo, Principal};
 use crate::inbound::auth::authenticator::Authenticator;
@@ -202,7 +204,7 @@ pub(super) fn fixture(settings: StreamSettings) -> TestGraphql {
         wait,
         streams.clone(),
     );
-    let routes = Router::new().route("/graphql", endpoint.clone().route());
+    let routes = Router::new().route("/graphql", transport::http::route(endpoint.clone()));
     let app = layers::around(routes, &LayerSettings::default());
     TestGraphql { app, endpoint, streams, tasks, running, value, guests }
 }

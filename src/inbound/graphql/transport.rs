@@ -5,4 +5,5 @@ mod event_stream;
 pub mod http;
 mod multipart;
 mod sse;
+mod stream_refusal;
 mod ws;

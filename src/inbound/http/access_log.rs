@@ -2,10 +2,8 @@
 //! duration. Never the path or the query as received: those contain ids, and arbitrary client input.
 
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
-use async_graphql::parser::types::OperationType;
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{Request, State};
 use axum::middleware::Next;
@@ -15,51 +13,18 @@ use hyper::body::{Frame, SizeHint};
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
-use super::layers::RequestId;
+use super::request_facts::RequestFacts;
+use super::request_id::RequestId;
+use super::route::{self, Route};
 use crate::config::AccessLog;
 use crate::telemetry::log::{ACCESS, REQUEST};
 
 /// The status of a request whose client disconnected before there was a response: only for logs, never sent.
 const LEFT: u16 = 499;
 
-/// Facts that handlers record about a request, as an extension of it.
-#[derive(Clone, Debug, Default)]
-pub struct RequestFacts(Arc<RequestFactsState>);
-
-#[derive(Debug, Default)]
-struct RequestFactsState {
-    client: OnceLock<String>,
-    operation: OnceLock<&'static str>,
-}
-
-impl RequestFacts {
-    /// Records the name of the client.
-    pub(in crate::inbound) fn client(extensions: &http::Extensions, name: &str) {
-        if let Some(facts) = extensions.get::<Self>() {
-            facts.0.client.set(name.to_owned()).ok();
-        }
-    }
-
-    /// Records the type of the operation.
-    pub(in crate::inbound) fn operation(extensions: &http::Extensions, kind: OperationType) {
-        if let Some(facts) = extensions.get::<Self>() {
-            let word = match kind {
-                OperationType::Query => "query",
-                OperationType::Mutation => "mutation",
-                OperationType::Subscription => "subscription",
-            };
-            facts.0.operation.set(word).ok();
-        }
-    }
-}
-
 /// Creates the span and the facts of a request, and writes the line. Wraps everything except the layer that sets the
 /// request id.
-pub(in crate::inbound) async fn write(
-    State(which): State<AccessLog>,
-    mut request: Request,
-    next: Next,
-) -> Response {
+pub(super) async fn write(State(which): State<AccessLog>, mut request: Request, next: Next) -> Response {
     let id = request.extensions().get::<RequestId>().and_then(|id| id.0.to_str().ok().map(ToOwned::to_owned));
     let id = id.unwrap_or_default();
     let span = tracing::info_span!(target: REQUEST, "request", request_id = id);
@@ -72,7 +37,7 @@ pub(in crate::inbound) async fn write(
         which,
         begun: Instant::now(),
         method: method(request.method()),
-        route: route(request.uri().path()),
+        route: route::log_label(Route::of(&request)),
         status: StatusCode::from_u16(LEFT).unwrap_or_default(),
         bytes: 0,
         complete: false,
@@ -97,16 +62,6 @@ pub(in crate::inbound) async fn write(
 fn method(method: &Method) -> &'static str {
     const KNOWN: [&str; 7] = ["GET", "POST", "HEAD", "OPTIONS", "PUT", "DELETE", "PATCH"];
     KNOWN.into_iter().find(|known| *known == method.as_str()).unwrap_or("other")
-}
-
-/// The route of a path, without client input.
-fn route(path: &str) -> &'static str {
-    match path {
-        "/graphql" | "/graphql/" => "/graphql",
-        "/" | "/page.css" | "/page.js" | "/socket.js" => "page",
-        job if job.starts_with("/v1/jobs/") => "/v1/jobs/{source}/{externalId}",
-        _ => "none",
-    }
 }
 
 /// The facts of a request so far.
@@ -135,8 +90,7 @@ impl Drop for AccessLogGuard {
             return;
         }
         let duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let (client, operation) = (facts.0.client.get(), facts.0.operation.get());
-        let (client, operation) = (client.map(String::as_str), operation.copied());
+        let (client, operation) = (facts.client(), facts.operation());
         let status = status.as_u16();
         if *which == AccessLog::All {
             tracing::info!(
@@ -203,17 +157,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn access_log_replaces_unknown_paths_and_methods() {
-        for (path, expected) in [
-            ("/graphql", "/graphql"),
-            ("/graphql/", "/graphql"),
-            ("/graphql//", "none"),
-            ("/v1/jobs/mind/secret", "/v1/jobs/{source}/{externalId}"),
-            ("/page.js", "page"),
-            ("/cAnaRy", "none"),
-        ] {
-            assert_eq!(route(path), expected, "{path}");
-        }
+    fn access_log_replaces_unknown_methods() {
         assert_eq!(method(&Method::from_bytes(b"CANARY").unwrap()), "other");
+        assert_eq!(method(&Method::GET), "GET");
     }
 }

@@ -11,16 +11,16 @@ use axum::response::Response;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
 use super::error::{HttpRefusal, RefusalKind};
-use super::layers::refuse;
 use super::origins::Origins;
 use super::peer::Peer;
-use crate::inbound::router::is_graphql;
+use super::refusal_form::refuse;
+use super::route::{self, Route};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 
 /// The methods that an allowed page may use.
-const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST");
+const METHODS: HeaderValue = HeaderValue::from_static(route::METHODS);
 /// The headers that a page may send if its browser names none.
 const HEADERS: HeaderValue = HeaderValue::from_static(
     "accept, apollo-require-preflight, apollographql-client-name, apollographql-client-version, authorization, \
@@ -40,21 +40,21 @@ const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
 /// that permit a page to read the response.
 ///
 /// With `open`, where no clients are configured, the host name is checked by the rule of the origins as well.
-pub(in crate::inbound) async fn guard(
+pub(super) async fn guard(
     State((origins, open)): State<(Arc<ArcSwap<Origins>>, bool)>,
     request: Request,
     next: Next,
 ) -> Response {
     let origins = origins.load_full();
-    let path = request.uri().path();
+    let route = Route::of(&request);
     let headers = request.headers();
     let secure = request.extensions().get::<Peer>().and_then(|peer| peer.secure);
-    let checked = origins.check(headers, secure).and_then(|()| same_site(path, headers, request.method()));
+    let checked = origins.check(headers, secure).and_then(|()| same_site(route, headers, request.method()));
     let checked = checked.and_then(|()| if open { origins.check_host(headers) } else { Ok(()) });
     let origin = headers.get(header::ORIGIN).cloned();
     let mut response = match (checked, &origin) {
         (Err(refusal), _) => {
-            let mut response = refuse(path, refusal);
+            let mut response = refuse(route, refusal);
             vary(&mut response);
             return response;
         }
@@ -71,9 +71,9 @@ pub(in crate::inbound) async fn guard(
 
 /// Applies the same rule to requests that a browser sends without an origin: an image, a script, a form by GET. A
 /// person may still follow a link to a page.
-fn same_site(path: &str, headers: &HeaderMap, method: &Method) -> Result<(), HttpRefusal> {
+fn same_site(route: Option<Route>, headers: &HeaderMap, method: &Method) -> Result<(), HttpRefusal> {
     let foreign = headers.get(SEC_FETCH_SITE).is_some_and(|site| site == "cross-site" || site == "same-site");
-    let runs_something = is_graphql(path) || path.starts_with("/v1/");
+    let runs_something = route.is_some_and(Route::is_api);
     let link = *method == Method::GET && headers.get(SEC_FETCH_MODE).is_some_and(|mode| mode == "navigate");
     if !foreign || headers.contains_key(header::ORIGIN) || (link && !runs_something) {
         return Ok(());

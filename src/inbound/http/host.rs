@@ -11,7 +11,7 @@ use super::error::{HttpRefusal, RefusalKind};
 ///
 /// # Errors
 /// 400 if it is missing, sent twice, or not a host.
-pub(in crate::inbound) fn settle(request: &mut Request) -> Result<(), HttpRefusal> {
+pub(super) fn settle(request: &mut Request) -> Result<(), HttpRefusal> {
     let bad = |message: &'static str| Err(HttpRefusal::new(RefusalKind::Unreadable, message));
     let mut sent = request.headers().get_all(header::HOST).iter();
     match (sent.next(), sent.next()) {

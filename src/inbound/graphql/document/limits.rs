@@ -1,52 +1,20 @@
 //! The limits of one document, checked before any resolver runs; its tokens are checked before it is parsed. The
 //! engine's own limits are not used: it has none for tokens, root fields or upstream calls.
 
+mod answer;
+mod cost;
+mod document_limits;
+mod tokens;
+mod walk;
+
 use async_graphql::Variables;
 use async_graphql::parser::types::{ExecutableDocument, OperationDefinition};
 
 use super::coercion::InputTypes;
 use crate::inbound::http::error::{HttpRefusal, RefusalKind};
 
-mod answer;
-mod cost;
-mod tokens;
-mod walk;
-
-/// The limits of one document.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DocumentLimits {
-    /// Lexical tokens, comments not counted.
-    pub max_tokens: usize,
-    /// Levels of fields; `__schema` and `__type` have a limit of their own.
-    pub max_depth: usize,
-    /// Aliases of one operation, with every fragment spread out.
-    pub max_aliases: usize,
-    /// Root fields of one operation, with every fragment spread out.
-    pub max_root_fields: usize,
-    /// Directives of one operation, with every fragment spread out.
-    pub max_directives: usize,
-    /// The upper bound of the upstream calls of the operation.
-    pub max_cost: u64,
-    /// The upper bound of the values in the answer.
-    pub max_answer_cost: u64,
-    /// Whether introspection is allowed. If it is not, the engine alone would return `null`.
-    pub introspection: bool,
-}
-
-impl Default for DocumentLimits {
-    fn default() -> Self {
-        Self {
-            max_tokens: 2000,
-            max_depth: 12,
-            max_aliases: 50,
-            max_root_fields: 20,
-            max_directives: 20,
-            max_cost: 1000,
-            max_answer_cost: 100_000,
-            introspection: true,
-        }
-    }
-}
+pub use document_limits::DocumentLimits;
+use document_limits::exceeded;
 
 impl DocumentLimits {
     /// Counts the tokens of a text that is not parsed yet, and returns their number.
@@ -97,9 +65,7 @@ impl DocumentLimits {
         }
         Ok(cost)
     }
-}
 
-impl DocumentLimits {
     /// Computes the upper bound of the values in the answer to an operation: duplicates, pages, aliases and levels
     /// multiply. `@skip` and `@include` are treated as "included". Expects a document that passed
     /// [`Self::check_shape`].
@@ -125,11 +91,4 @@ impl DocumentLimits {
         }
         Ok(cost)
     }
-}
-
-fn exceeded(kind: RefusalKind, name: &'static str, limit: u64, what: &str) -> HttpRefusal {
-    let message = format!(
-        "the document exceeds {name}: at most {limit} {what} are allowed; request less, or split the request"
-    );
-    HttpRefusal::new(kind, message).with("limit", name).with("value", limit)
 }

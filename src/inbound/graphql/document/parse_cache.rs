@@ -16,7 +16,7 @@ const BYTES_A_TOKEN: usize = 200;
 
 /// Two generations of entries. A used entry moves to the young one; when that is full the old one is dropped as a
 /// whole. So no operation is linear, and entries that are used repeatedly stay.
-pub(in crate::inbound::graphql) struct Generations<K, V> {
+pub(super) struct Generations<K, V> {
     young: HashMap<K, (V, usize)>,
     young_bytes: usize,
     old: HashMap<K, (V, usize)>,
@@ -25,12 +25,12 @@ pub(in crate::inbound::graphql) struct Generations<K, V> {
 
 impl<K: Hash + Eq, V: Clone> Generations<K, V> {
     /// Empty, with a limit of about `max_bytes`.
-    pub(in crate::inbound::graphql) fn new(max_bytes: usize) -> Self {
+    pub(super) fn new(max_bytes: usize) -> Self {
         Self { young: HashMap::new(), young_bytes: 0, old: HashMap::new(), max_bytes }
     }
 
     /// Returns an entry, if it is cached.
-    pub(in crate::inbound::graphql) fn get<Q: Hash + Eq + ?Sized>(&mut self, key: &Q) -> Option<V>
+    pub(super) fn get<Q: Hash + Eq + ?Sized>(&mut self, key: &Q) -> Option<V>
     where
         K: Borrow<Q>,
     {
@@ -43,7 +43,7 @@ impl<K: Hash + Eq, V: Clone> Generations<K, V> {
     }
 
     /// Caches an entry of this many bytes. One that is too large is not cached.
-    pub(in crate::inbound::graphql) fn put(&mut self, key: K, value: V, bytes: usize) {
+    pub(super) fn put(&mut self, key: K, value: V, bytes: usize) {
         if bytes <= self.max_bytes / 2 && !self.young.contains_key(&key) {
             self.push(key, value, bytes);
         }
@@ -60,35 +60,35 @@ impl<K: Hash + Eq, V: Clone> Generations<K, V> {
 
     /// The estimated bytes of the entries.
     #[cfg(test)]
-    pub(in crate::inbound::graphql) fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         self.young.values().chain(self.old.values()).map(|(_, bytes)| bytes).sum()
     }
 }
 
 /// Parsed documents by their text.
-pub struct Documents(Mutex<Generations<Arc<str>, Arc<ExecutableDocument>>>);
+pub(super) struct ParseCache(Mutex<Generations<Arc<str>, Arc<ExecutableDocument>>>);
 
-impl Documents {
+impl ParseCache {
     /// An empty cache with a limit of about `max_bytes`.
-    pub fn new(max_bytes: usize) -> Self {
+    pub(super) fn new(max_bytes: usize) -> Self {
         Self(Mutex::new(Generations::new(max_bytes)))
     }
 
     /// Returns the document of a text, if it is cached.
-    pub fn get(&self, text: &str) -> Option<Arc<ExecutableDocument>> {
+    pub(super) fn get(&self, text: &str) -> Option<Arc<ExecutableDocument>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(text)
     }
 
     /// Caches a document with its text and its number of tokens. One that is too large is not cached.
-    pub fn keep(&self, text: &str, tokens: usize, document: Arc<ExecutableDocument>) {
+    pub(super) fn keep(&self, text: &str, tokens: usize, document: Arc<ExecutableDocument>) {
         let bytes = text.len().saturating_add(tokens.saturating_mul(BYTES_A_TOKEN));
         self.0.lock().unwrap_or_else(PoisonError::into_inner).put(text.into(), document, bytes);
     }
 }
 
-impl fmt::Debug for Documents {
+impl fmt::Debug for ParseCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Documents").finish_non_exhaustive()
+        f.debug_struct("ParseCache").finish_non_exhaustive()
     }
 }
 
@@ -100,7 +100,7 @@ mod tests {
 
     #[test]
     fn recently_used_document_stays_in_the_bounded_cache() {
-        let documents = Documents::new(40_000);
+        let documents = ParseCache::new(40_000);
         let keep = |text: &str| documents.keep(text, 10, Arc::new(parse_query(text).unwrap()));
         keep("{ wanted }");
         for index in 0..1000 {
@@ -114,7 +114,7 @@ mod tests {
 
     #[test]
     fn document_larger_than_the_cache_is_not_cached() {
-        let documents = Documents::new(1000);
+        let documents = ParseCache::new(1000);
         documents.keep("{ a }", 3, Arc::new(parse_query("{ a }").unwrap()));
         assert!(documents.get("{ a }").is_none());
     }

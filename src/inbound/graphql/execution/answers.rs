@@ -10,13 +10,13 @@ use async_graphql::Response as GraphqlResponse;
 use async_graphql::parser::types::OperationType;
 use futures_util::stream::{self, BoxStream, Stream, StreamExt as _};
 
-use crate::inbound::graphql::transport::http::{GraphqlEndpoint, PreparedOperation, UncachedDocument};
-
+use super::endpoint::GraphqlEndpoint;
+use super::response::{self, was_executed};
+use super::stream_capture::{CapturedStream, LastUpdate};
 use crate::inbound::answer_limits::answer_memory::{AnswerReservation, ClientMemory};
 use crate::inbound::answer_limits::cpu_limiter::CpuGate;
 use crate::inbound::client_limits::RequestPermit;
-use crate::inbound::graphql::execution::stream_capture::{CapturedStream, LastUpdate};
-use crate::inbound::graphql::transport::http::reply;
+use crate::inbound::graphql::document::admission::{PreparedOperation, UncachedDocument};
 use crate::inbound::http::error::{HttpRefusal, RefusalKind};
 use crate::inbound::streams::Transport;
 use crate::telemetry::{meters, trace};
@@ -80,13 +80,13 @@ impl GraphqlEndpoint {
             prepared;
         meters::operation(operation.word(), transport.word());
         let (request, captured_stream, begins) = if operation.kind == OperationType::Subscription {
-            let captured_stream = CapturedStream::new(self.0.plans.clone(), document, memory, values);
+            let captured_stream = CapturedStream::new(self.update_plans(), document, memory, values);
             (request.data(captured_stream.capture_handle()), Some(captured_stream), None)
         } else {
             (request, None, Some((memory, values)))
         };
         let last = captured_stream.as_ref().map(|captured_stream| captured_stream.last());
-        let responses = (self.0.execute_stream)(request);
+        let responses = self.execute_stream(request);
         let span = span.boxed();
         AnswerStream {
             endpoint: self.clone(),
@@ -112,7 +112,7 @@ impl AnswerStream {
         if let Some(fresh) = self.fresh.take()
             && executed
         {
-            self.endpoint.0.keep(*fresh);
+            self.endpoint.keep(*fresh);
         }
     }
 
@@ -156,7 +156,7 @@ impl AnswerStream {
 
     fn write(&mut self, mut response: GraphqlResponse) -> GraphqlAnswer {
         // the engine rejects an operation only before it begins
-        let executed = !self.first || reply::was_executed(&response);
+        let executed = !self.first || was_executed(&response);
         self.begun(executed);
         // of a query or a mutation; an update that does not fit is rejected where it is built
         let meter = self.meter.take();
@@ -164,7 +164,7 @@ impl AnswerStream {
             return GraphqlAnswer::refused(refusal);
         }
         let of_update = self.last.as_ref().and_then(LastUpdate::take);
-        reply::finish(&mut response, executed);
+        response::finish(&mut response, executed);
         if !executed {
             return serde_json::to_vec(&response.errors).map_or_else(
                 |_| {
@@ -177,7 +177,7 @@ impl AnswerStream {
             );
         }
         let memory = self.endpoint.memory();
-        match reply::to_json(&response, true, memory) {
+        match response::to_json(&response, true, memory) {
             Some(json) => {
                 self.sending = meter.or(of_update);
                 if let Some(meter) = &self.sending {

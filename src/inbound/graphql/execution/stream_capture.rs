@@ -10,9 +10,9 @@ use async_graphql::{Context, OutputType, Pos, Response};
 use futures_util::FutureExt as _;
 use futures_util::stream::{self, BoxStream, Stream, StreamExt as _};
 
+use super::delivery_span::DeliverySpan;
 use super::plan::UpdatePlans;
 use crate::inbound::answer_limits::answer_memory::{AnswerReservation, ClientMemory};
-use crate::inbound::graphql::schema::update::DeliverySpan;
 use crate::telemetry::trace;
 
 /// The handle by which a resolver passes its stream on: request data. It is invalid once the operation has ended.

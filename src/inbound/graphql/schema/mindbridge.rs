@@ -4,7 +4,7 @@ use async_graphql::SimpleObject;
 
 use crate::domain::details::{self, Details, MindBridgeDetails};
 
-use super::job::job_object;
+use super::job_object::job_object;
 use super::scalars::{Int64, UpstreamText};
 
 job_object! {

@@ -13,19 +13,10 @@ use crate::jobs::visibility::WatchOnly;
 use crate::jobs::watch_token::{WatchToken, WatchTokenError, WatchTokenRequestError};
 
 use super::job::JobResult;
+use super::label::Label;
 use super::problem::{as_error, bad_input};
-use super::query::{JobRefInput, check_count};
+use super::reference::{JobRefInput, check_count};
 use super::scalars::{DateTime, Duration};
-
-/// A label: a name and a value that clients set on a tracked job.
-#[derive(Clone, Debug, InputObject, SimpleObject)]
-#[graphql(input_name = "LabelInput")]
-pub struct Label {
-    /// The name of the label, 1 to 63 bytes of UTF-8 without control characters.
-    pub(super) name: String,
-    /// The value of the label, 1 to 63 bytes of UTF-8 without control characters.
-    pub(super) value: String,
-}
 
 /// Input for the `trackJobs` mutation.
 #[derive(Clone, Debug, InputObject)]

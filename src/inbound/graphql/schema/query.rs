@@ -1,58 +1,20 @@
 //! The root query type.
 
-use async_graphql::{Context, ID, InputObject, Object, OneofObject, Result};
+use async_graphql::{Context, ID, Object, Result};
 
 use crate::domain::error::{Problem, ProblemCode};
 use crate::jobs::Jobs;
 use crate::jobs::answer::LookupResult;
-use crate::jobs::list;
 use crate::jobs::visibility;
 
-use super::job::{GqlJob, GqlJobState, JobResult, Node};
-use super::job_connection::{JobConnection, page_size};
-use super::mutation::Label;
-use super::problem::{as_error, bad_input};
-use super::scalars::{DateTime, Duration};
+use super::filter::JobFilterInput;
+use super::job::{GqlJob, JobResult, Node};
+use super::job_connection::JobConnection;
+use super::page::page_size;
+use super::problem::as_error;
+use super::reference::{JobRefInput, check_count};
+use super::scalars::Duration;
 use super::source::GqlSource;
-
-/// The maximum number of entries of one `jobs` or `nodes` field.
-pub const REFS_MAX: usize = 200;
-
-/// Identifies a job. Exactly one field must be set.
-#[derive(Clone, Debug, OneofObject)]
-#[graphql(name = "JobRef")]
-pub enum JobRefInput {
-    /// The global node ID of the job, as returned in `Job.id`.
-    Id(ID),
-    /// The source of the job and its ID in the upstream's API.
-    External(ExternalJobRef),
-}
-
-/// Identifies a job by its source and its ID in the upstream's API.
-#[derive(Clone, Debug, InputObject)]
-pub struct ExternalJobRef {
-    /// The name of the source, as returned in `Source.name`: 1 to 63 of `a-z`, `0-9`, `-` and `_`, starting with a letter
-    /// or a digit.
-    source: String,
-    /// The ID in the upstream's API: `asyncResultId` for MindBridge, `schedule_id` for Supermetrics. Case-sensitive. 1
-    /// to 200 of `A-Z`, `a-z`, `0-9`, `-`, `_`, `.`, `~` and `:`, but not only dots; for Supermetrics, without `.`, `~`
-    /// and `:`.
-    external_id: String,
-}
-
-/// Filters for jobs. A job must match all filters that are set. A null or empty filter matches every job.
-#[derive(Clone, Debug, Default, InputObject)]
-#[graphql(name = "JobFilter")]
-pub struct JobFilterInput {
-    /// Include only jobs of the sources with these names. A name that the client may not read matches nothing.
-    sources: Option<Vec<String>>,
-    /// Include only jobs in one of these states.
-    states: Option<Vec<GqlJobState>>,
-    /// Include only tracked jobs that have all of these labels.
-    labels: Option<Vec<Label>>,
-    /// Include only jobs with `freshness.observedAt` at or after this time.
-    observed_since: Option<DateTime>,
-}
 
 /// The root query type.
 #[derive(Clone, Copy, Debug, Default)]
@@ -178,33 +140,6 @@ impl QueryRoot {
     }
 }
 
-impl From<JobRefInput> for visibility::RequestedRef {
-    fn from(reference: JobRefInput) -> Self {
-        match reference {
-            JobRefInput::Id(id) => Self::Id(id.0),
-            JobRefInput::External(ExternalJobRef { source, external_id }) => {
-                Self::External { source, external_id }
-            }
-        }
-    }
-}
-
-impl From<JobFilterInput> for list::JobListFilter {
-    fn from(filter: JobFilterInput) -> Self {
-        Self {
-            sources: filter.sources.unwrap_or_default(),
-            states: filter.states.unwrap_or_default().into_iter().map(Into::into).collect(),
-            labels: filter
-                .labels
-                .unwrap_or_default()
-                .into_iter()
-                .map(|label| (label.name, label.value))
-                .collect(),
-            observed_since: filter.observed_since.map(|since| since.0),
-        }
-    }
-}
-
 /// The default timeout of `jobAwait`: below the idle timeout of common proxies.
 const fn await_for() -> Duration {
     Duration(std::time::Duration::from_secs(25))
@@ -227,17 +162,5 @@ fn node(answer: LookupResult) -> Option<Result<Node>> {
         })),
         Err(Problem { code: ProblemCode::NotFound | ProblemCode::InvalidRef, .. }) => None,
         Err(problem) => Some(Err(as_error(&problem))),
-    }
-}
-
-pub(super) fn check_count(field: &str, count: usize) -> Result<()> {
-    if (1..=REFS_MAX).contains(&count) {
-        Ok(())
-    } else if count == 0 {
-        Err(bad_input(format!(
-            "{field} must have 1 to {REFS_MAX} entries, not 0; add entries, or omit the field"
-        )))
-    } else {
-        Err(bad_input(format!("{field} must have 1 to {REFS_MAX} entries, not {count}; split the list")))
     }
 }

@@ -8,7 +8,7 @@ use crate::jobs::Jobs;
 use crate::jobs::rows::{Cells, RowsPage};
 use crate::jobs::visibility::RequestedRef;
 
-use super::job_connection::PageInfo;
+use super::page::PageInfo;
 use super::problem::{JobProblem, as_error};
 use super::scalars::JsonRow;
 

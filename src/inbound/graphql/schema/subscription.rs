@@ -6,7 +6,8 @@ use futures_util::stream::{Stream, StreamExt as _};
 use crate::domain::principal::Principal;
 use crate::jobs::Jobs;
 
-use super::query::{JobFilterInput, JobRefInput, check_count};
+use super::filter::JobFilterInput;
+use super::reference::{JobRefInput, check_count};
 use super::scalars::Duration;
 use super::update::JobUpdate;
 use crate::inbound::graphql::execution::stream_capture::capture_delivery;

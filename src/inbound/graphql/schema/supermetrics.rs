@@ -4,8 +4,8 @@ use async_graphql::{Context, SimpleObject};
 
 use crate::domain::details::{self, Details, SupermetricsDetails};
 
-use super::job::job_object;
-use super::job_connection::page_size;
+use super::job_object::job_object;
+use super::page::page_size;
 use super::rows::{RowConnection, read_rows};
 use super::scalars::{DateTime, Int64, Json, UpstreamText};
 

@@ -1,13 +1,9 @@
 //! The updates that a subscription delivers.
 
-use std::time::Duration;
-
 use async_graphql::{Enum, SimpleObject};
-use opentelemetry::trace::SpanContext;
 
-use crate::domain::observation::Observation;
+use crate::inbound::graphql::execution::delivery_span::DeliverySpan;
 use crate::jobs::watch::{self, WatchUpdate};
-use crate::telemetry::trace;
 
 use super::job::JobResult;
 
@@ -40,40 +36,9 @@ pub struct JobUpdate {
     is_final: bool,
 }
 
-/// The data of a delivery's span.
-#[derive(Debug)]
-pub(in crate::inbound::graphql) struct DeliverySpan {
-    observation: Observation,
-    kind: watch::UpdateKind,
-    sequence: u64,
-    age: Duration,
-}
-
-impl DeliverySpan {
-    /// The data for the span of an update's delivery; none if spans are disabled, or the update is not about a job.
-    fn of(update: &WatchUpdate) -> Option<Box<Self>> {
-        let seen = update.answer.as_ref().ok().filter(|_| trace::is_on())?;
-        let (kind, sequence) = (update.kind, update.sequence);
-        Some(Box::new(Self { observation: seen.observation.clone(), kind, sequence, age: seen.age }))
-    }
-
-    /// The span of the delivery to a subscription.
-    pub(in crate::inbound::graphql) fn span(&self, subscription: Option<&SpanContext>) -> trace::SpanGuard {
-        let kind = match self.kind {
-            watch::UpdateKind::Snapshot => "snapshot",
-            watch::UpdateKind::Changed => "changed",
-            watch::UpdateKind::Ended => "ended",
-        };
-        let age = u64::try_from(self.age.as_millis()).unwrap_or(u64::MAX);
-        trace::deliver(&self.observation, kind, self.sequence, age, subscription)
-    }
-}
-
 impl JobUpdate {
     /// An update, and the data of its delivery's span.
-    pub(in crate::inbound::graphql) fn with_delivery(
-        update: WatchUpdate,
-    ) -> (Self, Option<Box<DeliverySpan>>) {
+    pub(super) fn with_delivery(update: WatchUpdate) -> (Self, Option<Box<DeliverySpan>>) {
         let delivery = DeliverySpan::of(&update);
         (update.into(), delivery)
     }

@@ -13,12 +13,14 @@ use futures_util::Stream;
 use http::{HeaderName, HeaderValue, header};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::http::{AdmissionError, GraphqlEndpoint, PreparedOperation};
+use super::stream_refusal::{admission_refusal, limit_refusal};
 use super::{multipart, sse};
 use crate::domain::principal::Principal;
+use crate::inbound::graphql::document::admission::PreparedOperation;
 use crate::inbound::graphql::execution::answers::{AnswerStream, GraphqlAnswer};
-use crate::inbound::http::error::{HttpRefusal, RefusalKind};
-use crate::inbound::streams::{EndReason, OperationGuard, StreamGuard, StreamLimitReached, Transport};
+use crate::inbound::graphql::execution::endpoint::GraphqlEndpoint;
+use crate::inbound::http::error::HttpRefusal;
+use crate::inbound::streams::{EndReason, OperationGuard, StreamGuard, Transport};
 
 /// Makes proxies of the nginx family send the response without buffering.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
@@ -34,11 +36,11 @@ pub(super) fn open(
     client: &Principal,
     prepared: Result<PreparedOperation, HttpRefusal>,
 ) -> Result<Response, HttpRefusal> {
-    let mut guard = endpoint.streams().open(transport, Some(client)).map_err(refusal)?;
+    let mut guard = endpoint.streams().open(transport, Some(client)).map_err(limit_refusal)?;
     endpoint.admit_stream(&mut guard, client).map_err(admission_refusal)?;
-    let operation = guard.operation().map_err(refusal)?;
+    let operation = guard.operation().map_err(limit_refusal)?;
     let source = match prepared {
-        Ok(prepared) => EventSource::AnswerQuality(endpoint.run(prepared, transport)),
+        Ok(prepared) => EventSource::Answers(endpoint.run(prepared, transport)),
         Err(refusal) => EventSource::Refused(Some(GraphqlAnswer::refused(refusal))),
     };
     let quiet_until = Instant::now() + endpoint.streams().settings().heartbeat;
@@ -56,29 +58,6 @@ pub(super) fn open(
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
     Ok(response)
-}
-
-/// The refusal of a stream that is not admitted.
-pub(super) fn admission_refusal(why: AdmissionError) -> HttpRefusal {
-    match why {
-        AdmissionError::Full(full) => refusal(full),
-        AdmissionError::Revoked => HttpRefusal::unauthenticated("the credential has expired or was revoked"),
-    }
-}
-
-/// The refusal of a stream over the limit.
-pub(super) fn refusal(full: StreamLimitReached) -> HttpRefusal {
-    let seconds = std::time::Duration::from_secs;
-    match full {
-        StreamLimitReached::Draining => {
-            HttpRefusal::overloaded(seconds(1), "the gateway is shutting down; reconnect")
-        }
-        StreamLimitReached::Client => {
-            let message = "stream or operation limit reached for this client \
-                (max_streams_per_client, max_operations_per_client); close some streams";
-            HttpRefusal::new(RefusalKind::TooManyRequests, message).retry_after(seconds(10))
-        }
-    }
 }
 
 /// The bytes of one stream.
@@ -99,7 +78,7 @@ struct LiveStream {
 }
 
 enum EventSource {
-    AnswerQuality(AnswerStream),
+    Answers(AnswerStream),
     Refused(Option<GraphqlAnswer>),
 }
 
@@ -121,7 +100,7 @@ impl LiveStream {
             return Poll::Ready(NextEvent::End(reason));
         }
         let answer = match &mut self.source {
-            EventSource::AnswerQuality(answers) => Pin::new(answers).poll_next(cx),
+            EventSource::Answers(answers) => Pin::new(answers).poll_next(cx),
             EventSource::Refused(answer) => Poll::Ready(answer.take()),
         };
         match answer {

@@ -11,13 +11,13 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-use super::event_stream;
-use super::http::GraphqlEndpoint;
+use super::stream_refusal::{admission_refusal, limit_refusal};
+use crate::inbound::graphql::execution::endpoint::GraphqlEndpoint;
 
 use crate::inbound::auth::bearer;
-use crate::inbound::http::access_log::RequestFacts;
 use crate::inbound::http::error::{HttpRefusal, RefusalKind};
 use crate::inbound::http::peer::Peer;
+use crate::inbound::http::request_facts::RequestFacts;
 use crate::inbound::streams::{ConnectionPermit, Transport};
 use crate::telemetry::trace;
 
@@ -59,12 +59,12 @@ pub(super) fn upgrade(endpoint: &GraphqlEndpoint, mut request: Request) -> Resul
         None => None,
     };
     if let Some(principal) = &principal {
-        RequestFacts::client(request.extensions(), principal.name());
+        RequestFacts::set_client(request.extensions(), principal.name());
     }
-    let mut guard = streams.open(Transport::WebSocket, principal.as_ref()).map_err(event_stream::refusal)?;
+    let mut guard = streams.open(Transport::WebSocket, principal.as_ref()).map_err(limit_refusal)?;
     if let Some(principal) = &principal {
         endpoint.client_limits().pace(principal)?;
-        endpoint.admit_stream(&mut guard, principal).map_err(event_stream::admission_refusal)?;
+        endpoint.admit_stream(&mut guard, principal).map_err(admission_refusal)?;
     }
 
     let accept = derive_accept_key(key.as_bytes());

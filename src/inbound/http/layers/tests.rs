@@ -2,6 +2,8 @@
 
 use std::future::pending;
 
+use axum::body::Body;
+use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use http::StatusCode;
 use http_body_util::BodyExt as _;
@@ -9,6 +11,8 @@ use serde_json::Value;
 use tower::ServiceExt as _;
 
 use super::*;
+use crate::inbound::http::body_limit::body_too_large;
+use crate::inbound::http::request_id::REQUEST_ID;
 
 fn app(settings: &LayerSettings) -> Router {
     let read = async |body: Body| match body.collect().await {
@@ -105,16 +109,4 @@ async fn request_id_is_accepted_only_if_well_formed() {
         let response = app(&LayerSettings::default()).oneshot(request).await.unwrap();
         assert_eq!(response.headers()[REQUEST_ID].as_bytes() == given.as_bytes(), kept, "{given}");
     }
-}
-
-#[tokio::test(start_paused = true)]
-async fn repeated_rejections_log_one_warning_with_their_count() {
-    let load_shed = LoadShed {
-        concurrency: ConcurrencyLimit::new(0),
-        retry_after: Duration::ZERO,
-        last_logged: Mutex::default(),
-    };
-    assert_eq!([0; 4].map(|_| load_shed.shed_request()), [Some(1), None, None, None]);
-    tokio::time::advance(WARN_EVERY).await;
-    assert_eq!([0; 2].map(|_| load_shed.shed_request()), [Some(4), None]);
 }

@@ -7,7 +7,7 @@ use async_graphql::parser::types::{
 };
 use async_graphql::{Name, Positioned};
 
-use super::{InputField, fields, innermost};
+use super::input::{InputField, fields, innermost};
 
 /// The selectable types by name, and the arguments of directives.
 #[derive(Debug, Default)]

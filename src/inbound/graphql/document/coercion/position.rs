@@ -9,9 +9,10 @@ use async_graphql::parser::types::{
 use async_graphql::{Name, Pos, Positioned, Value as Constant, Variables};
 use async_graphql_value::Value;
 
+use super::input::{InputField, InputType};
+use super::input_types::InputTypes;
 use super::path::ValuePath;
 use super::value::{MAX_DEPTH, NAME_CHARS, article};
-use super::{InputField, InputType, InputTypes};
 use crate::inbound::http::error::{HttpRefusal, RefusalKind};
 
 /// What is wrong with a value, and whether the document or the variables must change.

@@ -1,7 +1,7 @@
 //! The rules with a schema made for them, and compared with the engine: what passes here does not fail there.
 
-use async_graphql::Request;
 use async_graphql::parser::parse_query;
+use async_graphql::{Request, Variables};
 use futures_util::FutureExt as _;
 use proptest::prelude::*;
 use serde_json::{Value as Json, json};
@@ -9,6 +9,7 @@ use serde_json::{Value as Json, json};
 use super::*;
 use crate::inbound::graphql::document::operation::OperationInfo;
 use crate::inbound::graphql::schema::{self, GatewaySchema};
+use crate::inbound::http::error::RefusalKind;
 
 const SDL: &str = "
     scalar Even  scalar Anything

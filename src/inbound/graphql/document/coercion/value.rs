@@ -4,35 +4,15 @@
 use async_graphql::parser::types::{BaseType, Type};
 use async_graphql::{Name, Value};
 
+use super::input::{InputField, InputType};
+use super::input_types::InputTypes;
 use super::path::ValuePath;
-use super::{InputField, InputType, InputTypes};
 
 /// The maximum nesting of a value. No input type of the schema contains itself, so none comes near.
 pub(super) const MAX_DEPTH: usize = 64;
 
 /// The longest name of an unknown field that a message repeats, in characters.
 pub(super) const NAME_CHARS: usize = 64;
-
-/// The scalars of the specification.
-pub(super) fn built_in() -> [(Name, InputType); 5] {
-    let scalar = |name, fits, form| (Name::new(name), InputType::BuiltIn { fits, form });
-    [
-        scalar("Int", is_int, ", a 32-bit whole number without a fraction"),
-        scalar("Float", |value| matches!(value, Value::Number(number) if number.as_f64().is_some()), ""),
-        scalar("String", |value| matches!(value, Value::String(_)), ""),
-        scalar("Boolean", |value| matches!(value, Value::Boolean(_)), ""),
-        scalar("ID", is_id, ", given as a string or a whole number"),
-    ]
-}
-
-/// `1.0` is not an integer: the specification leaves it open, and the engine rejects it.
-fn is_int(value: &Value) -> bool {
-    matches!(value, Value::Number(number) if number.as_i64().is_some_and(|number| i32::try_from(number).is_ok()))
-}
-
-fn is_id(value: &Value) -> bool {
-    matches!(value, Value::String(_)) || matches!(value, Value::Number(number) if number.is_i64())
-}
 
 impl InputTypes {
     /// Checks that a value coerces to a type.

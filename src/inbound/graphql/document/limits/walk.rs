@@ -4,7 +4,7 @@
 use async_graphql::Positioned;
 use async_graphql::parser::types::{Directive, ExecutableDocument, Field, Selection, SelectionSet};
 
-use super::{DocumentLimits, exceeded};
+use super::document_limits::{DocumentLimits, exceeded};
 use crate::inbound::http::error::{HttpRefusal, RefusalKind};
 
 /// Selections of one document with every fragment spread out. Also bounds what the engine's validation visits.

@@ -1,17 +1,24 @@
 //! The endpoint with a schema of its own: requests, and the status, the media type and the code of the responses.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use async_graphql::{Context, EmptySubscription, InputObject, Object, OneofObject, Schema};
 use axum::Router;
 use axum::body::Body;
 use http::{HeaderMap, header};
 use http_body_util::BodyExt as _;
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use super::*;
+use crate::domain::principal::Principal;
+use crate::inbound::graphql::document::admission::Admission;
+use crate::inbound::graphql::document::coercion::InputTypes;
+use crate::inbound::graphql::document::limits::DocumentLimits;
+use crate::inbound::graphql::document::operation::OperationInfo;
+use crate::inbound::streams::StreamRegistry;
 
 mod any_input;
 mod limits;
@@ -108,7 +115,7 @@ fn fixture_with(admission: Admission) -> EndpointFixture {
         Duration::from_secs(10),
         streams,
     );
-    EndpointFixture { app: Router::new().route("/graphql", endpoint.clone().route()), endpoint, calls }
+    EndpointFixture { app: Router::new().route("/graphql", route(endpoint.clone())), endpoint, calls }
 }
 
 struct EndpointAnswer {
@@ -254,14 +261,14 @@ async fn cached_document_is_checked_with_each_requests_variables() {
     for (refs, status) in [(2, 200), (3, 200), (1001, 422), (1, 200)] {
         assert_eq!(fixture.post(send(refs)).await.status, status, "{refs}");
     }
-    assert!(fixture.endpoint.0.documents.get(text).is_some());
+    assert!(fixture.endpoint.has_cached(text));
 }
 
 #[tokio::test]
 async fn invalid_document_is_not_cached() {
     let fixture = fixture();
     assert_eq!(fixture.post(query("{unknown}")).await.status, 422);
-    assert!(fixture.endpoint.0.documents.get("{unknown}").is_none());
+    assert!(!fixture.endpoint.has_cached("{unknown}"));
 }
 
 /// The engine accepts any whole number for an `Int`, and fails when it calls the resolver.

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::inbound::auth::bearer;
-use crate::inbound::graphql::transport::http::body::GraphqlRequest;
+use crate::inbound::graphql::document::request::GraphqlRequest;
 use crate::inbound::streams::EndReason;
 use crate::telemetry::trace::TraceContext;
 

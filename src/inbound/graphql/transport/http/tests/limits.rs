@@ -5,7 +5,8 @@ use std::pin::pin;
 use std::task::Poll;
 
 use super::*;
-use crate::inbound::answer_limits::cpu_limiter::LARGE_VALUES;
+use crate::inbound::answer_limits::answer_memory::AnswerMemory;
+use crate::inbound::answer_limits::cpu_limiter::{CpuLimiter, LARGE_VALUES};
 
 #[tokio::test]
 async fn document_over_a_limit_is_refused_before_execution() {

@@ -1,0 +1,206 @@
+//! The admission of an operation: every check before the engine, the same for every transport, so that the limits apply to
+//! all of them.
+
+use std::sync::Arc;
+
+use async_graphql::Request as EngineRequest;
+use async_graphql::parser::types::{ExecutableDocument, OperationType};
+use async_graphql::parser::{self, parse_query};
+
+use super::coercion::InputTypes;
+use super::limits::DocumentLimits;
+use super::operation::OperationInfo;
+use super::parse_cache::ParseCache;
+use super::persisted::{PersistedDocuments, ResolvedDocument};
+use super::request::GraphqlRequest;
+use crate::domain::principal::Principal;
+use crate::inbound::answer_limits::answer_memory::{AnswerMemory, ClientMemory};
+use crate::inbound::answer_limits::cpu_limiter::{CpuGate, CpuLimiter};
+use crate::inbound::client_limits::{ClientLimits, RequestPermit};
+use crate::inbound::http::error::{HttpRefusal, RefusalKind};
+use crate::telemetry::trace;
+
+/// The size of the cache of parsed documents, approximately, in bytes.
+const DOCUMENT_BYTES: usize = 8 * 1024 * 1024;
+
+/// The limits of admission beside those of a document. The default has no limits.
+#[derive(Debug, Default)]
+pub struct Admission {
+    /// The limits of one client.
+    pub clients: ClientLimits,
+    /// The documents with an id, and whether others are executed.
+    pub documents: PersistedDocuments,
+    /// The memory of answers.
+    pub memory: AnswerMemory,
+    /// How many large answers are computed at the same time.
+    pub cpu: CpuLimiter,
+}
+
+/// Admits operations to the engine.
+pub(in crate::inbound::graphql) struct OperationAdmission {
+    limits: DocumentLimits,
+    types: InputTypes,
+    settings: Admission,
+    parsed: ParseCache,
+}
+
+/// An operation that passed every check before the engine.
+pub(in crate::inbound::graphql) struct PreparedOperation {
+    pub(in crate::inbound::graphql) request: EngineRequest,
+    pub(in crate::inbound::graphql) operation: OperationInfo,
+    pub(in crate::inbound::graphql) document: Arc<ExecutableDocument>,
+    pub(in crate::inbound::graphql) fresh: Option<Box<UncachedDocument>>,
+    /// The permit for the watched jobs of a subscription.
+    pub(in crate::inbound::graphql) watching: Option<RequestPermit>,
+    /// The most values of an answer.
+    pub(in crate::inbound::graphql) values: u64,
+    /// The memory for its client.
+    pub(in crate::inbound::graphql) memory: ClientMemory,
+    /// The permits for each step of a large answer.
+    pub(in crate::inbound::graphql) cpu: Option<CpuGate>,
+    pub(in crate::inbound::graphql) span: trace::SpanGuard,
+}
+
+/// A document to be cached once the engine has validated it.
+pub(in crate::inbound::graphql) struct UncachedDocument {
+    text: String,
+    tokens: usize,
+    document: Arc<ExecutableDocument>,
+    learn: Option<[u8; 32]>,
+}
+
+impl OperationAdmission {
+    /// For a schema whose input types are `types`.
+    pub(in crate::inbound::graphql) fn new(
+        limits: DocumentLimits,
+        types: InputTypes,
+        settings: Admission,
+    ) -> Self {
+        Self { limits, types, settings, parsed: ParseCache::new(DOCUMENT_BYTES) }
+    }
+
+    /// The limits of a document.
+    pub(in crate::inbound::graphql) const fn limits(&self) -> &DocumentLimits {
+        &self.limits
+    }
+
+    /// The limits of one client.
+    pub(in crate::inbound::graphql) const fn client_limits(&self) -> &ClientLimits {
+        &self.settings.clients
+    }
+
+    /// The memory of answers.
+    pub(in crate::inbound::graphql) const fn memory(&self) -> &AnswerMemory {
+        &self.settings.memory
+    }
+
+    /// Checks that each document of the operator's manifest is within the limits of a document.
+    ///
+    /// # Errors
+    /// Returns the id of one that is not, and why.
+    pub(in crate::inbound::graphql) fn check_listed(&self) -> Result<(), String> {
+        for (id, text) in self.settings.documents.listed() {
+            if let Err(refusal) = self.document(text) {
+                return Err(format!("the document \"{id}\" is not valid: {}", refusal.message()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs all checks before the engine: the same for every transport.
+    ///
+    /// `permits` checks the type of the operation, which the transport may restrict.
+    ///
+    /// # Errors
+    /// Returns an error if the document is unknown or not allowed, a limit is exceeded, the document does not parse, no
+    /// operation is selected or it is not permitted, or a variable does not coerce.
+    pub(in crate::inbound::graphql) fn prepare(
+        &self,
+        parameters: GraphqlRequest,
+        principal: Principal,
+        permits: impl FnOnce(OperationType) -> Result<(), HttpRefusal>,
+    ) -> Result<PreparedOperation, HttpRefusal> {
+        let ResolvedDocument { text, learn } = self.settings.documents.resolve(parameters.document)?;
+        let (document, fresh) = self.document(&text)?;
+        let (operation, definition) = OperationInfo::select(&document, parameters.operation_name.as_deref())?;
+        permits(operation.kind)?;
+        let span = operation.span(&text);
+        self.types.check(definition, &parameters.variables)?;
+        // an operation without variables was checked with its document
+        if !definition.variable_definitions.is_empty() {
+            self.types.check_positions(&document, definition, &parameters.variables)?;
+        }
+        let cost = self.limits.check_cost(&document, definition, &parameters.variables)?;
+        let limits = &self.limits;
+        let values = limits.check_answer_cost(&self.types, &document, definition, &parameters.variables)?;
+        let watching = match operation.kind {
+            OperationType::Subscription => Some(self.settings.clients.watch(&principal, cost)?),
+            OperationType::Query | OperationType::Mutation => None,
+        };
+        let memory = self.settings.memory.of(&principal);
+        let cpu = self.settings.cpu.gate(&principal, values);
+
+        // the text stays here: the engine only needs the parsed document
+        let mut request = EngineRequest::new("").variables(parameters.variables);
+        request.operation_name.clone_from(&operation.name);
+        request.set_parsed_query(ExecutableDocument::clone(&document));
+        let request = request.data(principal).data(operation.clone());
+        let fresh = match (fresh, learn) {
+            (Some(tokens), learn) => {
+                Some(Box::new(UncachedDocument { text, tokens, document: Arc::clone(&document), learn }))
+            }
+            (None, Some(hash)) => {
+                self.settings.documents.register(hash, &text);
+                None
+            }
+            (None, None) => None,
+        };
+        Ok(PreparedOperation { request, operation, document, fresh, watching, values, memory, cpu, span })
+    }
+
+    /// Whether the document of a text is cached.
+    #[cfg(test)]
+    pub(in crate::inbound::graphql) fn has_cached(&self, text: &str) -> bool {
+        self.parsed.get(text).is_some()
+    }
+
+    /// Caches a document that the engine has validated.
+    pub(in crate::inbound::graphql) fn keep(&self, fresh: UncachedDocument) {
+        self.parsed.keep(&fresh.text, fresh.tokens, fresh.document);
+        if let Some(hash) = fresh.learn {
+            self.settings.documents.register(hash, &fresh.text);
+        }
+    }
+
+    /// Returns the document of a text, and the number of its tokens if it was not cached.
+    fn document(&self, text: &str) -> Result<(Arc<ExecutableDocument>, Option<usize>), HttpRefusal> {
+        if let Some(held) = self.parsed.get(text) {
+            return Ok((held, None));
+        }
+        let tokens = self.limits.check_text(text)?;
+        let document = parse_query(text).map_err(|error| unparsable(&error))?;
+        self.limits.check_shape(&document)?;
+        self.types.check_declared(&document)?;
+        self.types.check_constant(&document)?;
+        Ok((Arc::new(document), Some(tokens)))
+    }
+}
+
+/// Formats a parser error in one line; the parser's own text is a drawing that repeats the source. Some parser errors
+/// are validation errors: no operation, or two of one name.
+fn unparsable(error: &parser::Error) -> HttpRefusal {
+    let at: Vec<_> = error.positions().collect();
+    let text = error.to_string();
+    let description = text.lines().last().unwrap_or_default().trim_start_matches([' ', '=']);
+    if !matches!(error, parser::Error::Syntax { .. } | parser::Error::RecursionLimitExceeded) {
+        return HttpRefusal::new(RefusalKind::DocumentInvalid, description.to_owned()).at(at);
+    }
+    let description = description.replace('_', " ");
+    let message = match at.first() {
+        Some(at) => {
+            format!("syntax error in the document at line {}, column {}: {description}", at.line, at.column)
+        }
+        None => format!("syntax error in the document: {description}"),
+    };
+    HttpRefusal::new(RefusalKind::DocumentUnparsable, message).at(at)
+}

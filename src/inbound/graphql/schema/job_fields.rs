@@ -1,0 +1,102 @@
+//! The types of the fields that the jobs of all upstreams have.
+
+use async_graphql::{Context, Enum, SimpleObject};
+
+use crate::domain::job;
+use crate::domain::state;
+use crate::jobs::Jobs;
+use crate::jobs::answer::JobSnapshot;
+
+use super::problem::GqlStaleReason;
+use super::scalars::{DateTime, UpstreamText};
+use super::source::GqlSource;
+
+/// The possible states of a job, the same for all upstreams. An upstream's state that the gateway does not know is
+/// `UNKNOWN`; `nativeState` has the original value.
+#[derive(Clone, Copy, Debug, Enum, PartialEq, Eq)]
+#[graphql(name = "JobState", remote = "state::JobState")]
+pub enum GqlJobState {
+    /// The job is waiting to run.
+    Queued,
+    /// The job is running.
+    Running,
+    /// The job completed successfully. Terminal.
+    Succeeded,
+    /// The job completed with an error; see `failure`. Terminal.
+    Failed,
+    /// The job was stopped before it completed. Terminal.
+    Canceled,
+    /// The upstream no longer keeps the job, and the gateway did not observe another terminal state. Terminal.
+    Expired,
+    /// The upstream reports a state that the gateway does not know; see `nativeState`. Not terminal.
+    Unknown,
+}
+
+/// The progress of a job, as a number of parts; for Supermetrics, the sub-queries of the query. It cannot be shown as a
+/// percentage, because the total can grow.
+#[derive(Clone, Copy, Debug, SimpleObject)]
+pub struct JobProgress {
+    /// The number of completed parts.
+    completed: u32,
+    /// The number of known parts. Can grow while the job runs.
+    total: u32,
+}
+
+/// The failure of a job, as the upstream reports it.
+#[derive(Clone, Debug, SimpleObject)]
+pub struct JobFailure {
+    /// The upstream's error code, verbatim. Not from a fixed list. Null if the upstream reports none.
+    code: Option<UpstreamText>,
+    /// The upstream's error message, for display. For MindBridge, it can be a combination of `error` and `errorMessage`.
+    /// Null if the upstream reports none.
+    message: Option<UpstreamText>,
+}
+
+/// When this job was last observed, and whether that is older than requested.
+#[derive(Clone, Copy, Debug, SimpleObject)]
+#[graphql(name = "Freshness")]
+pub struct GqlFreshness {
+    /// The date and time when the gateway received the upstream's response, by the gateway's clock.
+    observed_at: DateTime,
+    /// The time since `observedAt`, in milliseconds. At most 2147483647.
+    age_ms: i32,
+    /// Whether the result is older than requested. A terminal job is never stale.
+    is_stale: bool,
+    /// The reason why the result is stale. Null if it is not stale.
+    stale_reason: Option<GqlStaleReason>,
+    /// The date and time of the next scheduled poll. Null if no poll is scheduled. Always null in `jobFeed`.
+    next_poll_at: Option<DateTime>,
+}
+
+impl From<job::Progress> for JobProgress {
+    fn from(job::Progress { completed, total }: job::Progress) -> Self {
+        Self { completed, total }
+    }
+}
+
+impl From<&job::Failure> for JobFailure {
+    fn from(failure: &job::Failure) -> Self {
+        Self { code: failure.code.clone().map(Into::into), message: failure.message.clone().map(Into::into) }
+    }
+}
+
+impl From<&JobSnapshot> for GqlFreshness {
+    fn from(seen: &JobSnapshot) -> Self {
+        Self {
+            observed_at: DateTime(seen.observed_at),
+            age_ms: i32::try_from(seen.age.as_millis()).unwrap_or(i32::MAX),
+            is_stale: seen.stale.is_some(),
+            stale_reason: seen.stale.map(GqlStaleReason::from),
+            next_poll_at: seen.next_poll.map(DateTime),
+        }
+    }
+}
+
+/// The source of a job. The client may read the job, so it may read the source.
+pub(super) fn source_of(ctx: &Context<'_>, seen: &JobSnapshot) -> async_graphql::Result<GqlSource> {
+    let name = &seen.observation.job.key.source;
+    let status = ctx.data::<Jobs>()?.source(ctx.data()?, name);
+    status
+        .map(GqlSource::from)
+        .ok_or_else(|| async_graphql::Error::new("the source of this job is no longer configured"))
+}

@@ -1,0 +1,13 @@
+//! The labels of tracked jobs.
+
+use async_graphql::{InputObject, SimpleObject};
+
+/// A label: a name and a value that clients set on a tracked job.
+#[derive(Clone, Debug, InputObject, SimpleObject)]
+#[graphql(input_name = "LabelInput")]
+pub struct Label {
+    /// The name of the label, 1 to 63 bytes of UTF-8 without control characters.
+    pub(super) name: String,
+    /// The value of the label, 1 to 63 bytes of UTF-8 without control characters.
+    pub(super) value: String,
+}

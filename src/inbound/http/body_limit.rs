@@ -1,0 +1,40 @@
+//! The longest request body, and its minimum rate.
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use http::header;
+use http_body_util::Limited;
+
+use super::error::{HttpRefusal, RefusalKind};
+use super::min_rate_body::{BodyRate, MinRateBody};
+use super::refusal_form::refuse;
+use super::route::Route;
+
+/// The layer that refuses a body whose announced length is over the limit, and limits every other while it is read.
+pub(super) async fn bounded(
+    State((max_body, pace)): State<(usize, BodyRate)>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let announced = request.headers().get(header::CONTENT_LENGTH);
+    let announced = announced.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|length| length > max_body as u64) {
+        return refuse(Route::of(&request), body_too_large(Some(max_body)));
+    }
+    next.run(request.map(|body| Body::new(MinRateBody::new(Body::new(Limited::new(body, max_body)), pace))))
+        .await
+}
+
+/// The refusal of a body that is longer than the limit, whether announced or found while reading.
+pub(in crate::inbound) fn body_too_large(limit: Option<usize>) -> HttpRefusal {
+    let refusal = HttpRefusal::new(
+        RefusalKind::BodyTooLarge,
+        "the body exceeds the size limit; send fewer refs or a shorter document",
+    );
+    match limit {
+        Some(limit) => refusal.with("limit", "max_body").with("value", limit),
+        None => refusal,
+    }
+}

@@ -1,0 +1,181 @@
+//! The routes of the public listener, in one table: patterns, methods, and the labels in traces, logs and metrics. The
+//! router registers them; the layers read the route of a request from axum's [`MatchedPath`], never from its path.
+
+use axum::extract::{MatchedPath, Request};
+
+use crate::telemetry::meters::Handler;
+
+/// Every method that a route allows, for the permission of a browser.
+pub(in crate::inbound) const METHODS: &str = "GET, HEAD, POST";
+
+/// A route of the public listener. A new variant does not compile until the table has a row for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::inbound) enum Route {
+    /// GraphQL, by every transport.
+    Graphql,
+    /// One job by REST.
+    RestJob,
+    /// Any other path of REST, where nothing is served.
+    RestOther,
+    /// The live page.
+    Page,
+    /// The style of the page.
+    PageStyle,
+    /// The script of the page.
+    PageScript,
+    /// The script of its WebSocket.
+    PageSocket,
+}
+
+/// What the table has about a route.
+struct RouteRow {
+    /// The pattern of the router, and `http.route` in traces.
+    pattern: &'static str,
+    /// A second pattern that is served in the same way.
+    alias: Option<&'static str>,
+    /// The allowed methods, as in the header `allow`; empty where nothing is served.
+    allow: &'static str,
+    /// The label in the access log.
+    log: &'static str,
+    /// The label in metrics.
+    handler: Handler,
+}
+
+impl Route {
+    /// Every route.
+    pub(in crate::inbound) const ALL: [Self; 7] = [
+        Self::Graphql,
+        Self::RestJob,
+        Self::RestOther,
+        Self::Page,
+        Self::PageStyle,
+        Self::PageScript,
+        Self::PageSocket,
+    ];
+
+    /// The whole table.
+    const fn row(self) -> RouteRow {
+        match self {
+            Self::Graphql => RouteRow {
+                pattern: "/graphql",
+                // many clients add a trailing slash
+                alias: Some("/graphql/"),
+                allow: METHODS,
+                log: "/graphql",
+                handler: Handler::Graphql,
+            },
+            Self::RestJob => RouteRow {
+                pattern: "/v1/jobs/{source}/{external_id}",
+                alias: None,
+                allow: "GET, HEAD",
+                log: "/v1/jobs/{source}/{externalId}",
+                handler: Handler::Rest,
+            },
+            Self::RestOther => RouteRow {
+                pattern: "/v1/{*rest}",
+                alias: None,
+                allow: "",
+                log: "none",
+                handler: Handler::Rest,
+            },
+            Self::Page => page("/"),
+            Self::PageStyle => page("/page.css"),
+            Self::PageScript => page("/page.js"),
+            Self::PageSocket => page("/socket.js"),
+        }
+    }
+
+    /// The route of a request; none if no route matches.
+    pub(in crate::inbound) fn of(request: &Request) -> Option<Self> {
+        let matched = request.extensions().get::<MatchedPath>()?.as_str();
+        Self::ALL.into_iter().find(|route| route.patterns().any(|pattern| pattern == matched))
+    }
+
+    /// Its patterns, for the router.
+    pub(in crate::inbound) fn patterns(self) -> impl Iterator<Item = &'static str> {
+        let row = self.row();
+        [Some(row.pattern), row.alias].into_iter().flatten()
+    }
+
+    /// Its `http.route` in traces.
+    pub(in crate::inbound) const fn pattern(self) -> &'static str {
+        self.row().pattern
+    }
+
+    /// Its methods, for the header `allow`.
+    pub(in crate::inbound) const fn allow(self) -> &'static str {
+        self.row().allow
+    }
+
+    /// Its label in metrics.
+    pub(in crate::inbound) const fn handler(self) -> Handler {
+        self.row().handler
+    }
+
+    /// Whether it belongs to REST, whose errors are problem details.
+    pub(in crate::inbound) const fn is_rest(self) -> bool {
+        matches!(self.handler(), Handler::Rest)
+    }
+
+    /// Whether a request can read or change something: not a static file.
+    pub(in crate::inbound) const fn is_api(self) -> bool {
+        matches!(self.handler(), Handler::Graphql | Handler::Rest)
+    }
+}
+
+/// A file of the live page.
+const fn page(pattern: &'static str) -> RouteRow {
+    RouteRow { pattern, alias: None, allow: "GET, HEAD", log: "page", handler: Handler::Page }
+}
+
+/// The label of a route in the access log.
+pub(in crate::inbound) fn log_label(route: Option<Route>) -> &'static str {
+    route.map_or("none", |route| route.row().log)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use axum::body::Body;
+    use axum::middleware::{Next, from_fn};
+    use axum::response::IntoResponse as _;
+    use axum::routing::any;
+    use http_body_util::BodyExt as _;
+    use tower::ServiceExt as _;
+
+    use super::*;
+
+    async fn labels(path: &str) -> String {
+        let routes = Route::ALL.into_iter().flat_map(Route::patterns);
+        let routes = routes.fold(Router::new(), |routes, pattern| routes.route(pattern, any(async || "")));
+        let layer = async |request: Request, _: Next| {
+            let route = Route::of(&request);
+            format!("{:?} {}", route.map(Route::pattern), log_label(route)).into_response()
+        };
+        let app = routes.fallback(async || "").layer(from_fn(layer));
+        let response = app.oneshot(Request::get(path).body(Body::empty()).unwrap()).await.unwrap();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        String::from_utf8(body.to_vec()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn route_labels_never_contain_client_text() {
+        for (path, expected) in [
+            ("/graphql", "Some(\"/graphql\") /graphql"),
+            ("/graphql/", "Some(\"/graphql\") /graphql"),
+            ("/graphql//", "None none"),
+            (
+                "/v1/jobs/mind/5f1c",
+                "Some(\"/v1/jobs/{source}/{external_id}\") /v1/jobs/{source}/{externalId}",
+            ),
+            ("/v1/jobs/mind", "Some(\"/v1/{*rest}\") none"),
+            ("/v1/jobs/mind/a/b", "Some(\"/v1/{*rest}\") none"),
+            ("/v1/", "None none"),
+            ("/page.js", "Some(\"/page.js\") page"),
+            ("/", "Some(\"/\") page"),
+            ("/secret", "None none"),
+        ] {
+            assert_eq!(labels(path).await, expected, "{path}");
+        }
+    }
+}
