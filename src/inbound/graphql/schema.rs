@@ -1,7 +1,8 @@
 //! Builds the schema; the folder has its types and resolvers, thin views over `domain` and `jobs`. Not here: anything
-//! that is not visible in the schema. No extension is registered: limits, documents and spans are implemented outside of it, where they
-//! cost less.
+//! that is not visible in the schema. No extension is registered: limits, documents and spans are implemented outside of
+//! it, where they cost less.
 
+pub(super) mod costs;
 pub mod filter;
 pub mod job;
 pub mod job_connection;
@@ -55,7 +56,7 @@ pub fn sdl() -> String {
 /// # Errors
 /// Returns an error if the engine's own text of the schema cannot be parsed.
 pub fn input_types() -> Result<InputTypes, parser::Error> {
-    InputTypes::from_sdl(&sdl(), &scalars::TEXTS)
+    Ok(InputTypes::from_sdl(&sdl(), &scalars::TEXTS)?.with_costs(costs::all()))
 }
 
 pub(super) fn types() -> SchemaBuilder<QueryRoot, MutationRoot, Subscriptions> {

@@ -18,6 +18,7 @@ use super::document::coercion::InputTypes;
 use super::document::limits::DocumentLimits;
 use super::execution::endpoint::GraphqlEndpoint;
 use super::execution::stream_capture::capture;
+use super::schema::costs;
 use super::transport;
 use crate::domain::id::SourceName;
 use crate::domain::principal::{CredentialInfo, Principal};
@@ -193,7 +194,7 @@ pub(super) fn fixture(settings: StreamSettings) -> TestGraphql {
     let tasks = TaskTracker::new();
     let spawner = tasks.clone();
     let streams = StreamRegistry::new(settings, move |task| drop(spawner.spawn(task)));
-    let types = InputTypes::from_sdl(&schema.sdl(), &[]).unwrap();
+    let types = InputTypes::from_sdl(&schema.sdl(), &[]).unwrap().with_costs(costs::all());
     let wait = Duration::from_secs(10);
     let endpoint = GraphqlEndpoint::new(
         schema,

@@ -130,7 +130,7 @@ impl OperationAdmission {
         if !definition.variable_definitions.is_empty() {
             self.types.check_positions(&document, definition, &parameters.variables)?;
         }
-        let cost = self.limits.check_cost(&document, definition, &parameters.variables)?;
+        let cost = self.limits.check_cost(&self.types, &document, definition, &parameters.variables)?;
         let limits = &self.limits;
         let values = limits.check_answer_cost(&self.types, &document, definition, &parameters.variables)?;
         let watching = match operation.kind {

@@ -4,6 +4,7 @@
 mod answer;
 mod cost;
 mod document_limits;
+pub(in crate::inbound::graphql) mod field_cost;
 mod tokens;
 mod walk;
 
@@ -53,11 +54,12 @@ impl DocumentLimits {
     /// Returns an error if there are more than `max_cost`.
     pub fn check_cost(
         &self,
+        types: &InputTypes,
         document: &ExecutableDocument,
         operation: &OperationDefinition,
         variables: &Variables,
     ) -> Result<u64, HttpRefusal> {
-        let cost = cost::of(document, operation, variables);
+        let cost = cost::of(types.costs(), document, operation, variables);
         if cost > self.max_cost {
             let refusal =
                 exceeded(RefusalKind::DocumentTooComplex, "max_cost", self.max_cost, "upstream calls");

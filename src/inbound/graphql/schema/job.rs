@@ -6,12 +6,19 @@ use crate::domain::details::Details;
 use crate::jobs::answer::{JobSnapshot, LookupResult};
 use crate::jobs::visibility::RequestedRef;
 
+use crate::inbound::graphql::document::limits::field_cost::TypeCosts;
+
 use super::job_fields::{GqlFreshness, GqlJobState, JobFailure, JobProgress};
+use super::job_object::FREE_FIELDS;
 use super::mindbridge::MindBridgeJob;
 use super::problem::JobProblem;
 use super::scalars::{DateTime, UpstreamText};
 use super::source::GqlSource;
 use super::supermetrics::SupermetricsJob;
+
+/// What each field costs.
+pub(super) const COSTS: [TypeCosts; 2] =
+    [TypeCosts::free("Node", &["id"]), TypeCosts::free("Job", &FREE_FIELDS)];
 
 /// An object with an ID.
 #[derive(Clone, Debug, Interface)]

@@ -7,9 +7,21 @@ use crate::jobs::answer::JobSnapshot;
 use crate::jobs::list::JobPage;
 use crate::jobs::tracking::Labels;
 
+use crate::inbound::graphql::document::limits::field_cost::{FieldCost, TypeCosts};
+
 use super::job::GqlJob;
 use super::label::Label;
 use super::page::PageInfo;
+
+/// What each field costs.
+pub(super) const COSTS: [TypeCosts; 2] = [
+    TypeCosts::new(
+        "JobConnection",
+        &["pageInfo"],
+        &[("edges", FieldCost::PageItems), ("nodes", FieldCost::PageItems)],
+    ),
+    TypeCosts::new("JobEdge", &["cursor", "node"], &[("labels", FieldCost::List(16))]),
+];
 
 /// A page of jobs, ordered by source and external ID.
 #[derive(Clone, Debug, SimpleObject)]

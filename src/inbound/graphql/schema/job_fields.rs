@@ -7,9 +7,18 @@ use crate::domain::state;
 use crate::jobs::Jobs;
 use crate::jobs::answer::JobSnapshot;
 
+use crate::inbound::graphql::document::limits::field_cost::TypeCosts;
+
 use super::problem::GqlStaleReason;
 use super::scalars::{DateTime, UpstreamText};
 use super::source::GqlSource;
+
+/// What each field costs.
+pub(super) const COSTS: [TypeCosts; 3] = [
+    TypeCosts::free("JobProgress", &["completed", "total"]),
+    TypeCosts::free("JobFailure", &["code", "message"]),
+    TypeCosts::free("Freshness", &["observedAt", "ageMs", "isStale", "staleReason", "nextPollAt"]),
+];
 
 /// The possible states of a job, the same for all upstreams. An upstream's state that the gateway does not know is
 /// `UNKNOWN`; `nativeState` has the original value.

@@ -1,5 +1,24 @@
 //! The object of one upstream's jobs, as a macro: the fields that the jobs of all upstreams have, and its own.
 
+/// The fields of every job, which are free: `source` reads what the gateway knows about the source.
+pub(super) const FREE_FIELDS: [&str; 15] = [
+    "id",
+    "source",
+    "externalId",
+    "state",
+    "isTerminal",
+    "nativeState",
+    "createdAt",
+    "updatedAt",
+    "finishedAt",
+    "firstSeenAt",
+    "stateSince",
+    "terminalSeenAt",
+    "progress",
+    "failure",
+    "freshness",
+];
+
 /// Defines an object of the schema over a [`JobSnapshot`]: the fields of the `GqlJob` interface, and its own.
 /// The named fields have a description for each upstream.
 macro_rules! job_object {

@@ -4,8 +4,21 @@ use async_graphql::SimpleObject;
 
 use crate::domain::details::{self, Details, MindBridgeDetails};
 
-use super::job_object::job_object;
+use crate::inbound::graphql::document::limits::field_cost::TypeCosts;
+
+use super::job_object::{FREE_FIELDS, job_object};
 use super::scalars::{Int64, UpstreamText};
+
+/// What each field costs.
+pub(super) const COSTS: [TypeCosts; 3] = [
+    TypeCosts::free(
+        "MindBridgeJob",
+        &["kind", "entity", "version", "createdBy", "lastModifiedBy", "error", "errorMessage"],
+    )
+    .sharing(&FREE_FIELDS),
+    TypeCosts::free("EntityRef", &["id", "type"]),
+    TypeCosts::free("UserInfo", &["userId", "userName"]),
+];
 
 job_object! {
     /// A MindBridge async result, such as an analysis run, an ingestion or an export.

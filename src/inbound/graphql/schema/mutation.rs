@@ -12,6 +12,8 @@ use crate::jobs::visibility;
 use crate::jobs::visibility::WatchOnly;
 use crate::jobs::watch_token::{WatchToken, WatchTokenError, WatchTokenRequestError};
 
+use crate::inbound::graphql::document::limits::field_cost::{FieldCost, MOST_REFS, TypeCosts};
+
 use super::job::JobResult;
 use super::label::Label;
 use super::problem::{as_error, bad_input};
@@ -73,6 +75,14 @@ pub struct CreateWatchTokenPayload {
     /// The date and time when the token expires.
     expires_at: DateTime,
 }
+
+/// What each field costs.
+pub(super) const COSTS: [TypeCosts; 4] = [
+    TypeCosts::root("Mutation", &["untrackJobs", "createWatchToken"], &[("trackJobs", FieldCost::Most)]),
+    TypeCosts::new("TrackJobsPayload", &["isStored"], &[("results", FieldCost::List(MOST_REFS))]),
+    TypeCosts::free("UntrackJobsPayload", &["untracked"]),
+    TypeCosts::free("CreateWatchTokenPayload", &["token", "expiresAt"]),
+];
 
 /// The root mutation type. Mutations change the state of the gateway only, never an upstream.
 #[derive(Clone, Copy, Debug, Default)]

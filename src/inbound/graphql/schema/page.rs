@@ -2,7 +2,13 @@
 
 use async_graphql::SimpleObject;
 
+use crate::inbound::graphql::document::limits::field_cost::TypeCosts;
+
 use super::problem::bad_input;
+
+/// What each field costs.
+pub(super) const COSTS: [TypeCosts; 1] =
+    [TypeCosts::free("PageInfo", &["hasNextPage", "hasPreviousPage", "startCursor", "endCursor"])];
 
 /// The maximum number of entries of a page.
 pub const PAGE_MAX: u32 = 100;

@@ -2,10 +2,18 @@
 
 use async_graphql::{Enum, Error, ErrorExtensions as _, ID, SimpleObject};
 
+use crate::inbound::graphql::document::limits::field_cost::TypeCosts;
+
 use crate::domain::error::{Problem, ProblemCode, Retry};
 use crate::jobs::answer;
 use crate::jobs::visibility::RequestedRef;
 use crate::telemetry::meters;
+
+/// What each field costs.
+pub(super) const COSTS: [TypeCosts; 2] = [
+    TypeCosts::free("JobProblem", &["ref", "code", "message", "retryable", "retryAfterMs"]),
+    TypeCosts::free("ProblemRef", &["id", "source", "externalId"]),
+];
 
 /// The reasons why there is no job for a reference, or why rows of a job are missing.
 #[derive(Clone, Copy, Debug, Enum, PartialEq, Eq)]

@@ -7,6 +7,8 @@ use crate::jobs::Jobs;
 use crate::jobs::answer::LookupResult;
 use crate::jobs::visibility;
 
+use crate::inbound::graphql::document::limits::field_cost::{FieldCost, TypeCosts};
+
 use super::filter::JobFilterInput;
 use super::job::{GqlJob, JobResult, Node};
 use super::job_connection::JobConnection;
@@ -15,6 +17,21 @@ use super::problem::as_error;
 use super::reference::{JobRefInput, check_count};
 use super::scalars::Duration;
 use super::source::GqlSource;
+
+/// What each field costs.
+pub(super) const COSTS: [TypeCosts; 1] = [TypeCosts::root(
+    "Query",
+    &[],
+    &[
+        ("node", FieldCost::One),
+        ("nodes", FieldCost::EachOf("ids")),
+        ("job", FieldCost::One),
+        ("jobs", FieldCost::EachOf("refs")),
+        ("jobAwait", FieldCost::One),
+        ("jobList", FieldCost::Page("first")),
+        ("sources", FieldCost::List(50)),
+    ],
+)];
 
 /// The root query type.
 #[derive(Clone, Copy, Debug, Default)]

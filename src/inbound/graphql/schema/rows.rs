@@ -8,9 +8,29 @@ use crate::jobs::Jobs;
 use crate::jobs::rows::{Cells, RowsPage};
 use crate::jobs::visibility::RequestedRef;
 
+use crate::inbound::graphql::document::limits::field_cost::{FieldCost, TypeCosts};
+
 use super::page::PageInfo;
 use super::problem::{JobProblem, as_error};
 use super::scalars::JsonRow;
+
+/// The usual number of columns: no more, since the bytes of an answer are counted as well.
+const COLUMNS: u64 = 10;
+
+/// What each field costs.
+pub(super) const COSTS: [TypeCosts; 3] = [
+    TypeCosts::new(
+        "RowConnection",
+        &["pageInfo", "problem"],
+        &[
+            ("header", FieldCost::List(COLUMNS)),
+            ("edges", FieldCost::PageItems),
+            ("nodes", FieldCost::PageItems),
+        ],
+    ),
+    TypeCosts::free("RowEdge", &["cursor", "node"]),
+    TypeCosts::new("Row", &[], &[("cells", FieldCost::List(COLUMNS))]),
+];
 
 /// A page of the rows of a query result.
 #[derive(Clone, Debug, SimpleObject)]

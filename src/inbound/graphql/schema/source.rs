@@ -5,7 +5,20 @@ use async_graphql::{Enum, SimpleObject};
 use crate::domain::source::{self, BudgetUse, CredentialStatus};
 use crate::jobs::SourceView;
 
+use crate::inbound::graphql::document::limits::field_cost::TypeCosts;
+
 use super::scalars::DateTime;
+
+/// What each field costs.
+pub(super) const COSTS: [TypeCosts; 4] = [
+    TypeCosts::free(
+        "Source",
+        &["name", "upstream", "health", "credential", "budget", "throttledUntil", "lastError"],
+    ),
+    TypeCosts::free("SourceError", &["at", "kind", "message"]),
+    TypeCosts::free("SourceCredential", &["state", "since", "activeSince", "expiresAt"]),
+    TypeCosts::free("SourceBudget", &["perSecond", "perHour", "concurrency", "inFlight", "leftThisHour"]),
+];
 
 /// The upstream APIs that the gateway supports.
 #[derive(Clone, Copy, Debug, Enum, PartialEq, Eq)]

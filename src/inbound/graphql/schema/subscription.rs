@@ -6,11 +6,17 @@ use futures_util::stream::{Stream, StreamExt as _};
 use crate::domain::principal::Principal;
 use crate::jobs::Jobs;
 
+use crate::inbound::graphql::document::limits::field_cost::{FieldCost, TypeCosts};
+
 use super::filter::JobFilterInput;
 use super::reference::{JobRefInput, check_count};
 use super::scalars::Duration;
 use super::update::JobUpdate;
 use crate::inbound::graphql::execution::stream_capture::capture_delivery;
+
+/// What each field costs.
+pub(super) const COSTS: [TypeCosts; 1] =
+    [TypeCosts::root("Subscription", &["jobFeed"], &[("jobUpdates", FieldCost::EachOf("refs"))])];
 
 /// The root subscription type.
 #[derive(Clone, Copy, Debug, Default)]

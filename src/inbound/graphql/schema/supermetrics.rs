@@ -4,10 +4,33 @@ use async_graphql::{Context, SimpleObject};
 
 use crate::domain::details::{self, Details, SupermetricsDetails};
 
-use super::job_object::job_object;
+use crate::inbound::graphql::document::limits::field_cost::{FieldCost, TypeCosts};
+
+use super::job_object::{FREE_FIELDS, job_object};
 use super::page::page_size;
 use super::rows::{RowConnection, read_rows};
 use super::scalars::{DateTime, Int64, Json, UpstreamText};
+
+/// What each field costs.
+pub(super) const COSTS: [TypeCosts; 5] = [
+    TypeCosts::new(
+        "SupermetricsJob",
+        &["requestId", "scheduleId", "queue", "query", "result"],
+        &[("rows", FieldCost::EachJob)],
+    )
+    .sharing(&FREE_FIELDS),
+    TypeCosts::free("LicenceQueue", &["tasksScheduled", "tasksRunning"]),
+    TypeCosts::new(
+        "QueryMeta",
+        &["startDate", "endDate"],
+        &[("accounts", FieldCost::List(10)), ("fields", FieldCost::List(20))],
+    ),
+    TypeCosts::free("QueryField", &["id", "name", "dataType", "dataColumn"]),
+    TypeCosts::free(
+        "QueryResult",
+        &["totalRows", "totalColumns", "runSeconds", "dataSampled", "cacheUsed", "cacheTime"],
+    ),
+];
 
 job_object! {
     /// A Supermetrics query.

@@ -5,7 +5,13 @@ use async_graphql::{Enum, SimpleObject};
 use crate::inbound::graphql::execution::delivery_span::DeliverySpan;
 use crate::jobs::watch::{self, WatchUpdate};
 
+use crate::inbound::graphql::document::limits::field_cost::TypeCosts;
+
 use super::job::JobResult;
+
+/// What each field costs.
+pub(super) const COSTS: [TypeCosts; 1] =
+    [TypeCosts::free("JobUpdate", &["kind", "result", "sequence", "isFinal"])];
 
 /// The kinds of job updates.
 #[derive(Clone, Copy, Debug, Enum, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! The types of a schema, as far as values are coerced to them: parsed once from its text.
+//! The types of a schema, as far as documents are checked by them: parsed once from its text.
 
 use std::collections::HashMap;
 
@@ -10,12 +10,14 @@ use super::input::{InputType, TextScalar, built_in, input_type};
 #[cfg(test)]
 use super::output::OutputType;
 use super::output::{OutputField, Outputs};
+use crate::inbound::graphql::document::limits::field_cost::FieldCosts;
 
 /// The input types of a schema, by name, and where they are used: the arguments of its fields and directives.
 #[derive(Debug)]
 pub struct InputTypes {
     pub(super) types: HashMap<Name, InputType>,
     pub(super) outputs: Outputs,
+    costs: FieldCosts,
 }
 
 impl InputTypes {
@@ -35,7 +37,17 @@ impl InputTypes {
                 types.insert(definition.node.name.node, of);
             }
         }
-        Ok(Self { types, outputs })
+        Ok(Self { types, outputs, costs: FieldCosts::default() })
+    }
+
+    /// The same, with the costs of the fields.
+    pub(in crate::inbound::graphql) fn with_costs(self, costs: FieldCosts) -> Self {
+        Self { costs, ..self }
+    }
+
+    /// The costs of the fields.
+    pub(in crate::inbound::graphql) const fn costs(&self) -> &FieldCosts {
+        &self.costs
     }
 
     /// The root type of an operation.

@@ -8,37 +8,12 @@ use async_graphql::parser::types::{
     BaseType, ExecutableDocument, Field, OperationDefinition, Selection, SelectionSet,
 };
 
-use super::cost::{FieldArguments, MOST_PAGE, MOST_REFS};
+use super::cost::FieldArguments;
+use super::field_cost::{ListLength, MOST_PAGE, MOST_REFS};
 use crate::inbound::graphql::document::coercion::{InputTypes, OutputField};
 
-/// The maximum number of items of a list, or the usual one where there is no limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ListLength {
-    /// As many as the list given for this argument.
-    Of(&'static str),
-    /// As many as the argument `first` of the field that the connection is the value of.
-    Page,
-    /// This many.
-    Items(u64),
-}
-
-/// The length of a list without a row in the table. A test fails for one.
+/// The length of a list that states none. A test fails for one.
 const UNDECLARED: u64 = MOST_REFS;
-
-/// The lists of the schema. Cells count as ten columns, since the bytes of an answer are counted as well.
-pub(super) fn length(parent: &str, field: &str) -> Option<ListLength> {
-    Some(match (parent, field) {
-        ("Query", "jobs") => ListLength::Of("refs"),
-        ("Query", "nodes") => ListLength::Of("ids"),
-        ("Query", "sources") => ListLength::Items(50),
-        ("JobConnection" | "RowConnection", "edges" | "nodes") => ListLength::Page,
-        ("JobEdge", "labels") => ListLength::Items(16),
-        ("TrackJobsPayload", "results") => ListLength::Items(MOST_REFS),
-        ("RowConnection", "header") | ("Row", "cells") | ("QueryMeta", "accounts") => ListLength::Items(10),
-        ("QueryMeta", "fields") => ListLength::Items(20),
-        _ => return None,
-    })
-}
 
 /// The lists of introspection, by their usual length in this schema.
 fn introspected(field: &str) -> Option<u64> {
@@ -109,7 +84,7 @@ impl<'a> AnswerCost<'a> {
         let of: Option<&OutputField> = position.parent.and_then(|parent| self.types.output(parent, name));
         let items = match (of, position.parent) {
             (Some(of), Some(parent)) if matches!(of.of.base, BaseType::List(_)) => {
-                Some(match length(parent, name).unwrap_or(ListLength::Items(UNDECLARED)) {
+                Some(match self.types.costs().length(parent, name).unwrap_or(ListLength::Items(UNDECLARED)) {
                     // a request with more items than the schema accepts has no answer
                     ListLength::Of(argument) => self.arguments.items(field, argument).min(MOST_REFS),
                     ListLength::Page => position.page,
@@ -156,8 +131,8 @@ mod tests {
                 if matches!(field.of.base, BaseType::List(_)) {
                     lists += 1;
                     assert!(
-                        length(parent, name).is_some(),
-                        "{parent}.{name} is a list without a row in length()"
+                        types.costs().length(parent, name).is_some(),
+                        "{parent}.{name} is a list that states no length"
                     );
                 }
                 // the length of a page is `first` of its connection

@@ -6,47 +6,16 @@ use std::convert::Infallible;
 use async_graphql::parser::types::{ExecutableDocument, Field, OperationDefinition, Selection, SelectionSet};
 use async_graphql::{Name, Value, Variables};
 
-/// The length of a list whose length is unknown: the maximum of the schema.
-pub(super) const MOST_REFS: u64 = 200;
-/// The same for a page of a connection.
-pub(super) const MOST_PAGE: u64 = 100;
-
-/// The cost of a field, and how many jobs its selections apply to.
-enum CostRule {
-    /// One call, one job.
-    One,
-    /// One call and one job for each item of this list argument.
-    EachOf(&'static str),
-    /// No call, and as many jobs as the value of this argument.
-    Page(&'static str),
-    /// As many calls and jobs as the maximum length of a list inside an input object.
-    Most,
-    /// One call for each job it can apply to.
-    EachJob,
-    /// No call.
-    Free,
-}
-
-/// The whole table. `rows` is a field of a job, anywhere; all others are root fields.
-fn rule(field: &str, at_root: bool) -> CostRule {
-    match (field, at_root) {
-        ("job" | "node" | "jobAwait", true) => CostRule::One,
-        ("jobs" | "jobUpdates", true) => CostRule::EachOf("refs"),
-        ("nodes", true) => CostRule::EachOf("ids"),
-        ("jobList", true) => CostRule::Page("first"),
-        ("trackJobs", true) => CostRule::Most,
-        ("rows", false) => CostRule::EachJob,
-        _ => CostRule::Free,
-    }
-}
+use super::field_cost::{FieldCost, FieldCosts, MOST_PAGE, MOST_REFS};
 
 /// Adds up an operation. Recursion and work are bounded by the walk that has checked the document.
 pub(super) fn of(
+    costs: &FieldCosts,
     document: &ExecutableDocument,
     operation: &OperationDefinition,
     variables: &Variables,
 ) -> u64 {
-    QueryCost { document, arguments: FieldArguments { operation, variables } }.set(
+    QueryCost { costs, document, arguments: FieldArguments { operation, variables } }.set(
         &operation.selection_set.node,
         1,
         true,
@@ -68,6 +37,7 @@ enum FieldArgument<'a> {
 }
 
 struct QueryCost<'a> {
+    costs: &'a FieldCosts,
     document: &'a ExecutableDocument,
     arguments: FieldArguments<'a>,
 }
@@ -88,16 +58,16 @@ impl QueryCost<'_> {
     }
 
     fn field(&self, field: &Field, jobs: u64, at_root: bool) -> u64 {
-        let (calls, below) = match rule(field.name.node.as_str(), at_root) {
-            CostRule::One => (1, 1),
-            CostRule::EachOf(argument) => {
+        let (calls, below) = match self.costs.of(field.name.node.as_str(), at_root) {
+            FieldCost::One => (1, 1),
+            FieldCost::EachOf(argument) => {
                 let items = self.arguments.items(field, argument);
                 (items, items)
             }
-            CostRule::Page(argument) => (0, self.arguments.page(field, argument)),
-            CostRule::Most => (MOST_REFS, MOST_REFS),
-            CostRule::EachJob => (jobs, jobs),
-            CostRule::Free => (0, jobs),
+            FieldCost::Page(argument) => (0, self.arguments.page(field, argument)),
+            FieldCost::Most => (MOST_REFS, MOST_REFS),
+            FieldCost::EachJob => (jobs, jobs),
+            FieldCost::Free | FieldCost::List(_) | FieldCost::PageItems => (0, jobs),
         };
         calls.saturating_add(self.set(&field.selection_set.node, below, false))
     }
@@ -154,6 +124,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::inbound::graphql::schema::costs;
 
     #[test]
     fn cost_is_the_maximum_number_of_upstream_calls() {
@@ -180,7 +151,7 @@ mod tests {
         ] {
             let document = parse_query(text).unwrap();
             let operation = document.operations.iter().next().unwrap().1;
-            assert_eq!(of(&document, &operation.node, &variables), calls, "{text}");
+            assert_eq!(of(&costs::all(), &document, &operation.node, &variables), calls, "{text}");
         }
     }
 
@@ -189,6 +160,6 @@ mod tests {
         let text = "{jobList(first:18446744073709551615){nodes{rows{x} b:rows{x}}}}";
         let document = parse_query(text).unwrap();
         let operation = document.operations.iter().next().unwrap().1;
-        assert_eq!(of(&document, &operation.node, &Variables::default()), u64::MAX);
+        assert_eq!(of(&costs::all(), &document, &operation.node, &Variables::default()), u64::MAX);
     }
 }

@@ -18,6 +18,7 @@ use crate::inbound::graphql::document::admission::Admission;
 use crate::inbound::graphql::document::coercion::InputTypes;
 use crate::inbound::graphql::document::limits::DocumentLimits;
 use crate::inbound::graphql::document::operation::OperationInfo;
+use crate::inbound::graphql::schema::costs;
 use crate::inbound::streams::StreamRegistry;
 
 mod any_input;
@@ -105,7 +106,7 @@ fn fixture_with(admission: Admission) -> EndpointFixture {
         Some(_) => Err(HttpRefusal::unauthenticated("the presented client key is not known here")),
     };
     let streams = StreamRegistry::new(crate::inbound::streams::StreamSettings::default(), drop);
-    let types = InputTypes::from_sdl(&schema.sdl(), &[]).unwrap();
+    let types = InputTypes::from_sdl(&schema.sdl(), &[]).unwrap().with_costs(costs::all());
     let endpoint = GraphqlEndpoint::new(
         schema,
         types,
