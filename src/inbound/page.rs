@@ -1,4 +1,5 @@
 //! The live page at `/`: three static files, compiled in. It contains no data and queries `/graphql` like any client.
+//! Not here: anything that a program calls.
 
 use axum::Router;
 use axum::response::{IntoResponse, Response};

@@ -2,7 +2,7 @@
 //!
 //! `Prefer: wait=25` waits for a terminal state (RFC 7240); `Retry-After` is the recommended time of the next request;
 //! `ETag` and `If-None-Match` save the body; errors are problem details (RFC 9457). It calls the same use cases as
-//! GraphQL.
+//! GraphQL. Not here: the form of problem details, which the layers use as well (`http/refusal_form`).
 
 mod view;
 

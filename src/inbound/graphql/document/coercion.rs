@@ -1,7 +1,7 @@
 //! Validates that the variables of a request coerce to their declared types, before anything executes (GraphQL,
 //! "Coercing Variable Values"). The engine finds most errors only when a resolver reads the value, after earlier
 //! mutations have run. Values in the document and the positions of variables are validated in `position`, since the
-//! engine's validation misses some errors of both.
+//! engine's validation misses some errors of both. Not here: how much a document may request (`limits`).
 
 mod input;
 mod input_types;

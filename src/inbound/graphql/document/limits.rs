@@ -1,5 +1,6 @@
 //! The limits of one document, checked before any resolver runs; its tokens are checked before it is parsed. The
-//! engine's own limits are not used: it has none for tokens, root fields or upstream calls.
+//! engine's own limits are not used: it has none for tokens, root fields or upstream calls. Not here: the
+//! cost of each field, which the schema states beside its resolvers.
 
 mod answer;
 mod cost;
