@@ -2,14 +2,12 @@
 //! and `moka`. It never calls `jobs` and never imports `inbound`.
 
 pub mod credentials;
-pub mod files;
+pub mod file_watch;
 pub mod gateway_client;
 pub mod http;
 pub mod identity;
-pub mod limiter;
 pub mod otlp;
 pub mod redis;
-pub mod source;
 pub mod stores;
 pub mod system;
 #[cfg(test)]

@@ -17,7 +17,7 @@ use jobgate::jobs::answer::StaleReason;
 use jobgate::jobs::list::JobListFilter;
 use jobgate::jobs::visibility::RequestedRef;
 use jobgate::jobs::watch::WatchUpdate;
-use jobgate::outbound::limiter::LimiterSettings;
+use jobgate::outbound::upstreams::limiter::LimiterSettings;
 use jobgate::ports::upstream::{Detail, FetchError};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;

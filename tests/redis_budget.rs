@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use jobgate::domain::id::SourceName;
-use jobgate::outbound::limiter::LimiterSettings;
-use jobgate::outbound::limiter::shared::{SharedBudget, SharedDecision};
+use jobgate::outbound::upstreams::limiter::LimiterSettings;
+use jobgate::outbound::upstreams::limiter::shared::{SharedBudget, SharedDecision};
 use jobgate::ports::store::JobStore as _;
 use tokio::time::Instant;
 

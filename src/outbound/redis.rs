@@ -29,8 +29,8 @@ use tokio::sync::{Mutex as AsyncMutex, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::id::SourceName;
-use crate::outbound::limiter::shared::SharedBudget;
 use crate::outbound::stores::memory::Retention;
+use crate::outbound::upstreams::limiter::shared::SharedBudget;
 use crate::ports::clock::Clock;
 use crate::ports::shared_store::SharedStoreHealth;
 

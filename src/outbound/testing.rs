@@ -12,7 +12,7 @@ use secrecy::SecretString;
 use serde_json::json;
 
 use super::http::{BaseUrl, UpstreamHttpClient};
-use super::source::{SourceDeps, SourceSettings};
+use super::upstreams::client::{SourceDeps, SourceSettings};
 use crate::domain::id::{ExternalId, SourceName};
 use crate::domain::job::Job;
 use crate::domain::source::{CredentialState, CredentialStatus};

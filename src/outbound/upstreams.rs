@@ -6,10 +6,12 @@
 //! `src/config`: find them by hand. (2) A folder here: `wire.rs` reads the upstream's responses (every field is
 //! optional, a value of the wrong type is `None`), `normalize.rs` maps them to the domain types (total and pure, with a
 //! table test for each mapping), and the file beside it builds the requests and classifies the responses with
-//! `outbound::source::Source`, which adds budget, retries, circuit breaker and credential. Classify the body before the
-//! status, never require JSON on an error, and let no upstream text but a failure's reach a client.
+//! `outbound::upstreams::client::Source`, which adds budget, retries, circuit breaker and credential. Classify the body
+//! before the status, never require JSON on an error, and let no upstream text but a failure's reach a client.
 
+pub mod client;
 mod distinct_ids;
+pub mod limiter;
 pub mod mindbridge;
 mod reason;
 pub mod supermetrics;
@@ -19,8 +21,8 @@ mod wire;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use super::source::Source;
-pub use super::source::{SourceDeps, SourceSettings, SourceState};
+use self::client::Source;
+pub use self::client::{SourceDeps, SourceSettings, SourceState};
 use crate::domain::source::Upstream;
 use crate::ports::upstream::{Detail, FetchError, JobReader};
 

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use jobgate::domain::budget::SharedUse;
-use jobgate::outbound::limiter::shared::{SharedBudget, SharedDecision};
+use jobgate::outbound::upstreams::limiter::shared::{SharedBudget, SharedDecision};
 use jobgate::ports::BoxFuture;
 
 use super::*;

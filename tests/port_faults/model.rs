@@ -13,7 +13,7 @@ use jobgate::domain::source::{CredentialStatus, SourceStatus, Upstream};
 use jobgate::domain::state::JobState;
 use jobgate::jobs::answer::LookupResult;
 use jobgate::jobs::visibility::RequestedRef;
-use jobgate::outbound::limiter::{CallOutcome, LimiterRefusal, LimiterSettings, UpstreamLimiter};
+use jobgate::outbound::upstreams::limiter::{CallOutcome, LimiterRefusal, LimiterSettings, UpstreamLimiter};
 use jobgate::ports::BoxFuture;
 use jobgate::ports::credentials::{Credential, Credentials};
 use jobgate::ports::entropy::Entropy;

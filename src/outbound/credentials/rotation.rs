@@ -21,7 +21,7 @@ use crate::config::{CredentialsConfig, SecretRef};
 use crate::domain::id::SourceName;
 use crate::domain::schedule::Backoff;
 use crate::domain::source::CredentialState;
-use crate::outbound::files::{Changes, FileWatch};
+use crate::outbound::file_watch::{Changes, FileWatch};
 use crate::ports::clock::Clock;
 use crate::ports::credentials::Credential;
 use crate::ports::spawner::{Spawner, TaskKind};

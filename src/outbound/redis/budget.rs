@@ -18,8 +18,8 @@ use super::heartbeat::MISSED_AFTER;
 use super::{RedisShared, stats};
 use crate::domain::budget::SharedUse;
 use crate::domain::id::SourceName;
-use crate::outbound::limiter::LimiterSettings;
-use crate::outbound::limiter::shared::{SharedBudget, SharedDecision, SharedWindow};
+use crate::outbound::upstreams::limiter::LimiterSettings;
+use crate::outbound::upstreams::limiter::shared::{SharedBudget, SharedDecision, SharedWindow};
 use crate::ports::BoxFuture;
 
 /// A slot expires after this long if its replica terminated. Longer than any call.

@@ -34,7 +34,7 @@ use crate::domain::id::{ExternalId, JobKey, SourceName};
 use crate::domain::job::{Job, Life};
 use crate::domain::source::{SourceStatus, Upstream};
 use crate::outbound::http::{CallQuery, UpstreamCall, UpstreamReply};
-use crate::outbound::source::{CallError, ReplyVerdict, Source};
+use crate::outbound::upstreams::client::{CallError, ReplyVerdict, Source};
 use crate::ports::BoxFuture;
 use crate::ports::credentials::Credential;
 use crate::ports::upstream::{

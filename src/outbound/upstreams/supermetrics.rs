@@ -33,7 +33,7 @@ use crate::domain::id::{ExternalId, JobKey, SourceName};
 use crate::domain::job::{Job, Life};
 use crate::domain::source::{SourceStatus, Upstream};
 use crate::outbound::http::{CallQuery, UpstreamCall, UpstreamReply};
-use crate::outbound::source::{CallError, ReplyVerdict, Response, Source};
+use crate::outbound::upstreams::client::{CallError, ReplyVerdict, Response, Source};
 use crate::ports::BoxFuture;
 use crate::ports::credentials::Credential;
 use crate::ports::upstream::{

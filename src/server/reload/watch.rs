@@ -11,7 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{Reload, ReloadTrigger};
 use crate::config::{Config, ValidationErrors};
-use crate::outbound::files::FileWatch;
+use crate::outbound::file_watch::FileWatch;
 
 /// The interval of the reads without a notification.
 const CHECK_INTERVAL: Duration = Duration::from_secs(10);

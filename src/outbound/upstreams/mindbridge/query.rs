@@ -16,7 +16,7 @@ use super::{MindBridgeReader, NO_JOB, bad_answer};
 use crate::domain::id::{ExternalId, SourceName};
 use crate::domain::source::Upstream;
 use crate::outbound::http::{CallQuery, UpstreamReply};
-use crate::outbound::source::{CallError, RETRIES, ReplyVerdict, Response};
+use crate::outbound::upstreams::client::{CallError, RETRIES, ReplyVerdict, Response};
 use crate::outbound::upstreams::wire::{is_same_id, object};
 use crate::ports::upstream::{Fetch, FetchError, FetchTrigger, JobReader as _};
 

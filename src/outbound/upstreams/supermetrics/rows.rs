@@ -16,8 +16,8 @@ use super::{AnswerBounds, BEHIND_ALL_ROWS, SupermetricsReader, check_echo, norma
 use crate::domain::id::ExternalId;
 use crate::domain::job::Life;
 use crate::outbound::http::UpstreamReply;
-use crate::outbound::source::CallError;
 use crate::outbound::upstreams::bad_answer;
+use crate::outbound::upstreams::client::CallError;
 use crate::outbound::upstreams::wire::object;
 use crate::ports::upstream::{FetchError, FetchTrigger, RowPage, RowRange};
 

@@ -3,8 +3,8 @@
 mod denied;
 
 use super::*;
-use crate::outbound::source::SourceSettings;
 use crate::outbound::testing::{OneKey, ScriptedServer, answer, deps, id, json, settings, word};
+use crate::outbound::upstreams::client::SourceSettings;
 use crate::outbound::upstreams::reader;
 use serde_json::json;
 

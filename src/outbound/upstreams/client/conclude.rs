@@ -8,7 +8,7 @@ use super::reason::{self, is_foreign};
 use super::{CallError, ReplyVerdict, Source};
 use crate::domain::source::{SourceError, SourceErrorKind};
 use crate::outbound::http::{SendError, UpstreamReply};
-use crate::outbound::limiter::{CallOutcome, CallPermit};
+use crate::outbound::upstreams::limiter::{CallOutcome, CallPermit};
 use crate::ports::credentials::Credential;
 use crate::ports::upstream::{Detail, FetchError};
 use crate::telemetry::meters::CallEnd;

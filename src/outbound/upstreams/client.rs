@@ -15,12 +15,14 @@ use tracing::Instrument as _;
 
 use self::answers::{AnswerQuality, CallPurpose};
 use self::conclude::TryOutcome;
-use super::http::{BaseUrl, SecretMask, SendError, UpstreamCall, UpstreamHttpClient, UpstreamReply};
 use super::limiter::{CallPermit, LimiterRefusal, LimiterSettings, UpstreamLimiter};
-use super::redis::SharedStore;
 use crate::domain::id::{ExternalId, SourceName};
 use crate::domain::schedule::Backoff;
 use crate::domain::source::{CredentialState, CredentialStatus, SourceHealth, SourceStatus, Upstream};
+use crate::outbound::http::{
+    BaseUrl, SecretMask, SendError, UpstreamCall, UpstreamHttpClient, UpstreamReply,
+};
+use crate::outbound::redis::SharedStore;
 use crate::ports::clock::Clock;
 use crate::ports::credentials::{Credential, Credentials};
 use crate::ports::entropy::Entropy;
