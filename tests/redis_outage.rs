@@ -275,7 +275,7 @@ async fn tracking() -> (Redis, SharedStore, DropGuard) {
     let runs = run(&one);
     let labels = Labels::from([("team".to_owned(), "x".to_owned())]);
     let all = ["a", "b"].map(|id| (key(id), Some(labels.clone())));
-    one.store().track(all.to_vec()).await.unwrap();
+    one.ledger().track(all.to_vec()).await.unwrap();
     registered(&redis, "test", 1).await;
     assert_eq!(tracked(&redis).await, ["a", "b"]);
     (redis, one, runs)
@@ -284,7 +284,7 @@ async fn tracking() -> (Redis, SharedStore, DropGuard) {
 /// The tracked jobs that a new replica reads from Redis.
 async fn tracked(redis: &Redis) -> Vec<String> {
     let fresh = SharedStore::new(settings(&redis.url())).unwrap();
-    let read = fresh.store().remembered().await;
+    let read = fresh.ledger().remembered().await;
     let tracked = read.map(|read| read.tracked).unwrap_or_default();
     tracked.into_iter().map(|(key, _)| key.external_id.to_string()).collect()
 }
@@ -293,7 +293,7 @@ async fn tracked(redis: &Redis) -> Vec<String> {
 async fn a_reader_restores_tracked_jobs_after_a_redis_flush() {
     let (redis, one, _runs) = tracking().await;
     let () = redis.execute(&redis::cmd("FLUSHALL")).await;
-    assert_eq!(one.store().remembered().await.unwrap().tracked.len(), 2);
+    assert_eq!(one.ledger().remembered().await.unwrap().tracked.len(), 2);
     assert_eq!(tracked(&redis).await, ["a", "b"]);
 }
 
@@ -308,7 +308,7 @@ async fn tracked_jobs_are_restored_without_a_reader_after_a_flush() {
 async fn a_job_untracked_during_a_redis_outage_stays_untracked() {
     let (redis, one, _runs) = tracking().await;
     redis.signal("STOP");
-    one.store().track(vec![(key("a"), None)]).await.unwrap_err();
+    one.ledger().track(vec![(key("a"), None)]).await.unwrap_err();
     redis.signal("CONT");
     until("it is untracked", || async { (tracked(&redis).await == ["b"]).then_some(()) }).await;
 }

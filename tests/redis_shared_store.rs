@@ -382,14 +382,14 @@ async fn replicas_receive_only_the_notifications_of_others() {
     one.store().keep(seen("a", Life::Running, 2)).await.unwrap();
     assert_eq!(next_notifications(&other).await, notifications(RemoteChange::Renewed));
     let labels = [("team".to_owned(), "x".to_owned())].into_iter().collect();
-    other.store().track(vec![(key("a"), Some(labels))]).await.unwrap();
+    other.ledger().track(vec![(key("a"), Some(labels))]).await.unwrap();
     assert_eq!(
         next_notifications(&one).await,
         notifications(RemoteChange::Tracked),
         "its own messages are not delivered"
     );
-    let remembered = one.store().remembered().await.unwrap();
+    let remembered = one.ledger().remembered().await.unwrap();
     assert_eq!(remembered.tracked.len(), 1);
-    other.store().track(vec![(key("a"), None)]).await.unwrap();
-    assert_eq!(one.store().remembered().await.unwrap().tracked, []);
+    other.ledger().track(vec![(key("a"), None)]).await.unwrap();
+    assert_eq!(one.ledger().remembered().await.unwrap().tracked, []);
 }

@@ -9,41 +9,42 @@ mod heartbeat;
 mod keys;
 mod leases;
 mod ledger;
+mod notification_queue;
 mod record_mac;
+mod records;
 mod repair;
+mod replica;
 mod scripts;
 mod server_clock;
 mod stats;
 mod store;
 mod topology;
+mod unavailable;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use futures_util::future::join_all;
-use redis::Cmd;
 use secrecy::SecretString;
-use tokio::sync::{Mutex as AsyncMutex, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::id::SourceName;
 use crate::outbound::stores::memory::Retention;
 use crate::outbound::upstreams::limiter::shared::SharedBudget;
 use crate::ports::clock::Clock;
-use crate::ports::shared_store::SharedStoreHealth;
 
-pub use budget::RedisBudget;
-use connection::RedisConnection;
-use feed::NotificationQueue;
-use keys::RedisKeys;
-pub use leases::RedisLeases;
-use record_mac::RecordMac;
-use repair::Reconciliation;
-use server_clock::ServerClock;
-pub use store::RedisStore;
-pub use topology::{BadAddress, TopologyMode};
+use self::budget::{RedisBudget, RedisBudgets};
+use self::connection::RedisConnection;
+pub use self::leases::RedisLeases;
+pub use self::ledger::RedisLedger;
+use self::record_mac::RecordMac;
+use self::records::JobRecords;
+use self::repair::Reconciliation;
+use self::replica::RedisReplica;
+pub use self::store::RedisStore;
+use self::store::StoreParts;
+use self::topology::Topology;
+pub use self::topology::{BadAddress, TopologyMode};
 
 /// The configuration of the shared store.
 pub struct RedisSettings {
@@ -71,39 +72,18 @@ pub struct RedisSettings {
     pub clock: Arc<dyn Clock>,
 }
 
-/// The most background commands in the queue, and how many of them run concurrently.
-const LATER_MAX: usize = 10_000;
-const LATER_AT_ONCE: usize = 64;
-
 /// The shared store as one process uses it. A cheap clone.
 #[derive(Clone, Debug)]
 pub struct SharedStore {
-    shared: Arc<RedisShared>,
+    replica: Arc<RedisReplica>,
+    record_mac: Arc<RecordMac>,
+    leases: Arc<RedisLeases>,
+    records: Arc<JobRecords>,
+    ledger: Arc<RedisLedger>,
     store: Arc<RedisStore>,
-}
-
-/// The state that the parts of the shared store have in common.
-#[derive(Debug)]
-struct RedisShared {
-    connection: RedisConnection,
-    keys: RedisKeys,
-    /// The id of this process among the replicas: random at each start.
-    owner: String,
-    lease: Duration,
-    notifications: NotificationQueue,
-    /// The leases of this process.
-    held: leases::LeaseValidity,
-    /// How the times of records are written and read.
-    server_clock: ServerClock,
+    budgets: Arc<RedisBudgets>,
     /// The state of the reconciliation.
-    repair: Reconciliation,
-    /// The budgets that are synchronized with the other replicas.
-    budgets: budget::RedisBudgets,
-    /// The last known number of replicas. At least 1.
-    replicas: AtomicU32,
-    /// Background commands.
-    later: mpsc::Sender<Cmd>,
-    queue: AsyncMutex<mpsc::Receiver<Cmd>>,
+    repair: Arc<Reconciliation>,
 }
 
 impl SharedStore {
@@ -125,42 +105,50 @@ impl SharedStore {
             retention,
             clock,
         } = settings;
-        let topology =
-            topology::Topology::new(&urls, mode, authorities.as_deref(), sentinel_password, timeout)?;
-        let (later, queue) = mpsc::channel(LATER_MAX);
-        let shared = Arc::new(RedisShared {
-            connection: RedisConnection::new(topology, timeout),
-            keys: RedisKeys::new(&prefix),
-            owner: format!("{:016x}", fastrand::u64(..)),
-            lease,
-            notifications: NotificationQueue::default(),
-            held: leases::LeaseValidity::default(),
-            replicas: AtomicU32::new(1),
-            budgets: budget::RedisBudgets::default(),
-            repair: Reconciliation::default(),
-            server_clock: ServerClock::new(clock),
-            later,
-            queue: AsyncMutex::new(queue),
-        });
-        let record_mac = RecordMac::new(record_secret.as_ref());
-        let store = Arc::new(RedisStore::new(Arc::clone(&shared), record_mac, max_record, retention));
-        Ok(Self { shared, store })
+        let topology = Topology::new(&urls, mode, authorities.as_deref(), sentinel_password, timeout)?;
+        let replica = Arc::new(RedisReplica::new(RedisConnection::new(topology, timeout), &prefix, clock));
+        let record_mac = Arc::new(RecordMac::new(record_secret.as_ref()));
+        let leases = Arc::new(RedisLeases::new(Arc::clone(&replica), lease));
+        let records = Arc::new(JobRecords::new(Arc::clone(&replica), Arc::clone(&record_mac), retention));
+        let ledger = Arc::new(RedisLedger::new(Arc::clone(&replica), Arc::clone(&record_mac)));
+        let parts = StoreParts {
+            replica: Arc::clone(&replica),
+            records: Arc::clone(&records),
+            leases: Arc::clone(&leases),
+            ledger: Arc::clone(&ledger),
+        };
+        let store = Arc::new(RedisStore::new(parts, max_record, retention));
+        Ok(Self {
+            replica,
+            record_mac,
+            leases,
+            records,
+            ledger,
+            store,
+            budgets: Arc::default(),
+            repair: Arc::default(),
+        })
     }
 
-    /// The store of jobs and tracked jobs.
+    /// The store of jobs.
     pub fn store(&self) -> Arc<RedisStore> {
         Arc::clone(&self.store)
     }
 
+    /// The tracked jobs.
+    pub fn ledger(&self) -> Arc<RedisLedger> {
+        Arc::clone(&self.ledger)
+    }
+
     /// The leases and the notifications.
     pub fn leases(&self) -> Arc<RedisLeases> {
-        Arc::new(RedisLeases(Arc::clone(&self.shared)))
+        Arc::clone(&self.leases)
     }
 
     /// The budget of one source.
     pub fn budget(&self, source: &SourceName) -> Arc<dyn SharedBudget> {
-        let budget = Arc::new(RedisBudget::new(Arc::clone(&self.shared), source));
-        self.shared.budgets.add(&budget);
+        let budget = Arc::new(RedisBudget::new(Arc::clone(&self.replica), source));
+        self.budgets.add(&budget);
         budget
     }
 
@@ -168,63 +156,19 @@ impl SharedStore {
     /// synchronizes the budgets, and reconciles the jobs after an outage. Then removes this replica from the member
     /// list.
     pub async fn run(self, stop: CancellationToken) {
-        if !self.store.is_sealed() {
+        if !self.record_mac.has_secret() {
             tracing::warn!("store.redis.record_secret is not set; records in redis are not authenticated");
         }
-        let listening = feed::listen(&self.shared, &self.store);
-        let beating = heartbeat::heartbeat(&self.shared);
-        let repairing = repair::run(&self.shared, &self.store);
-        let budgets = budget::keep_in_step(&self.shared);
+        let listening = feed::run(&self.replica, &self.records);
+        let beating = heartbeat::run(&self.replica, &self.repair);
+        let repairing = repair::run(&self.repair, &self.replica, &self.store, &self.ledger);
+        let budgets = budget::keep_in_step(&self.budgets);
+        let background = self.replica.run_background();
         tokio::select! {
             () = stop.cancelled() => {}
-            () = async { tokio::join!(listening, beating, repairing, budgets, self.shared.work_off()); } => {}
+            () = async { tokio::join!(listening, beating, repairing, budgets, background); } => {}
         }
-        heartbeat::leave(&self.shared).await;
-    }
-}
-
-impl RedisShared {
-    /// The state of the server, as this process observed it.
-    fn health(&self) -> SharedStoreHealth {
-        let counts = self.notifications.counts();
-        SharedStoreHealth {
-            replicas: self.replicas.load(Ordering::Relaxed),
-            clock_ahead_ms: self.server_clock.ahead_ms(),
-            notifications: counts.notifications,
-            gaps: counts.gaps,
-            reconciled: counts.reconciled,
-            ..self.connection.health()
-        }
-    }
-
-    /// Runs a command in the background. A command that does not fit into the queue is dropped: whatever it would have
-    /// released expires.
-    fn spawn_background(&self, command: Cmd) {
-        self.later.try_send(command).ok();
-    }
-
-    /// Runs the background commands, for ever.
-    async fn work_off(&self) {
-        let mut queue = self.queue.lock().await;
-        let mut commands = Vec::new();
-        while queue.recv_many(&mut commands, LATER_AT_ONCE).await > 0 {
-            self.do_all(&mut commands).await;
-        }
-    }
-
-    /// Runs the remaining background commands.
-    async fn reconcile_rest(&self) {
-        let mut queue = self.queue.lock().await;
-        let mut commands = Vec::new();
-        while let Ok(command) = queue.try_recv() {
-            commands.push(command);
-        }
-        self.do_all(&mut commands).await;
-    }
-
-    async fn do_all(&self, commands: &mut Vec<Cmd>) {
-        join_all(commands.drain(..).map(async |command| self.connection.command::<i64>(&command).await.ok()))
-            .await;
+        heartbeat::leave(&self.replica).await;
     }
 }
 

@@ -49,10 +49,10 @@ pub(super) fn open(config: &Config, env: &Environment, clock: &Arc<dyn Clock>) -
             }
             StoreKind::Redis => {
                 let shared_store = shared_store(&config.store.redis, env, retention, clock)?;
-                let (store, leases) = (shared_store.store(), shared_store.leases());
+                let leases = shared_store.leases();
                 return Ok(StoreSet {
-                    store: Arc::clone(&store) as Arc<dyn JobStore>,
-                    ledger: store,
+                    store: shared_store.store(),
+                    ledger: shared_store.ledger(),
                     leases: Arc::clone(&leases) as Arc<dyn LeaseManager>,
                     feed: leases,
                     rows: Arc::new(rows),

@@ -6,16 +6,16 @@
 //! server's clock): it has a mark, and a replica that finds a different mark puts back the calls that it knows before
 //! it calls again.
 
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
-use super::connection::Unavailable;
 use super::heartbeat::MISSED_AFTER;
-use super::{RedisShared, stats};
+use super::replica::RedisReplica;
+use super::stats;
+use super::unavailable::Unavailable;
 use crate::domain::budget::SharedUse;
 use crate::domain::id::SourceName;
 use crate::outbound::upstreams::limiter::LimiterSettings;
@@ -36,8 +36,8 @@ const TRIES: usize = 3;
 
 /// The shared budget of one source.
 #[derive(Debug)]
-pub struct RedisBudget {
-    shared: Arc<RedisShared>,
+pub(super) struct RedisBudget {
+    replica: Arc<RedisReplica>,
     /// The calls, the slots, the pause, the metadata of the count, and the demand of each replica.
     names: [String; 5],
     began: Instant,
@@ -87,18 +87,18 @@ impl RedisBudgets {
 }
 
 /// Synchronises all budgets once a second, for ever.
-pub(super) async fn keep_in_step(shared: &Arc<RedisShared>) {
+pub(super) async fn keep_in_step(budgets: &RedisBudgets) {
     loop {
-        join_all(shared.budgets.all().iter().map(async |budget| budget.sync(None).await.ok())).await;
+        join_all(budgets.all().iter().map(async |budget| budget.sync(None).await.ok())).await;
         tokio::time::sleep(EVERY).await;
     }
 }
 
 impl RedisBudget {
-    pub(super) fn new(shared: Arc<RedisShared>, source: &SourceName) -> Self {
-        let names = shared.keys.budget(source);
+    pub(super) fn new(replica: Arc<RedisReplica>, source: &SourceName) -> Self {
+        let names = replica.keys.budget(source);
         Self {
-            shared,
+            replica,
             names,
             began: Instant::now(),
             known: Mutex::default(),
@@ -109,11 +109,6 @@ impl RedisBudget {
     /// The time of the window, which starts an hour before the process: calls of others from that hour still count.
     fn now(&self) -> Duration {
         self.began.elapsed() + HOUR
-    }
-
-    /// How many replicas share the budget, as far as this one knows.
-    fn replicas(&self) -> u32 {
-        self.shared.replicas.load(Ordering::Relaxed).max(1)
     }
 
     fn known(&self) -> MutexGuard<'_, CommonCount> {
@@ -139,7 +134,7 @@ impl RedisBudget {
 
     async fn sync_once(&self) -> Result<(), Unavailable> {
         let [calls, _, _, meta, demands] = self.names.each_ref().map(String::as_str);
-        let connection = &self.shared.connection;
+        let connection = &self.replica.connection;
         let sent = self.now();
         let (mark, sequence, unreported, sure, own) = {
             let known = self.known();
@@ -155,7 +150,7 @@ impl RedisBudget {
         };
         let fresh = format!("{:016x}", fastrand::u64(..));
         let [demand, callers] = [own.demand, own.callers].map(|calls| calls.to_string());
-        let texts = [mark.as_str(), &sequence, &sure, &fresh, &self.shared.owner, &demand, &callers];
+        let texts = [mark.as_str(), &sequence, &sure, &fresh, &self.replica.owner, &demand, &callers];
         let mut arguments: Vec<Vec<u8>> = texts.map(|text| text.as_bytes().to_vec()).into();
         arguments.push(MISSED_AFTER.to_vec());
         for call in &unreported {
@@ -202,7 +197,7 @@ impl RedisBudget {
         let Some(restore) = restore else { return Ok(()) };
         let now = self.now();
         let mut arguments: Vec<Vec<u8>> =
-            vec![found.clone().into_bytes(), self.shared.owner.clone().into_bytes()];
+            vec![found.clone().into_bytes(), self.replica.owner.clone().into_bytes()];
         for calls in &restore {
             arguments.push(micros(now.saturating_sub(calls.at)).into_bytes());
             arguments.push(calls.count.to_string().into_bytes());
@@ -240,7 +235,7 @@ impl RedisBudget {
             SLOT_MS,
             mark.as_bytes(),
         ];
-        let connection = &self.shared.connection;
+        let connection = &self.replica.connection;
         let [calls, slots, pause, meta, _] = self.names.each_ref().map(String::as_str);
         let names = [calls, slots, pause, meta];
         let (code, value) =
@@ -253,11 +248,11 @@ impl RedisBudget {
     }
 
     async fn take_one(&self, limits: &LimiterSettings) -> SharedDecision {
-        let slot = format!("{}{:016x}", self.shared.owner, fastrand::u64(..));
+        let slot = format!("{}{:016x}", self.replica.owner, fastrand::u64(..));
         for _ in 0..TRIES {
             let (at, mark) = {
                 let (now, mut known) = (self.now(), self.known());
-                let wait = known.window.wait(now, limits, self.replicas());
+                let wait = known.window.wait(now, limits, self.replica.replicas());
                 if !wait.is_zero() {
                     return SharedDecision::Wait(wait);
                 }
@@ -286,11 +281,11 @@ impl RedisBudget {
 
     /// Takes a call from this replica's local budget, because the shared count is unavailable.
     fn take_local(&self, limits: &LimiterSettings) -> SharedDecision {
-        stats::add(&self.shared.connection.counts.local_budget);
+        stats::add(&self.replica.connection.counts.local_budget);
         let now = self.now();
         let mut known = self.known();
         known.window.fall_back(now);
-        let wait = known.window.wait(now, limits, self.replicas());
+        let wait = known.window.wait(now, limits, self.replica.replicas());
         if wait.is_zero() {
             known.window.take_local(now);
             return SharedDecision::Go(None);
@@ -309,7 +304,7 @@ impl SharedBudget for RedisBudget {
     }
 
     fn used(&self) -> SharedUse {
-        let (now, replicas, known) = (self.now(), self.replicas(), self.known());
+        let (now, replicas, known) = (self.now(), self.replica.replicas(), self.known());
         SharedUse {
             calls: known.window.by_age(now, replicas),
             others_demand: known.others.demand,
@@ -323,15 +318,15 @@ impl SharedBudget for RedisBudget {
 
     fn give_back(&self, slot: String) {
         let [_, slots, _, _, _] = &self.names;
-        self.shared.spawn_background(redis::cmd("ZREM").arg(slots).arg(slot).to_owned());
+        self.replica.spawn_background(redis::cmd("ZREM").arg(slots).arg(slot).to_owned());
     }
 
     fn pause(&self, pause: Duration) {
         let [_, _, name, _, _] = &self.names;
         let millis = super::scripts::millis(pause);
         let mut command = redis::cmd("EVAL");
-        command.arg(self.shared.connection.scripts.pause.code).arg(1).arg(name).arg(millis);
-        self.shared.spawn_background(command);
+        command.arg(self.replica.connection.scripts.pause.code).arg(1).arg(name).arg(millis);
+        self.replica.spawn_background(command);
     }
 }
 

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::scripts::{RedisScript, RedisScripts};
 use super::stats::{RedisStats, add};
 use super::topology::{Topology, TopologyConnection};
+use super::unavailable::Unavailable;
 use crate::domain::schedule::{Backoff, Breaker, BreakerDecision};
 use crate::ports::shared_store::SharedStoreHealth;
 use crate::telemetry::meters;
@@ -23,20 +24,6 @@ const BACKOFF: Backoff = Backoff { base: Duration::from_millis(250), cap: Durati
 
 /// A timeout that fires later than this after its deadline means that this process was stopped or starved.
 const LATE: Duration = Duration::from_millis(100);
-
-/// Redis did not report the command as done. It may have been done.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Unavailable {
-    /// The breaker is open after recent failures.
-    #[error("redis failed a moment ago and is left alone")]
-    Left,
-    /// It did not reply in time.
-    #[error("redis did not answer in time")]
-    Slow,
-    /// It is unreachable, is not the server that accepts writes, or rejects the command.
-    #[error("redis: {0}")]
-    Failed(String),
-}
 
 /// The result of one command: `Err` for a timeout, each with the number of the connection.
 type CommandResult = Result<Result<Value, (RedisError, u64)>, u64>;

@@ -3,12 +3,13 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use redis::Value;
 
-use super::{RedisShared, stats};
+use super::repair::Reconciliation;
+use super::replica::RedisReplica;
+use super::stats;
 
 /// The interval of heartbeats, and how long a replica without one counts as a member.
 const EVERY: Duration = Duration::from_secs(1);
@@ -34,51 +35,51 @@ impl Heartbeat {
     }
 }
 
-/// Sends heartbeats for ever.
-pub(super) async fn heartbeat(shared: &Arc<RedisShared>) {
+/// Sends heartbeats for ever, and requests a reconciliation after an outage.
+pub(super) async fn run(replica: &Arc<RedisReplica>, repair: &Reconciliation) {
     let mut born: Option<String> = None;
     let mut replicas = Heartbeat::default();
     let mut every = tokio::time::interval(EVERY);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         every.tick().await;
-        let [members, mark] = shared.keys.members();
-        let channel = shared.keys.feed();
+        let [members, mark] = replica.keys.members();
+        let channel = replica.keys.feed();
         let fresh = format!("{:016x}", fastrand::u64(..));
         let arguments: [&[u8]; 4] =
-            [shared.owner.as_bytes(), MISSED_AFTER, fresh.as_bytes(), channel.as_bytes()];
-        let connection = &shared.connection;
-        let (sent, faults) = (shared.server_clock.now(), connection.faults());
+            [replica.owner.as_bytes(), MISSED_AFTER, fresh.as_bytes(), channel.as_bytes()];
+        let connection = &replica.connection;
+        let (sent, faults) = (replica.server_clock.now(), connection.faults());
         let heartbeat = connection
             .probe::<(String, String, i64)>(&connection.scripts.heartbeat, &[&members, &mark], &arguments)
             .await;
         let Ok((count, mark, server_us)) = heartbeat else { continue };
-        shared.server_clock.measure(sent, server_us);
-        shared.replicas.store(replicas.count(count.parse().unwrap_or(1)), Ordering::Relaxed);
+        replica.server_clock.measure(sent, server_us);
+        replica.set_replicas(replicas.count(count.parse().unwrap_or(1)));
         let emptied = born.as_ref().is_some_and(|born| *born != mark);
         if emptied {
             stats::add(&connection.counts.emptied);
             tracing::warn!("redis data lost; writing back terminal and tracked jobs");
         }
-        shared.repair.request(faults, emptied);
+        repair.request(faults, emptied);
         if born.as_ref() != Some(&mark) {
-            inspect_server(shared).await;
+            inspect_server(replica).await;
             born = Some(mark);
         }
     }
 }
 
 /// Removes this replica from the member list, so that the others' shares grow at once.
-pub(super) async fn leave(shared: &Arc<RedisShared>) {
-    let [members, _] = shared.keys.members();
-    let leave = redis::cmd("ZREM").arg(members).arg(&shared.owner).to_owned();
+pub(super) async fn leave(replica: &Arc<RedisReplica>) {
+    let [members, _] = replica.keys.members();
+    let leave = redis::cmd("ZREM").arg(members).arg(&replica.owner).to_owned();
     // If that fails, the entry expires after a few seconds.
-    shared.connection.command::<i64>(&leave).await.ok();
+    replica.connection.command::<i64>(&leave).await.ok();
 }
 
 /// Logs the settings of the server that break a guarantee.
-async fn inspect_server(shared: &Arc<RedisShared>) {
-    let Ok(reply) = shared.connection.command::<Value>(&redis::cmd("INFO")).await else {
+async fn inspect_server(replica: &Arc<RedisReplica>) {
+    let Ok(reply) = replica.connection.command::<Value>(&redis::cmd("INFO")).await else {
         tracing::debug!("redis INFO not permitted; the eviction policy is unknown");
         return;
     };

@@ -7,9 +7,10 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
-use super::connection::Unavailable;
+use super::replica::RedisReplica;
 use super::scripts::{epoch, millis};
-use super::{RedisShared, stats};
+use super::stats;
+use super::unavailable::Unavailable;
 use crate::domain::id::JobKey;
 use crate::ports::BoxFuture;
 use crate::ports::feed::{FeedEvent, NotificationFeed};
@@ -24,7 +25,7 @@ const ALONE: u64 = 0;
 /// The expiry of this process's leases by its own clock, for when the server is unavailable. Earlier than the server's
 /// expiry, because it is counted from before the request.
 #[derive(Debug, Default)]
-pub(super) struct LeaseValidity(Mutex<HashMap<JobKey, (u64, Instant)>>);
+struct LeaseValidity(Mutex<HashMap<JobKey, (u64, Instant)>>);
 
 impl LeaseValidity {
     fn note(&self, key: &JobKey, epoch: u64, until: Instant) {
@@ -59,7 +60,7 @@ impl LeaseValidity {
     }
 
     /// Removes a lease that has ended.
-    pub(super) fn forget(&self, key: &JobKey, fencing_token: FencingToken) {
+    fn forget(&self, key: &JobKey, fencing_token: FencingToken) {
         let mut held = self.lock();
         let epoch = if let FencingToken::Epoch(epoch) = fencing_token { epoch } else { ALONE };
         if held.get(key).is_some_and(|(held, _)| *held == epoch) {
@@ -73,17 +74,113 @@ impl LeaseValidity {
 }
 
 /// The leases and the notifications of the shared store.
-#[derive(Clone, Debug)]
-pub struct RedisLeases(pub(super) Arc<RedisShared>);
+#[derive(Debug)]
+pub struct RedisLeases {
+    replica: Arc<RedisReplica>,
+    /// How long a lease lasts that is not renewed.
+    lease: Duration,
+    validity: LeaseValidity,
+}
+
+impl RedisLeases {
+    /// No leases yet; each will last for `lease` unless it is renewed.
+    pub(super) fn new(replica: Arc<RedisReplica>, lease: Duration) -> Self {
+        Self { replica, lease, validity: LeaseValidity::default() }
+    }
+
+    /// Removes a lease that has ended with a write.
+    pub(super) fn forget(&self, key: &JobKey, fencing_token: FencingToken) {
+        self.validity.forget(key, fencing_token);
+    }
+
+    /// Whether a lease has expired by this process's own clock; counts the write as rejected.
+    pub(super) fn expired(&self, key: &JobKey, fencing_token: FencingToken) -> bool {
+        let over = !self.validity.lasts(key, fencing_token);
+        if over {
+            self.validity.forget(key, fencing_token);
+            self.count_refusal(key);
+        }
+        over
+    }
+
+    /// Counts a write that was rejected because its lease had expired.
+    pub(super) fn count_refusal(&self, key: &JobKey) {
+        stats::add(&self.replica.connection.counts.fence_refusals);
+        tracing::debug!(job = %key, "lease lost before the write; the result is discarded");
+    }
+
+    async fn claim_one(&self, key: &JobKey, unless: SkipIf) -> Result<Claim, Unavailable> {
+        let (mode, value) = match unless {
+            SkipIf::KeptWithin(span) => ("w", millis(span)),
+            SkipIf::KeptSince(point) => ("a", point.to_string()),
+            SkipIf::Never => ("-", String::new()),
+        };
+        let lease = millis(self.lease);
+        let arguments: [&[u8]; 4] =
+            [self.replica.owner.as_bytes(), lease.as_bytes(), mode.as_bytes(), value.as_bytes()];
+        let name = self.replica.keys.job(key);
+        let requested_at = Instant::now();
+        let (what, first, second): (i64, u64, u64) =
+            self.replica.connection.run(&self.replica.connection.scripts.claim, &[&name], &arguments).await?;
+        Ok(match what {
+            0 => {
+                if second == 1 {
+                    stats::add(&self.replica.connection.counts.takeovers);
+                }
+                self.validity.note(key, first, requested_at + self.lease);
+                Claim::Acquired(FencingToken::Epoch(first))
+            }
+            1 => Claim::HeldElsewhere { at_most: Duration::from_millis(first), seen: second },
+            _ => Claim::Unneeded,
+        })
+    }
+
+    async fn renew_one(&self, key: &JobKey, fencing_token: FencingToken) {
+        if fencing_token == FencingToken::Alone {
+            self.validity.extend(key, self.lease);
+        }
+        if let FencingToken::Epoch(number) = fencing_token {
+            let (epoch, lease, requested_at) = (epoch(fencing_token), millis(self.lease), Instant::now());
+            let arguments: [&[u8]; 3] = [self.replica.owner.as_bytes(), epoch.as_bytes(), lease.as_bytes()];
+            let name = self.replica.keys.job(key);
+            // A lease that is not renewed expires, and then every write with its token is rejected.
+            if let Ok(1) = self
+                .replica
+                .connection
+                .run::<i64>(&self.replica.connection.scripts.renew, &[&name], &arguments)
+                .await
+            {
+                self.validity.note(key, number, requested_at + self.lease);
+            }
+        }
+    }
+
+    /// Releases a lease.
+    pub(super) async fn release_one(&self, key: &JobKey, fencing_token: FencingToken) {
+        self.validity.forget(key, fencing_token);
+        if let FencingToken::Epoch(_) = fencing_token {
+            let (epoch, channel, id) = (epoch(fencing_token), self.replica.keys.feed(), key.node_id());
+            let arguments: [&[u8]; 4] =
+                [self.replica.owner.as_bytes(), epoch.as_bytes(), channel.as_bytes(), id.as_bytes()];
+            let name = self.replica.keys.job(key);
+            // A lease that is not released expires.
+            self.replica
+                .connection
+                .run::<i64>(&self.replica.connection.scripts.release, &[&name], &arguments)
+                .await
+                .ok();
+        }
+    }
+}
 
 impl LeaseManager for RedisLeases {
     fn claim<'a>(&'a self, keys: &'a [JobKey], unless: SkipIf) -> BoxFuture<'a, Vec<Claim>> {
         Box::pin(async move {
             let claims = keys.iter().map(async |key| {
                 // Redis is unavailable: every replica fetches by itself, within its local budget.
-                let claim = self.0.claim(key, unless).await;
+                let claim = self.claim_one(key, unless).await;
                 claim.unwrap_or_else(|_| {
-                    self.0.held.note(key, ALONE, Instant::now() + self.0.lease);
+                    self.validity.note(key, ALONE, Instant::now() + self.lease);
                     Claim::Acquired(FencingToken::Alone)
                 })
             });
@@ -92,95 +189,22 @@ impl LeaseManager for RedisLeases {
     }
 
     fn renew_every(&self) -> Duration {
-        self.0.lease / 3
+        self.lease / 3
     }
 
     fn renew<'a>(&'a self, held: &'a [(JobKey, FencingToken)]) -> BoxFuture<'a, ()> {
         Box::pin(async move {
-            join_all(held.iter().map(|(key, fencing_token)| self.0.renew(key, *fencing_token))).await;
+            join_all(held.iter().map(|(key, fencing_token)| self.renew_one(key, *fencing_token))).await;
         })
     }
 
     fn release<'a>(&'a self, key: &'a JobKey, fencing_token: FencingToken) -> BoxFuture<'a, ()> {
-        Box::pin(self.0.release(key, fencing_token))
+        Box::pin(self.release_one(key, fencing_token))
     }
 }
 
 impl NotificationFeed for RedisLeases {
     fn next(&self) -> BoxFuture<'_, FeedEvent> {
-        Box::pin(self.0.notifications.next())
-    }
-}
-
-impl RedisShared {
-    /// Whether a lease has expired by this process's own clock; counts the write as rejected.
-    pub(super) fn overslept(&self, key: &JobKey, fencing_token: FencingToken) -> bool {
-        let over = !self.held.lasts(key, fencing_token);
-        if over {
-            self.held.forget(key, fencing_token);
-            self.refused(key);
-        }
-        over
-    }
-
-    /// Counts a write that was rejected because its lease had expired.
-    pub(super) fn refused(&self, key: &JobKey) {
-        stats::add(&self.connection.counts.fence_refusals);
-        tracing::debug!(job = %key, "lease lost before the write; the result is discarded");
-    }
-
-    async fn claim(&self, key: &JobKey, unless: SkipIf) -> Result<Claim, Unavailable> {
-        let (mode, value) = match unless {
-            SkipIf::KeptWithin(span) => ("w", millis(span)),
-            SkipIf::KeptSince(point) => ("a", point.to_string()),
-            SkipIf::Never => ("-", String::new()),
-        };
-        let lease = millis(self.lease);
-        let arguments: [&[u8]; 4] =
-            [self.owner.as_bytes(), lease.as_bytes(), mode.as_bytes(), value.as_bytes()];
-        let name = self.keys.job(key);
-        let requested_at = Instant::now();
-        let (what, first, second): (i64, u64, u64) =
-            self.connection.run(&self.connection.scripts.claim, &[&name], &arguments).await?;
-        Ok(match what {
-            0 => {
-                if second == 1 {
-                    stats::add(&self.connection.counts.takeovers);
-                }
-                self.held.note(key, first, requested_at + self.lease);
-                Claim::Acquired(FencingToken::Epoch(first))
-            }
-            1 => Claim::HeldElsewhere { at_most: Duration::from_millis(first), seen: second },
-            _ => Claim::Unneeded,
-        })
-    }
-
-    async fn renew(&self, key: &JobKey, fencing_token: FencingToken) {
-        if fencing_token == FencingToken::Alone {
-            self.held.extend(key, self.lease);
-        }
-        if let FencingToken::Epoch(number) = fencing_token {
-            let (epoch, lease, requested_at) = (epoch(fencing_token), millis(self.lease), Instant::now());
-            let arguments: [&[u8]; 3] = [self.owner.as_bytes(), epoch.as_bytes(), lease.as_bytes()];
-            let name = self.keys.job(key);
-            // A lease that is not renewed expires, and then every write with its token is rejected.
-            if let Ok(1) =
-                self.connection.run::<i64>(&self.connection.scripts.renew, &[&name], &arguments).await
-            {
-                self.held.note(key, number, requested_at + self.lease);
-            }
-        }
-    }
-
-    pub(super) async fn release(&self, key: &JobKey, fencing_token: FencingToken) {
-        self.held.forget(key, fencing_token);
-        if let FencingToken::Epoch(_) = fencing_token {
-            let (epoch, channel, id) = (epoch(fencing_token), self.keys.feed(), key.node_id());
-            let arguments: [&[u8]; 4] =
-                [self.owner.as_bytes(), epoch.as_bytes(), channel.as_bytes(), id.as_bytes()];
-            let name = self.keys.job(key);
-            // A lease that is not released expires.
-            self.connection.run::<i64>(&self.connection.scripts.release, &[&name], &arguments).await.ok();
-        }
+        Box::pin(self.replica.notifications.next())
     }
 }

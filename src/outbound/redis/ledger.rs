@@ -5,12 +5,13 @@
 //! the tracked jobs when Redis is emptied or unavailable.
 
 use std::collections::BTreeMap;
-use std::sync::{MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use redis::Cmd;
 
-use super::connection::Unavailable;
-use super::store::RedisStore;
+use super::record_mac::RecordMac;
+use super::replica::RedisReplica;
+use super::unavailable::Unavailable;
 use crate::domain::id::JobKey;
 use crate::outbound::stores::record;
 use crate::ports::BoxFuture;
@@ -22,7 +23,7 @@ const MARK: &[u8] = b"\0";
 
 /// The tracked jobs, as last read or written by this process.
 #[derive(Debug, Default)]
-pub(super) struct LedgerMirror {
+struct LedgerMirror {
     /// The mark that was read last.
     mark: Option<String>,
     tracked: BTreeMap<JobKey, Labels>,
@@ -43,9 +44,21 @@ impl LedgerMirror {
     }
 }
 
-impl RedisStore {
+/// The tracked jobs that replicas share.
+#[derive(Debug)]
+pub struct RedisLedger {
+    replica: Arc<RedisReplica>,
+    record_mac: Arc<RecordMac>,
+    mirror: Mutex<LedgerMirror>,
+}
+
+impl RedisLedger {
+    pub(super) fn new(replica: Arc<RedisReplica>, record_mac: Arc<RecordMac>) -> Self {
+        Self { replica, record_mac, mirror: Mutex::default() }
+    }
+
     /// Writes the pending changes of tracked jobs to Redis; with `all`, Redis was emptied and all of them are written.
-    pub(super) async fn write_back_tracked(&self, all: bool) {
+    pub(super) async fn write_back(&self, all: bool) {
         let waits = !self.mirror().pending.is_empty();
         if all {
             self.settle().await.ok();
@@ -57,7 +70,7 @@ impl RedisStore {
 
     /// Verifies the hash: if it was replaced, writes back the jobs of this process.
     async fn settle(&self) -> Result<(), Unavailable> {
-        let (name, connection) = (self.shared.keys.tracked(), &self.shared.connection);
+        let (name, connection) = (self.replica.keys.tracked(), &self.replica.connection);
         let fresh = format!("{:016x}", fastrand::u64(..));
         connection.command::<i64>(redis::cmd("HSETNX").arg(&name).arg(MARK).arg(fresh)).await?;
         let mark: Option<String> = connection.command(redis::cmd("HGET").arg(&name).arg(MARK)).await?;
@@ -91,17 +104,19 @@ impl RedisStore {
     async fn publish_tracked(&self, key: &JobKey, labels: Option<&Labels>) -> Result<(), Unavailable> {
         let command = match labels {
             Some(labels) => self.setting("HSET", key, labels)?,
-            None => redis::cmd("HDEL").arg(self.shared.keys.tracked()).arg(record::key_bytes(key)).to_owned(),
+            None => {
+                redis::cmd("HDEL").arg(self.replica.keys.tracked()).arg(record::key_bytes(key)).to_owned()
+            }
         };
-        self.shared.connection.command::<i64>(&command).await?;
-        self.shared.publish("t", key).await
+        self.replica.connection.command::<i64>(&command).await?;
+        self.replica.publish("t", key).await
     }
 
     fn setting(&self, command: &str, key: &JobKey, labels: &Labels) -> Result<Cmd, Unavailable> {
         let field = record::key_bytes(key);
         let labels = serde_json::to_vec(labels).map_err(|error| Unavailable::Failed(error.to_string()))?;
         let sealed = self.record_mac.seal(&field, &labels);
-        Ok(redis::cmd(command).arg(self.shared.keys.tracked()).arg(&field).arg(sealed).to_owned())
+        Ok(redis::cmd(command).arg(self.replica.keys.tracked()).arg(&field).arg(sealed).to_owned())
     }
 
     fn mirror(&self) -> MutexGuard<'_, LedgerMirror> {
@@ -110,8 +125,8 @@ impl RedisStore {
 
     async fn read_tracked(&self) -> Result<BTreeMap<JobKey, Labels>, Unavailable> {
         self.flush().await?;
-        let all = redis::cmd("HGETALL").arg(self.shared.keys.tracked()).to_owned();
-        let fields: Vec<(Vec<u8>, Vec<u8>)> = self.shared.connection.command(&all).await?;
+        let all = redis::cmd("HGETALL").arg(self.replica.keys.tracked()).to_owned();
+        let fields: Vec<(Vec<u8>, Vec<u8>)> = self.replica.connection.command(&all).await?;
         let read = fields.iter().filter_map(|(name, sealed)| {
             let labels = self.record_mac.open(name, sealed)?;
             Some((record::read_key(name)?, serde_json::from_slice(labels).ok()?))
@@ -130,7 +145,7 @@ impl RedisStore {
     }
 }
 
-impl Ledger for RedisStore {
+impl Ledger for RedisLedger {
     fn remembered(&self) -> BoxFuture<'_, Result<LedgerContents, StoreError>> {
         Box::pin(async move {
             let tracked = self.read_tracked().await.map_err(|away| store_error(&away))?;

@@ -12,9 +12,10 @@ use futures_util::future::join_all;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::RedisShared;
-use super::connection::Unavailable;
+use super::ledger::RedisLedger;
+use super::replica::RedisReplica;
 use super::store::{Reconciled, RedisStore};
+use super::unavailable::Unavailable;
 use crate::ports::feed::{ChangeNotification, RemoteChange};
 
 /// Jobs that are compared concurrently, and the pause after them.
@@ -46,17 +47,22 @@ impl Reconciliation {
 }
 
 /// Reconciles for ever, whenever Redis is available.
-pub(super) async fn run(shared: &Arc<RedisShared>, store: &Arc<RedisStore>) {
+pub(super) async fn run(
+    repair: &Reconciliation,
+    replica: &Arc<RedisReplica>,
+    store: &Arc<RedisStore>,
+    ledger: &RedisLedger,
+) {
     let mut last: Option<Instant> = None;
     loop {
-        shared.repair.wake.notified().await;
-        store.write_back_tracked(shared.repair.emptied.swap(false, Ordering::Relaxed)).await;
+        repair.wake.notified().await;
+        ledger.write_back(repair.emptied.swap(false, Ordering::Relaxed)).await;
         let due = last.is_none_or(|last| last.elapsed() >= APART);
-        if due && shared.repair.all.swap(false, Ordering::Relaxed) {
+        if due && repair.all.swap(false, Ordering::Relaxed) {
             last = Some(Instant::now());
-            if compare_all(shared, store).await.is_err() {
+            if compare_all(replica, store).await.is_err() {
                 // The remaining jobs are compared when Redis is available again.
-                shared.repair.all.store(true, Ordering::Relaxed);
+                repair.all.store(true, Ordering::Relaxed);
             }
         }
         store.write_back().await;
@@ -64,7 +70,7 @@ pub(super) async fn run(shared: &Arc<RedisShared>, store: &Arc<RedisStore>) {
 }
 
 /// Compares every terminal job in this process.
-async fn compare_all(shared: &Arc<RedisShared>, store: &Arc<RedisStore>) -> Result<(), Unavailable> {
+async fn compare_all(replica: &Arc<RedisReplica>, store: &Arc<RedisStore>) -> Result<(), Unavailable> {
     let held = store.ended();
     let (mut pushed, mut pulled) = (0_usize, 0_usize);
     for some in held.chunks(AT_ONCE) {
@@ -76,7 +82,7 @@ async fn compare_all(shared: &Arc<RedisShared>, store: &Arc<RedisStore>) -> Resu
                 Reconciled::Pulled => {
                     pulled += 1;
                     // As if the other replica had just observed it: watchers and feeds are notified.
-                    shared
+                    replica
                         .notifications
                         .put(ChangeNotification { key: held.job.key.clone(), what: RemoteChange::Changed });
                 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use aws_lc_rs::digest;
 
-use super::connection::Unavailable;
+use super::unavailable::Unavailable;
 use crate::ports::leases::FencingToken;
 
 /// A script and the digest under which Redis caches it.

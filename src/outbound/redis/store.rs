@@ -2,8 +2,6 @@
 //! any other is read again, because another replica may have a newer one. What cannot be shared now is kept here and
 //! written later, so an answer never reverts to an older one.
 
-mod lists;
-
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,14 +9,15 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
-use super::RedisShared;
-use super::connection::Unavailable;
-use super::ledger::LedgerMirror;
-use super::record_mac::{RecordMac, VerifiedRecord};
-use super::scripts::{WriteOutcome, epoch, millis};
+use super::leases::RedisLeases;
+use super::ledger::RedisLedger;
+use super::records::{JobRecords, RedisRecord};
+use super::replica::RedisReplica;
+use super::scripts::WriteOutcome;
+use super::unavailable::Unavailable;
 use crate::domain::id::JobKey;
 use crate::domain::observation::Observation;
-use crate::outbound::stores::memory::{MemoryStore, Retention};
+use crate::outbound::stores::memory::{MemoryStore, Retention, fits};
 use crate::outbound::stores::record;
 use crate::ports::BoxFuture;
 use crate::ports::leases::FencingToken;
@@ -30,6 +29,8 @@ use crate::telemetry::warning_throttle::LimitedWarning;
 const TRIES: usize = 4;
 /// The most unpersisted terminal jobs; the oldest are found again when Redis is read.
 const UNWRITTEN_MAX: usize = 100_000;
+/// The least number of names that are read from the index at once.
+const PAGE: usize = 100;
 /// Terminal jobs that are written back concurrently.
 const AT_ONCE: usize = 64;
 
@@ -37,30 +38,23 @@ const AT_ONCE: usize = 64;
 #[derive(Debug)]
 pub struct RedisStore {
     memory: MemoryStore,
-    pub(super) shared: Arc<RedisShared>,
-    pub(super) record_mac: RecordMac,
+    replica: Arc<RedisReplica>,
+    records: Arc<JobRecords>,
+    leases: Arc<RedisLeases>,
+    ledger: Arc<RedisLedger>,
     max_record: usize,
-    retention: Retention,
     /// Terminal jobs that this process published and Redis does not have.
     unwritten: Mutex<BTreeMap<JobKey, Observation>>,
-    /// The tracked jobs, as last read or written by this process.
-    pub(super) mirror: Mutex<LedgerMirror>,
     dropped: AtomicU64,
-    damaged: AtomicU64,
-    failing: LimitedWarning,
-    newer: LimitedWarning,
     too_large: LimitedWarning,
 }
 
-/// The state of a job in Redis.
-#[derive(Debug, Default)]
-struct RedisRecord {
-    /// The version of the record.
-    point: u64,
-    held: Option<Observation>,
-    missing: bool,
-    /// Whether it is valid and of a newer version: a miss here, and not overwritten.
-    strange: bool,
+/// What the store writes to besides its memory.
+pub(super) struct StoreParts {
+    pub(super) replica: Arc<RedisReplica>,
+    pub(super) records: Arc<JobRecords>,
+    pub(super) leases: Arc<RedisLeases>,
+    pub(super) ledger: Arc<RedisLedger>,
 }
 
 /// The result of comparing a terminal job with the record in Redis.
@@ -75,67 +69,19 @@ pub(super) enum Reconciled {
 }
 
 impl RedisStore {
-    pub(super) fn new(
-        shared: Arc<RedisShared>,
-        record_mac: RecordMac,
-        max_record: usize,
-        retention: Retention,
-    ) -> Self {
+    pub(super) fn new(parts: StoreParts, max_record: usize, retention: Retention) -> Self {
+        let StoreParts { replica, records, leases, ledger } = parts;
         Self {
             memory: MemoryStore::new(retention),
-            shared,
-            record_mac,
+            replica,
+            records,
+            leases,
+            ledger,
             max_record,
-            retention,
             unwritten: Mutex::default(),
-            mirror: Mutex::default(),
             dropped: AtomicU64::new(0),
-            damaged: AtomicU64::new(0),
-            failing: LimitedWarning::default(),
-            newer: LimitedWarning::default(),
             too_large: LimitedWarning::default(),
         }
-    }
-
-    /// Returns whether records are authenticated.
-    pub(super) const fn is_sealed(&self) -> bool {
-        self.record_mac.has_secret()
-    }
-
-    /// Reads the record of Redis, given what this process has.
-    async fn read(&self, key: &JobKey, memory: Option<&Observation>) -> Result<RedisRecord, Unavailable> {
-        let name = self.shared.keys.job(key);
-        let fields = redis::cmd("HMGET").arg(&name).arg("r").arg("n").arg("m").to_owned();
-        let (bytes, point, missing): (Option<Vec<u8>>, Option<u64>, Option<u64>) =
-            self.shared.connection.command(&fields).await?;
-        let (held, strange) = match bytes.map(|bytes| self.open(key, &name, &bytes)) {
-            Some(VerifiedRecord::Whole(held)) => (Some(self.shared.server_clock.read(held, memory)), false),
-            Some(VerifiedRecord::Strange) => (None, true),
-            Some(VerifiedRecord::Damaged(_)) | None => (None, false),
-        };
-        let missing = missing.is_some() && held.is_none() && !strange;
-        Ok(RedisRecord { point: point.unwrap_or(0), missing, held, strange })
-    }
-
-    /// Opens a record. An invalid one is a miss, counted and never returned; so is one of a newer version, which is not
-    /// an error.
-    fn open(&self, key: &JobKey, name: &str, bytes: &[u8]) -> VerifiedRecord {
-        let opened = self.record_mac.open_record(key, name, bytes, &self.shared.server_clock.frame());
-        match &opened {
-            VerifiedRecord::Whole(_) => {}
-            VerifiedRecord::Strange => {
-                if let Some(suppressed) = self.newer.due() {
-                    tracing::warn!(job = %key, suppressed, "record in redis written by a newer version; ignored");
-                }
-            }
-            VerifiedRecord::Damaged(why) => {
-                self.damaged.fetch_add(1, Ordering::Relaxed);
-                if let Some(suppressed) = self.failing.due() {
-                    tracing::error!(job = %key, reason = why, suppressed, "record in redis unreadable; ignored");
-                }
-            }
-        }
-        opened
     }
 
     /// The newest of the local and the shared observation; it is cached in memory.
@@ -192,7 +138,7 @@ impl RedisStore {
     /// Compares a local terminal job with the record in Redis, and stores the one that supersedes the other in both.
     pub(super) async fn reconcile(&self, held: &Observation) -> Result<Reconciled, Unavailable> {
         let key = &held.job.key;
-        let RedisRecord { held: remote, strange, .. } = self.read(key, Some(held)).await?;
+        let RedisRecord { held: remote, strange, .. } = self.records.read(key, Some(held)).await?;
         match remote {
             _ if strange => Ok(Reconciled::Same),
             Some(remote) if remote.job.same_report(&held.job) && remote.rollbacks == held.rollbacks => {
@@ -234,8 +180,6 @@ impl RedisStore {
         fencing_token: FencingToken,
     ) -> Result<Option<StoreOutcome>, Unavailable> {
         let key = new.job.key.clone();
-        let bytes = record::key_bytes(&key);
-        let name = self.shared.keys.job(&key);
         for _ in 0..TRIES {
             let memory = self
                 .memory
@@ -244,7 +188,7 @@ impl RedisStore {
                 .ok()
                 .and_then(|mut memory| memory.pop().flatten());
             let RedisRecord { point, held: remote, missing: _, strange } =
-                self.read(&key, memory.as_ref()).await?;
+                self.records.read(&key, memory.as_ref()).await?;
             if remote.as_ref() == Some(&new) && fencing_token == FencingToken::Alone {
                 // Another replica wrote it back before.
                 return Ok(Some(self.hold(new, remote).await));
@@ -255,36 +199,37 @@ impl RedisStore {
             };
             let held = if far_is_new { remote.clone() } else { memory };
             if let Some(held) = held.as_ref().filter(|held| **held != new && !new.supersedes(held)) {
-                self.shared.release(&key, fencing_token).await;
+                self.leases.release_one(&key, fencing_token).await;
                 let record = RedisRecord { point, held: remote, missing: false, strange };
                 let newest = self.newest(&key, Some(held.clone()), record).await;
                 return Ok(Some(StoreOutcome::Older(newest.unwrap_or_else(|| held.clone()))));
             }
             let new = new.clone().replacing(held.as_ref());
-            let body = self
-                .record_mac
-                .seal(name.as_bytes(), &record::write(&bytes, &new, &self.shared.server_clock.frame()));
+            let body = self.records.sealed(&new);
             if strange {
                 // Newer replicas know more of this job than this version could write: their record stays.
-                self.shared.release(&key, fencing_token).await;
+                self.leases.release_one(&key, fencing_token).await;
                 return Ok(Some(self.hold(new, held).await));
             }
             if body.len() > self.max_record {
                 if let Some(suppressed) = self.too_large.due() {
                     tracing::warn!(job = %key, bytes = body.len(), suppressed, "record larger than store.redis.max_record; not shared");
                 }
-                self.shared.release(&key, fencing_token).await;
+                self.leases.release_one(&key, fencing_token).await;
                 return Ok(Some(self.hold(new, held).await));
             }
             // What the others read there counts too: it may be older than the local observation.
             let differs = |held: &Observation| !held.job.same_report(&new.job);
             let changed = held.as_ref().is_none_or(differs) || remote.as_ref().is_none_or(differs);
             if changed {
-                self.index(&bytes).await?;
+                self.records.index(&record::key_bytes(&key)).await?;
             }
-            match self.write(&name, &key, point, &body, &new, fencing_token, changed).await? {
+            match self.records.write(point, &body, &new, fencing_token, changed).await? {
                 WriteOutcome::Done => return Ok(Some(self.hold(new, held).await)),
-                WriteOutcome::LeaseLost => return Ok(None),
+                WriteOutcome::LeaseLost => {
+                    self.leases.count_refusal(&key);
+                    return Ok(None);
+                }
                 WriteOutcome::Overtaken => {}
             }
         }
@@ -308,39 +253,38 @@ impl RedisStore {
         Ok(kept)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "they are the arguments of the script, with its names")]
-    async fn write(
+    /// A page of the jobs in Redis.
+    async fn list_shared(
         &self,
-        name: &str,
-        key: &JobKey,
-        point: u64,
-        body: &[u8],
-        new: &Observation,
-        fencing_token: FencingToken,
-        changed: bool,
-    ) -> Result<WriteOutcome, Unavailable> {
-        let keep = if new.job.is_terminal() { self.retention.finished } else { self.retention.unfinished };
-        let (point, keep) = (point.to_string(), millis(keep));
-        let epoch = epoch(fencing_token);
-        let (owner, channel, id) = (&self.shared.owner, self.shared.keys.feed(), key.node_id());
-        let what: &[u8] = if changed { b"c" } else { b"r" };
-        let arguments: [&[u8]; 8] = [
-            owner.as_bytes(),
-            epoch.as_bytes(),
-            point.as_bytes(),
-            body,
-            keep.as_bytes(),
-            channel.as_bytes(),
-            what,
-            id.as_bytes(),
-        ];
-        let connection = &self.shared.connection;
-        let code = connection.run(&connection.scripts.keep, &[name], &arguments).await?;
-        let written = WriteOutcome::of(code)?;
-        if let WriteOutcome::LeaseLost = written {
-            self.shared.refused(key);
+        filter: &ListFilter,
+        after: Option<&JobKey>,
+        limit: usize,
+    ) -> Result<Vec<Observation>, Unavailable> {
+        let mut from =
+            after.map_or_else(|| b"-".to_vec(), |key| [b"(", &record::key_bytes(key)[..]].concat());
+        let mut page = Vec::new();
+        loop {
+            let size = limit.max(PAGE);
+            let names = self.records.indexed(&from, size).await?;
+            let keys: Vec<JobKey> = names.iter().filter_map(|name| record::read_key(name)).collect();
+            let of_source = |key: &&JobKey| filter.sources.is_empty() || filter.sources.contains(&key.source);
+            let wanted: Vec<JobKey> = keys.iter().filter(of_source).cloned().collect();
+            let held = self.get(&wanted).await.unwrap_or_default();
+            for (key, held) in wanted.iter().zip(held) {
+                match held {
+                    Some(held) if fits(filter, &held) => page.push(held),
+                    Some(_) => {}
+                    // A record of a newer version exists all the same.
+                    None if self.records.is_kept(key).await? => {}
+                    None => self.records.unindex(key).await?,
+                }
+            }
+            let Some(last) = names.last().filter(|_| names.len() == size && page.len() < limit) else {
+                page.truncate(limit);
+                return Ok(page);
+            };
+            from = [b"(", &last[..]].concat();
         }
-        Ok(written)
     }
 }
 
@@ -350,7 +294,7 @@ impl JobStore for RedisStore {
             let memory = self.memory.find(keys).await;
             let answers = keys.iter().zip(memory).map(async |(key, memory)| match memory {
                 Some(memory) if memory.job.is_terminal() => (Some(memory), CacheTier::Memory),
-                memory => match self.read(key, memory.as_ref()).await {
+                memory => match self.records.read(key, memory.as_ref()).await {
                     Ok(record) => (self.newest(key, memory, record).await, CacheTier::Store),
                     Err(_) => (memory, CacheTier::Memory),
                 },
@@ -400,15 +344,15 @@ impl JobStore for RedisStore {
     ) -> BoxFuture<'_, Result<Option<StoreOutcome>, StoreError>> {
         Box::pin(async move {
             let key = new.job.key.clone();
-            if fencing_token == FencingToken::Alone && self.shared.overslept(&key, fencing_token) {
+            if fencing_token == FencingToken::Alone && self.leases.expired(&key, fencing_token) {
                 return Ok(None);
             }
             let shared = self.share(new.clone(), fencing_token).await;
             // Redis cannot verify the lease. An expired one is known locally.
-            if shared.is_err() && self.shared.overslept(&key, fencing_token) {
+            if shared.is_err() && self.leases.expired(&key, fencing_token) {
                 return Ok(None);
             }
-            self.shared.held.forget(&key, fencing_token);
+            self.leases.forget(&key, fencing_token);
             match shared {
                 Ok(kept) => Ok(kept),
                 Err(_) => self.hold_locally(new).await.map(Some),
@@ -422,30 +366,16 @@ impl JobStore for RedisStore {
         fencing_token: FencingToken,
     ) -> BoxFuture<'a, Result<bool, StoreError>> {
         Box::pin(async move {
-            if fencing_token == FencingToken::Alone && self.shared.overslept(key, fencing_token) {
+            if fencing_token == FencingToken::Alone && self.leases.expired(key, fencing_token) {
                 return Ok(false);
             }
-            let (keep, epoch) = (millis(self.retention.missing), epoch(fencing_token));
-            let (channel, id) = (self.shared.keys.feed(), key.node_id());
-            let arguments: [&[u8]; 5] = [
-                self.shared.owner.as_bytes(),
-                epoch.as_bytes(),
-                keep.as_bytes(),
-                channel.as_bytes(),
-                id.as_bytes(),
-            ];
-            let connection = &self.shared.connection;
-            let name = self.shared.keys.job(key);
-            let outcome = connection
-                .run(&connection.scripts.missing, &[&name], &arguments)
-                .await
-                .and_then(WriteOutcome::of);
-            if outcome.is_err() && self.shared.overslept(key, fencing_token) {
+            let outcome = self.records.write_missing(key, fencing_token).await;
+            if outcome.is_err() && self.leases.expired(key, fencing_token) {
                 return Ok(false);
             }
-            self.shared.held.forget(key, fencing_token);
+            self.leases.forget(key, fencing_token);
             if matches!(outcome, Ok(WriteOutcome::LeaseLost)) {
-                self.shared.refused(key);
+                self.leases.count_refusal(key);
                 return Ok(false);
             }
             self.memory.note_missing(key).await.map(|()| true)
@@ -459,7 +389,7 @@ impl JobStore for RedisStore {
         Box::pin(async move {
             let memory = self.memory.find(keys).await;
             let answers = keys.iter().zip(memory).map(async |(key, memory)| {
-                match self.read(key, memory.as_ref()).await {
+                match self.records.read(key, memory.as_ref()).await {
                     // The record of the others is newer, and cannot be read: a fetch is necessary.
                     Ok(RedisRecord { strange: true, .. }) => memory.filter(|memory| memory.job.is_terminal()),
                     Ok(record) => self.newest(key, memory, record).await,
@@ -473,21 +403,21 @@ impl JobStore for RedisStore {
     fn health(&self) -> StoreHealth {
         let unwritten = self.unwritten().len() as u64;
         StoreHealth {
-            degraded: self.shared.connection.is_open(),
+            degraded: self.replica.connection.is_open(),
             unwritten,
             dropped: self.dropped.load(Ordering::Relaxed),
-            damaged: self.damaged.load(Ordering::Relaxed),
+            damaged: self.records.damaged(),
             memory: self.memory.count(),
-            shared_store: Some(self.shared.health()),
+            shared_store: Some(self.replica.health()),
             ..StoreHealth::default()
         }
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            self.write_back_tracked(false).await;
+            self.ledger.write_back(false).await;
             self.write_back().await;
-            self.shared.reconcile_rest().await;
+            self.replica.finish_background().await;
         })
     }
 }
