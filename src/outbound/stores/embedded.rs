@@ -20,20 +20,26 @@ use crate::ports::ledger::{Labels, Ledger, LedgerContents};
 use crate::ports::store::{JobStore, ListFilter, StoreError, StoreHealth, StoreOutcome};
 use crate::telemetry::meters::{self, CacheTier};
 
+mod database_error;
 mod file;
 mod prune;
+mod record_lookup;
 mod rows;
 mod shared;
+mod store_file;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod write_queue;
 mod writer;
 
-pub use file::OpenError;
-use file::StorePath;
-pub use rows::RowLimits;
-use shared::StoreShared;
-use tables::TableReader;
+pub use self::file::OpenError;
+use self::file::StorePath;
+pub use self::rows::RowLimits;
+use self::rows::RowRun;
+use self::shared::StoreShared;
+use self::store_file::StoreFile;
+use self::tables::TableReader;
 
 /// The number of counters for all keys. Two keys that share one cost a read that is not cached, and nothing else.
 const STRIPES: usize = 1_024;
@@ -86,12 +92,14 @@ impl EmbeddedStore {
             );
         }
         place.prepare()?;
-        let shared = Arc::new(StoreShared::new(place, max_bytes, rows, retention, clock));
+        let file = StoreFile::new(place, retention, clock);
+        let shared = Arc::new(StoreShared::new(file, max_bytes, rows));
         shared.begin()?;
         let writing = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("jobgate-store".to_owned());
         let thread = thread.spawn(move || writer::run(&writing));
-        let thread = thread.map_err(|reason| OpenError::Unusable { path: shared.place.path(), reason })?;
+        let thread =
+            thread.map_err(|reason| OpenError::Unusable { path: shared.file.place.path(), reason })?;
         let kept = std::iter::repeat_with(AtomicU64::default).take(STRIPES).collect();
         Ok(Self { memory: MemoryStore::new(retention), kept, shared, thread: Mutex::new(Some(thread)) })
     }
@@ -117,6 +125,27 @@ impl EmbeddedStore {
             std::future::ready(if is_current { Op::Put(read.clone()) } else { Op::Nop })
         };
         self.memory.jobs.entry_by_ref(key).and_compute_with(unless_kept).await;
+    }
+
+    /// Returns whether rows are kept.
+    pub fn keeps_rows(&self) -> bool {
+        self.shared.rows.per_job > 0
+    }
+
+    /// Writes a range of rows in the background.
+    pub fn keep_rows(&self, of: &Observation, first: u32, body: Vec<u8>) {
+        if body.len() as u64 > self.shared.rows.per_job {
+            return;
+        }
+        let stretch =
+            RowRun { of: of.clone(), first, kept_ms: self.shared.file.clock.now().as_millisecond(), body };
+        self.shared.note(|queue| queue.put_rows(stretch));
+    }
+
+    /// The range of a job that begins with a row, if it was kept for the same run.
+    pub async fn rows(&self, of: &Observation, first: u32) -> Option<Vec<u8>> {
+        let (shared, of) = (Arc::clone(&self.shared), of.clone());
+        blocking(move || Ok(shared.rows(&of, first))).await.ok().flatten()
     }
 
     /// Evicts the jobs of which the file has newer observations.
@@ -227,7 +256,7 @@ impl JobStore for EmbeddedStore {
             if let Some(thread) = thread {
                 thread.join().ok();
             }
-            drop(shared.database.write().unwrap_or_else(PoisonError::into_inner).take());
+            shared.file.close();
             Ok(())
         };
         Box::pin(async move {

@@ -2,15 +2,15 @@
 //! `tables`.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, ErrorKind};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use redb::backends::FileBackend;
 use redb::{Builder, Database};
 
+use super::database_error::{DatabaseError, guarded};
 use super::tables::{self, FORMAT};
 
 /// The database in the configured folder.
@@ -43,29 +43,12 @@ pub enum OpenError {
         "store.path: {} has format {found}, and this version reads formats up to {FORMAT}: run the version that wrote it, \
          or choose another path", path.display()
     )]
-    PendingCredential {
+    NewerFormat {
         /// The file.
         path: PathBuf,
         /// The format of the file.
         found: u64,
     },
-}
-
-/// A database error, classified by the necessary reaction.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum DatabaseError {
-    /// The file is damaged: it is set aside.
-    #[error("the file is damaged: {0}")]
-    Damaged(String),
-    /// The disk failed: the operation is retried later.
-    #[error("the disk fails: {0}")]
-    Disk(String),
-    /// The file is in a form that this version cannot read.
-    #[error("the file has the newer format {0}")]
-    PendingCredential(u64),
-    /// Another process has the file open.
-    #[error("the file is in use by another process")]
-    InUse,
 }
 
 /// How thoroughly a file is checked when it is opened.
@@ -164,31 +147,4 @@ impl StorePath {
 /// Makes a new name in a folder durable. A system without this operation is not an error.
 fn sync(folder: &Path) {
     File::open(folder).and_then(|folder| folder.sync_all()).ok();
-}
-
-/// Runs a function on a database that may have invalid pages: a panic in it means that they are damaged.
-pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, DatabaseError>) -> Result<T, DatabaseError> {
-    catch_unwind(AssertUnwindSafe(work))
-        .unwrap_or_else(|_| Err(DatabaseError::Damaged("reading it broke the reader".to_owned())))
-}
-
-impl DatabaseError {
-    #[expect(clippy::wildcard_enum_match_arm, reason = "the list is another crate's, and may grow")]
-    pub(super) fn of(error: impl Into<redb::Error>) -> Self {
-        match error.into() {
-            redb::Error::Io(error) => Self::of_io(&error),
-            error @ (redb::Error::PreviousIo | redb::Error::DatabaseClosed) => Self::Disk(error.to_string()),
-            redb::Error::DatabaseAlreadyOpen | redb::Error::LockProtocolMismatch => Self::InUse,
-            error => Self::Damaged(error.to_string()),
-        }
-    }
-
-    /// A file that is truncated, or does not begin like a database, is damaged; other errors are errors of the disk.
-    fn of_io(error: &io::Error) -> Self {
-        if matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::InvalidData) {
-            Self::Damaged(error.to_string())
-        } else {
-            Self::Disk(error.to_string())
-        }
-    }
 }

@@ -3,15 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
-use jiff::Timestamp;
-
-use super::file::{DatabaseError, guarded};
+use super::database_error::{DatabaseError, guarded};
 use super::shared::StoreShared;
 use super::tables::{TableReader, WriteBatch};
-use crate::outbound::stores::memory::Retention;
 use crate::outbound::stores::record::{self, RecordHead};
 
 /// The most records that are removed in one commit, so that other commits do not wait long.
@@ -25,18 +21,9 @@ const SPARSE: u64 = 3;
 /// Milliseconds in an hour: the resolution of ages when the oldest records are removed.
 const HOUR: i64 = 3_600_000;
 
-impl Retention {
-    /// Returns whether a record has expired. One in a state of a newer version is kept like a terminal one.
-    pub(super) fn outlived(&self, head: RecordHead, now: Timestamp) -> bool {
-        let unfinished = head.state.is_some_and(|state| !state.is_terminal());
-        let kept = if unfinished { self.unfinished } else { self.finished };
-        u128::from(record::age_ms(head.observed_ms, now)) > kept.as_millis()
-    }
-}
-
 /// Removes records once. A failure is retried the next time: the writer meets it as well.
 pub(super) fn run(shared: &StoreShared) {
-    let size = shared.place.size();
+    let size = shared.file.place.size();
     let gone = prune(shared, size);
     match gone {
         Ok(0) => {}
@@ -46,37 +33,37 @@ pub(super) fn run(shared: &StoreShared) {
     if let Err(error) = prune_rows(shared) {
         tracing::debug!(%error, "pruning old rows failed");
     }
-    let used =
-        shared.counts.record_bytes.load(Ordering::Relaxed) + shared.counts.row_bytes.load(Ordering::Relaxed);
+    let used = shared.file.counts.record_bytes.load(Ordering::Relaxed)
+        + shared.file.counts.row_bytes.load(Ordering::Relaxed);
     if size > SMALL && used < size / SPARSE && !shared.is_stopping() {
         compact(shared);
     }
 }
 
 fn prune(shared: &StoreShared, size: u64) -> Result<usize, DatabaseError> {
-    let now = shared.retained_by();
+    let now = shared.file.retained_by();
     let mut by_hour: BTreeMap<i64, u64> = BTreeMap::new();
     let mut outlived = Vec::new();
-    shared.walk(&mut |key, held| {
+    walk(shared, &mut |key, held| {
         match record::head(held) {
-            Some(head) if !shared.retention.outlived(head, now) => {
+            Some(head) if !shared.file.outlived(head, now) => {
                 *by_hour.entry(head.observed_ms / HOUR).or_default() += (key.len() + held.len()) as u64;
             }
             Some(_) | None => outlived.push(key.to_vec()),
         }
         true
     })?;
-    let mut gone = shared.remove(&outlived, &|head| shared.retention.outlived(head, now))?;
+    let mut gone = remove(shared, &outlived, &|head| shared.file.outlived(head, now))?;
     if let Some(hour) = too_old(&by_hour, size, shared.max_bytes) {
         let mut oldest = Vec::new();
         let goes = |head: RecordHead| head.observed_ms / HOUR <= hour;
-        shared.walk(&mut |key, held| {
+        walk(shared, &mut |key, held| {
             if record::head(held).is_none_or(goes) {
                 oldest.push(key.to_vec());
             }
             true
         })?;
-        gone += shared.remove(&oldest, &goes)?;
+        gone += remove(shared, &oldest, &goes)?;
     }
     Ok(gone)
 }
@@ -84,15 +71,15 @@ fn prune(shared: &StoreShared, size: u64) -> Result<usize, DatabaseError> {
 /// Frees space for new rows, if there is little left: the oldest rows are removed first.
 fn prune_rows(shared: &StoreShared) -> Result<(), DatabaseError> {
     let max = shared.rows.max_bytes;
-    let mut held = shared.counts.row_bytes.load(Ordering::Relaxed);
+    let mut held = shared.file.counts.row_bytes.load(Ordering::Relaxed);
     // Space for all rows that one job may have, and some more.
     let leave = max.saturating_sub(shared.rows.per_job).min(max / 100 * LEAVE);
     if held <= leave {
         return Ok(());
     }
-    let database = shared.database();
+    let database = shared.file.database();
     let Some(database) = database.as_ref() else { return Ok(()) };
-    let mut stretches = guarded(|| TableReader::begin(database, shared.record_times())?.stretches())?;
+    let mut stretches = guarded(|| TableReader::begin(database, shared.file.record_times())?.stretches())?;
     stretches.sort_by_key(|(_, kept_ms, _)| *kept_ms);
     let mut batch = WriteBatch::default();
     for (key, _, size) in stretches {
@@ -102,9 +89,7 @@ fn prune_rows(shared: &StoreShared) -> Result<(), DatabaseError> {
         held = held.saturating_sub(size);
         batch.rows_gone.push(key);
     }
-    let written = guarded(|| super::tables::write(database, &batch, &|_| false, shared.record_times()))?;
-    shared.counts.note(written.totals, shared.place.size());
-    Ok(())
+    shared.file.write_to(database, &batch, &|_| false).map(drop)
 }
 
 /// The hour up to which jobs must be removed so that a file of this size becomes smaller than its limit; none if it is
@@ -123,47 +108,45 @@ fn too_old(by_hour: &BTreeMap<i64, u64>, size: u64, max_bytes: u64) -> Option<i6
     })
 }
 
-impl StoreShared {
-    /// Visits all records. Stops when the store is closing.
-    fn walk(&self, visit: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), DatabaseError> {
-        let database = self.database();
-        let Some(database) = database.as_ref() else { return Ok(()) };
-        let mut seen = 0_usize;
-        let visit = |key: &[u8], held: &[u8]| {
-            seen += 1;
-            visit(key, held) && !(seen.is_multiple_of(AT_ONCE) && self.is_stopping())
-        };
-        guarded(|| {
-            TableReader::begin(database, self.record_times())?.walk(Bound::Unbounded, Bound::Unbounded, visit)
-        })
-    }
-
-    /// Removes records in several commits.
-    fn remove(&self, keys: &[Vec<u8>], goes: &dyn Fn(RecordHead) -> bool) -> Result<usize, DatabaseError> {
-        for some in keys.chunks(AT_ONCE) {
-            if self.is_stopping() {
-                return Ok(0);
-            }
-            let batch = WriteBatch { outlived: some.to_vec(), ..WriteBatch::default() };
-            let database = self.database();
-            let Some(database) = database.as_ref() else { return Ok(0) };
-            let written = guarded(|| super::tables::write(database, &batch, goes, self.record_times()))?;
-            self.counts.note(written.totals, self.place.size());
-        }
-        Ok(keys.len())
-    }
+/// Visits all records. Stops when the store is closing.
+fn walk(shared: &StoreShared, visit: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), DatabaseError> {
+    let database = shared.file.database();
+    let Some(database) = database.as_ref() else { return Ok(()) };
+    let mut seen = 0_usize;
+    let visit = |key: &[u8], held: &[u8]| {
+        seen += 1;
+        visit(key, held) && !(seen.is_multiple_of(AT_ONCE) && shared.is_stopping())
+    };
+    guarded(|| {
+        let reader = TableReader::begin(database, shared.file.record_times())?;
+        reader.walk(Bound::Unbounded, Bound::Unbounded, visit)
+    })
 }
 
-/// Compacts the file. Readers wait meanwhile.
+/// Removes records in several commits.
+fn remove(
+    shared: &StoreShared,
+    keys: &[Vec<u8>],
+    goes: &dyn Fn(RecordHead) -> bool,
+) -> Result<usize, DatabaseError> {
+    for some in keys.chunks(AT_ONCE) {
+        if shared.is_stopping() {
+            return Ok(0);
+        }
+        let batch = WriteBatch { outlived: some.to_vec(), ..WriteBatch::default() };
+        let database = shared.file.database();
+        let Some(database) = database.as_ref() else { return Ok(0) };
+        shared.file.write_to(database, &batch, goes)?;
+    }
+    Ok(keys.len())
+}
+
+/// Compacts the file.
 fn compact(shared: &StoreShared) {
-    let mut database = shared.database.write().unwrap_or_else(PoisonError::into_inner);
-    let Some(database) = database.as_mut() else { return };
-    let before = shared.place.size();
-    let compacted = guarded(|| database.compact().map_err(DatabaseError::of));
-    let after = shared.place.size();
-    match compacted {
-        Ok(_) => tracing::info!(before, after, "store file compacted"),
-        Err(error) => tracing::warn!(%error, "store file compaction failed"),
+    match shared.file.compact() {
+        Some(Ok((before, after))) => tracing::info!(before, after, "store file compacted"),
+        Some(Err(error)) => tracing::warn!(%error, "store file compaction failed"),
+        None => {}
     }
 }
 

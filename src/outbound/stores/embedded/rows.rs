@@ -1,15 +1,10 @@
 //! The first rows of jobs, in the file of the jobs: limited for each job and in total, and removed together with the
 //! run that they belong to.
 
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
-
 use redb::{ReadableTable as _, Table};
 
-use super::file::DatabaseError;
-use super::shared::StoreShared;
-use super::tables::{RecordLookup, TableReader};
-use super::{EmbeddedStore, blocking};
+use super::database_error::DatabaseError;
+use super::record_lookup::RecordLookup;
 use crate::domain::id::JobKey;
 use crate::domain::observation::Observation;
 use crate::domain::state::JobState;
@@ -19,8 +14,6 @@ use crate::outbound::stores::record;
 const HEAD: usize = 1 + 8;
 /// The layout of what follows the head.
 const LAYOUT: u8 = 1;
-/// The most row ranges that wait to be written.
-const WAITING_MAX: usize = 32;
 
 /// The limits of the rows in the file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,10 +27,10 @@ pub struct RowLimits {
 /// A range of rows to be written.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct RowRun {
-    of: Observation,
-    first: u32,
-    kept_ms: i64,
-    body: Vec<u8>,
+    pub(super) of: Observation,
+    pub(super) first: u32,
+    pub(super) kept_ms: i64,
+    pub(super) body: Vec<u8>,
 }
 
 impl RowRun {
@@ -112,7 +105,7 @@ impl RowsTable<'_> {
 }
 
 /// Whether the file contains the run that the rows belong to.
-fn is_of(of: &Observation, held: &RecordLookup) -> bool {
+pub(super) fn is_of(of: &Observation, held: &RecordLookup) -> bool {
     match held {
         RecordLookup::Held(held) => of.job.state() == JobState::Succeeded && held.job.same_report(&of.job),
         RecordLookup::Nothing | RecordLookup::Damaged => false,
@@ -120,7 +113,7 @@ fn is_of(of: &Observation, held: &RecordLookup) -> bool {
 }
 
 /// The key of a range. Those of a job are adjacent, and no key of a job begins with that of another and a zero.
-fn place(job: &[u8], first: u32) -> Vec<u8> {
+pub(super) fn place(job: &[u8], first: u32) -> Vec<u8> {
     [job, &[0], &first.to_be_bytes()].concat()
 }
 
@@ -129,6 +122,7 @@ pub(super) fn kept_ms(held: &[u8]) -> i64 {
     held.get(1..HEAD).and_then(|at| at.try_into().ok()).map_or(0, i64::from_be_bytes)
 }
 
+/// The size of a range in bytes.
 pub(super) const fn size(key: &[u8], held: &[u8]) -> i64 {
     (key.len() + held.len()).cast_signed() as i64
 }
@@ -140,65 +134,11 @@ pub(super) enum RowLookup {
     Damaged(Vec<u8>),
 }
 
-impl TableReader {
-    /// The range of a job that begins with a row, read in one transaction with the job itself.
-    pub(super) fn rows(&self, of: &Observation, first: u32) -> Result<RowLookup, DatabaseError> {
-        let job = self.get(std::slice::from_ref(&of.job.key))?.pop().unwrap_or(RecordLookup::Nothing);
-        if !is_of(of, &job) {
-            return Ok(RowLookup::Nothing);
-        }
-        let key = place(&record::key_bytes(&of.job.key), first);
-        let Some(held) = self.stretch(&key)? else { return Ok(RowLookup::Nothing) };
-        Ok(match record::open(&key, &held, HEAD) {
-            Ok((head, body)) if head.first() == Some(&LAYOUT) => RowLookup::Sound(body.to_vec()),
-            Ok(_) => RowLookup::Nothing,
-            Err(_) => RowLookup::Damaged(key),
-        })
-    }
-}
-
-impl StoreShared {
-    fn rows(&self, of: &Observation, first: u32) -> Option<Vec<u8>> {
-        // A pending write of the job may be of another run than the file.
-        if self.queue().behind.contains_key(&of.job.key) {
-            return None;
-        }
-        match self.with_reader(|reader| reader.rows(of, first)).ok()?? {
-            RowLookup::Sound(body) => Some(body),
-            RowLookup::Nothing => None,
-            RowLookup::Damaged(key) => {
-                self.counts.damaged.fetch_add(1, Ordering::Relaxed);
-                tracing::error!(job = %of.job.key, "damaged rows in the store; ignored");
-                self.note(|queue| queue.rows_gone.push(key));
-                None
-            }
-        }
-    }
-}
-
-impl EmbeddedStore {
-    /// Returns whether rows are kept.
-    pub fn keeps_rows(&self) -> bool {
-        self.shared.rows.per_job > 0
-    }
-
-    /// Writes a range of rows in the background.
-    pub fn keep_rows(&self, of: &Observation, first: u32, body: Vec<u8>) {
-        if body.len() as u64 > self.shared.rows.per_job {
-            return;
-        }
-        let stretch =
-            RowRun { of: of.clone(), first, kept_ms: self.shared.clock.now().as_millisecond(), body };
-        self.shared.note(|queue| {
-            if queue.rows.len() < WAITING_MAX {
-                queue.rows.push(stretch);
-            }
-        });
-    }
-
-    /// The range of a job that begins with a row, if it was kept for the same run.
-    pub async fn rows(&self, of: &Observation, first: u32) -> Option<Vec<u8>> {
-        let (shared, of) = (Arc::clone(&self.shared), of.clone());
-        blocking(move || Ok(shared.rows(&of, first))).await.ok().flatten()
+/// Opens the stored bytes of a range.
+pub(super) fn open(key: Vec<u8>, held: &[u8]) -> RowLookup {
+    match record::open(&key, held, HEAD) {
+        Ok((head, body)) if head.first() == Some(&LAYOUT) => RowLookup::Sound(body.to_vec()),
+        Ok(_) => RowLookup::Nothing,
+        Err(_) => RowLookup::Damaged(key),
     }
 }

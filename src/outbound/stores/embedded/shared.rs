@@ -1,88 +1,49 @@
-//! The state that readers and the writer of the file share, and the read path: pending writes are visible to readers.
+//! What readers and the writer of the file share: the pending changes, and the read path, to which they are visible.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
-use redb::Database;
+use tokio::sync::oneshot;
 
-use super::file::{DatabaseError, OpenError, OpenMode, StorePath, guarded};
-use super::rows::RowLimits;
-use super::tables::{self, RecordLookup, RecordTimes, TableReader, TableTotals};
-use super::writer::WriteQueue;
+use super::database_error::{DatabaseError, guarded};
+use super::file::{OpenError, OpenMode};
+use super::record_lookup::{RecordLookup, found};
+use super::rows::{RowLimits, RowLookup};
+use super::store_file::{StoreCounts, StoreFile};
+use super::tables::TableReader;
+use super::write_queue::WriteQueue;
 use crate::domain::id::JobKey;
 use crate::domain::observation::Observation;
-use crate::outbound::stores::memory::{Retention, fits};
-use crate::outbound::stores::record::{self, RecordClock};
-use crate::ports::clock::Clock;
+use crate::outbound::stores::memory::fits;
+use crate::outbound::stores::record;
 use crate::ports::store::{ListFilter, StoreError, StoreHealth};
 use crate::telemetry::warning_throttle::LimitedWarning;
 
 /// The state that readers and the writer share.
 #[derive(Debug)]
 pub(super) struct StoreShared {
-    pub(super) place: StorePath,
-    pub(super) retention: Retention,
+    pub(super) file: StoreFile,
     pub(super) max_bytes: u64,
     pub(super) rows: RowLimits,
-    pub(super) clock: Arc<dyn Clock>,
-    /// The id of this run of the process, and its start in process time.
-    run: (u64, Timestamp),
-    /// None while the disk prevents opening it.
-    pub(super) database: RwLock<Option<Database>>,
-    pub(super) queue: Mutex<WriteQueue>,
+    queue: Mutex<WriteQueue>,
+    /// Notified when the queue has changed.
     pub(super) wake: Condvar,
-    /// Whether this process has opened the file before: then its content since then is known.
-    pub(super) checked: AtomicBool,
-    pub(super) counts: StoreCounts,
     /// Jobs in the memory tier of which the file has newer observations: evicted at the next read.
     pub(super) refused: Mutex<Vec<JobKey>>,
     pub(super) failing: LimitedWarning,
 }
 
-#[derive(Debug, Default)]
-pub(super) struct StoreCounts {
-    pub(super) degraded: AtomicBool,
-    pub(super) dropped: AtomicU64,
-    pub(super) damaged: AtomicU64,
-    pub(super) quarantined: AtomicU64,
-    pub(super) file_bytes: AtomicU64,
-    pub(super) record_bytes: AtomicU64,
-    pub(super) jobs: AtomicU64,
-    pub(super) row_bytes: AtomicU64,
-}
-
-impl StoreCounts {
-    pub(super) fn note(&self, totals: TableTotals, file_bytes: u64) {
-        self.record_bytes.store(totals.bytes, Ordering::Relaxed);
-        self.jobs.store(totals.jobs, Ordering::Relaxed);
-        self.row_bytes.store(totals.rows, Ordering::Relaxed);
-        self.file_bytes.store(file_bytes, Ordering::Relaxed);
-    }
-}
-
 impl StoreShared {
-    pub(super) fn new(
-        place: StorePath,
-        max_bytes: u64,
-        rows: RowLimits,
-        retention: Retention,
-        clock: Arc<dyn Clock>,
-    ) -> Self {
+    pub(super) fn new(file: StoreFile, max_bytes: u64, rows: RowLimits) -> Self {
         Self {
-            place,
-            retention,
+            file,
             max_bytes,
             rows,
-            run: (fastrand::u64(1..), clock.now()),
-            clock,
-            database: RwLock::new(None),
             queue: Mutex::default(),
             wake: Condvar::new(),
-            checked: AtomicBool::new(false),
-            counts: StoreCounts::default(),
             refused: Mutex::default(),
             failing: LimitedWarning::default(),
         }
@@ -99,7 +60,7 @@ impl StoreShared {
             record_bytes: _,
             jobs,
             row_bytes: _,
-        } = &self.counts;
+        } = &self.file.counts;
         StoreHealth {
             degraded: degraded.load(Ordering::Relaxed),
             unwritten: self.queue().behind.len() as u64,
@@ -113,47 +74,30 @@ impl StoreShared {
         }
     }
 
-    /// The clock for records that are written and read now.
-    pub(super) fn record_times(&self) -> RecordTimes {
-        let (run, began) = self.run;
-        let shift = i64::try_from(self.clock.correction().as_millis()).unwrap_or(0);
-        // Times of other runs are not shifted: which of the two clocks was right is unknown, and they cannot be later
-        // than the start of this run.
-        RecordTimes { frame: RecordClock { run, shift, others: 0 }, began }
-    }
-
-    /// The time by which records expire: the earlier of the two, because a clock that is ahead must not empty the file.
-    pub(super) fn retained_by(&self) -> Timestamp {
-        self.clock.now().min(self.clock.time_of_day())
-    }
-
     /// Opens the file for the first time.
     pub(super) fn begin(&self) -> Result<(), OpenError> {
-        let path = || self.place.path();
-        match self.reopen(OpenMode::Full) {
+        let path = || self.file.place.path();
+        match self.file.reopen(OpenMode::Full) {
             Ok(()) => {}
             Err(DatabaseError::InUse) => return Err(OpenError::InUse { path: path() }),
-            Err(DatabaseError::PendingCredential(found)) => {
-                return Err(OpenError::PendingCredential { path: path(), found });
+            Err(DatabaseError::NewerFormat(found)) => {
+                return Err(OpenError::NewerFormat { path: path(), found });
             }
-            Err(DatabaseError::Damaged(why)) => self.replace_file(&why),
+            Err(DatabaseError::Damaged(why)) => self.file.replace(&why),
             Err(DatabaseError::Disk(why)) => {
-                self.counts.degraded.store(true, Ordering::Relaxed);
+                self.file.counts.degraded.store(true, Ordering::Relaxed);
                 tracing::error!(reason = why, file = %path().display(), "store could not be opened; using memory only");
             }
         }
         if let Ok(Some(totals)) = self.with_reader(TableReader::totals) {
-            self.counts.note(totals, self.place.size());
+            self.file.counts.note(totals, self.file.place.size());
         }
         Ok(())
     }
 
+    /// The pending changes.
     pub(super) fn queue(&self) -> MutexGuard<'_, WriteQueue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn database(&self) -> RwLockReadGuard<'_, Option<Database>> {
-        self.database.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Reads the current file; `None` while it is not open. A file that is found to be damaged is replaced.
@@ -162,9 +106,9 @@ impl StoreShared {
         read: impl FnOnce(&TableReader) -> Result<T, DatabaseError>,
     ) -> Result<Option<T>, StoreError> {
         let (outcome, file) = {
-            let database = self.database();
+            let database = self.file.database();
             let Some(database) = database.as_ref() else { return Ok(None) };
-            (guarded(|| read(&TableReader::begin(database, self.record_times())?)), self.file())
+            (guarded(|| read(&TableReader::begin(database, self.file.record_times())?)), self.file.number())
         };
         outcome.map(Some).map_err(|error| {
             if let DatabaseError::Damaged(why) = &error {
@@ -174,6 +118,72 @@ impl StoreShared {
         })
     }
 
+    /// Returns whether the store is closing.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.queue().stop
+    }
+
+    /// Writes an observation in the background.
+    pub(super) fn write_behind(&self, new: Observation) {
+        let mut queue = self.queue();
+        self.let_wait(&mut queue, new);
+        drop(queue);
+        self.wake.notify_one();
+    }
+
+    /// Writes an observation now. The receiver completes when it is on the disk, or when the disk fails and it stays
+    /// pending.
+    pub(super) fn write_now(&self, new: Observation) -> oneshot::Receiver<()> {
+        let (done, receiver) = oneshot::channel();
+        let mut queue = self.queue();
+        if self.file.counts.degraded.load(Ordering::Relaxed) || queue.stop {
+            self.let_wait(&mut queue, new);
+            // It cannot be made durable now: the sender is dropped, and the receiver completes.
+            drop(done);
+        } else {
+            queue.urgent.push(new);
+            queue.waiting.push(done);
+        }
+        drop(queue);
+        self.wake.notify_one();
+        receiver
+    }
+
+    /// Writes all pending changes now. The receiver completes when they are written, and fails when they cannot be.
+    pub(super) fn flush(&self) -> oneshot::Receiver<()> {
+        let (done, receiver) = oneshot::channel();
+        let mut queue = self.queue();
+        if !self.file.counts.degraded.load(Ordering::Relaxed) && !queue.stop {
+            queue.waiting.push(done);
+        }
+        drop(queue);
+        self.wake.notify_one();
+        receiver
+    }
+
+    /// Records a change of the ledger, or of records, to be written in the background.
+    pub(super) fn note(&self, note: impl FnOnce(&mut WriteQueue)) {
+        note(&mut self.queue());
+        self.wake.notify_one();
+    }
+
+    /// Reports a file that a reader found damaged.
+    pub(super) fn condemn(&self, file: u64, why: String) {
+        self.note(|queue| queue.condemn(file, why));
+    }
+
+    /// Stops the writer after it has written the pending changes.
+    pub(super) fn stop(&self) {
+        self.note(|queue| queue.stop = true);
+    }
+
+    /// Adds an observation to those that are written in the background.
+    pub(super) fn let_wait(&self, queue: &mut WriteQueue, new: Observation) {
+        if !queue.put_behind(new) {
+            self.file.counts.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     /// The observation of each key, pending or written. A damaged record is a miss, and is removed.
     pub(super) fn get(&self, keys: &[JobKey]) -> Result<Vec<Option<Observation>>, StoreError> {
         let waiting: Vec<Option<Observation>> = {
@@ -181,25 +191,25 @@ impl StoreShared {
             keys.iter().map(|key| queue.behind.get(key).cloned()).collect()
         };
         // What was written meanwhile is in the file: it is read afterwards.
-        let found = self.with_reader(|reader| reader.get(keys));
+        let written = self.with_reader(|reader| reader.get(keys));
         if waiting.iter().all(Option::is_some) {
             return Ok(waiting);
         }
-        let found = found?.unwrap_or_else(|| vec![RecordLookup::Nothing; keys.len()]);
-        let now = self.clock.now();
-        let newer = |((key, waits), found)| match (waits, found) {
+        let written = written?.unwrap_or_else(|| vec![RecordLookup::Nothing; keys.len()]);
+        let now = self.file.clock.now();
+        let newer = |((key, waits), written)| match (waits, written) {
             (Some(waits), RecordLookup::Held(held)) if held.supersedes(&waits) => Some(held),
             (Some(waits), _) => Some(waits),
             (None, RecordLookup::Held(held)) => Some(held).filter(|held| !self.is_outlived(held, now)),
             (None, RecordLookup::Nothing) => None,
             (None, RecordLookup::Damaged) => {
-                self.counts.damaged.fetch_add(1, Ordering::Relaxed);
+                self.file.counts.damaged.fetch_add(1, Ordering::Relaxed);
                 tracing::error!(job = %key, "damaged record in the store; removed");
                 self.note(|queue| queue.damaged.push(JobKey::clone(key)));
                 None
             }
         };
-        Ok(keys.iter().zip(waiting).zip(found).map(newer).collect())
+        Ok(keys.iter().zip(waiting).zip(written).map(newer).collect())
     }
 
     /// The observations in the order of the keys: the written ones, merged with the pending ones.
@@ -218,7 +228,7 @@ impl StoreShared {
                 .map(|(key, job)| (key.clone(), job.clone()))
                 .collect()
         };
-        let (now, record_times) = (self.clock.now(), self.record_times());
+        let (now, record_times) = (self.file.clock.now(), self.file.record_times());
         let mut page = Vec::new();
         let take = |one: Observation, page: &mut Vec<Observation>| {
             if fits(filter, &one) && !self.is_outlived(&one, now) {
@@ -247,7 +257,7 @@ impl StoreShared {
                 {
                     return true;
                 }
-                let newest = match (waits, tables::found(&key, bytes, held, record_times)) {
+                let newest = match (waits, found(&key, bytes, held, record_times)) {
                     (Some(waits), RecordLookup::Held(held)) if held.supersedes(&waits) => Some(held),
                     (Some(waits), _) => Some(waits),
                     (None, RecordLookup::Held(held)) => Some(held),
@@ -266,11 +276,29 @@ impl StoreShared {
         Ok(page)
     }
 
+    /// The range of a job that begins with a row, if it was kept for the same run.
+    pub(super) fn rows(&self, of: &Observation, first: u32) -> Option<Vec<u8>> {
+        // A pending write of the job may be of another run than the file.
+        if self.queue().behind.contains_key(&of.job.key) {
+            return None;
+        }
+        match self.with_reader(|reader| reader.rows(of, first)).ok()?? {
+            RowLookup::Sound(body) => Some(body),
+            RowLookup::Nothing => None,
+            RowLookup::Damaged(key) => {
+                self.file.counts.damaged.fetch_add(1, Ordering::Relaxed);
+                tracing::error!(job = %of.job.key, "damaged rows in the store; ignored");
+                self.note(|queue| queue.rows_gone.push(key));
+                None
+            }
+        }
+    }
+
     fn is_outlived(&self, held: &Observation, now: Timestamp) -> bool {
         let head = record::RecordHead {
             state: Some(held.job.state()),
             observed_ms: held.observed_at.as_millisecond(),
         };
-        self.retention.outlived(head, now)
+        self.file.outlived(head, now)
     }
 }

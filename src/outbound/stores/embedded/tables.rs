@@ -4,18 +4,18 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-use jiff::Timestamp;
 use redb::{
     AccessGuard, Database, ReadTransaction, ReadableDatabase as _, ReadableTable as _, Table, TableDefinition,
 };
 
-use super::file::DatabaseError;
-use super::rows::{self, RowLimits, RowRun, RowsTable};
+use super::database_error::DatabaseError;
+use super::record_lookup::{RecordLookup, RecordTimes, found};
+use super::rows::{self, RowLimits, RowLookup, RowRun, RowsTable};
 use crate::domain::durations::{Durations, JobClass};
 use crate::domain::id::JobKey;
 use crate::domain::observation::Observation;
 use crate::domain::state::JobState;
-use crate::outbound::stores::record::{self, RecordClock, RecordError};
+use crate::outbound::stores::record;
 use crate::ports::ledger::{Labels, LedgerContents};
 
 /// The format of the tables. A version that changes their content increments it and migrates older ones.
@@ -58,14 +58,6 @@ pub(super) struct WriteBatch {
     pub(super) outlived: Vec<Vec<u8>>,
 }
 
-/// How the times of records are read: those of this run unchanged, all others not later than the start of this run.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct RecordTimes {
-    pub(super) frame: RecordClock,
-    /// The start of this run, in process time.
-    pub(super) began: Timestamp,
-}
-
 /// The result of a write.
 #[derive(Debug, Default)]
 pub(super) struct BatchOutcome {
@@ -82,15 +74,6 @@ pub(super) struct TableTotals {
     pub(super) jobs: u64,
     /// Bytes of rows.
     pub(super) rows: u64,
-}
-
-/// The result of looking up a key.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum RecordLookup {
-    Held(Observation),
-    Nothing,
-    /// A record that must be removed.
-    Damaged,
 }
 
 /// Returns whether a record with this head must be removed.
@@ -135,10 +118,16 @@ impl TableReader {
         Ok(())
     }
 
-    /// The range of rows with a key.
-    pub(super) fn stretch(&self, key: &[u8]) -> Result<Option<Vec<u8>>, DatabaseError> {
-        let rows = self.transaction.open_table(ROWS).map_err(DatabaseError::of)?;
-        Ok(rows.get(key).map_err(DatabaseError::of)?.map(|held| held.value().to_vec()))
+    /// The range of a job that begins with a row, read in one transaction with the job itself.
+    pub(super) fn rows(&self, of: &Observation, first: u32) -> Result<RowLookup, DatabaseError> {
+        let job = self.get(std::slice::from_ref(&of.job.key))?.pop().unwrap_or(RecordLookup::Nothing);
+        if !rows::is_of(of, &job) {
+            return Ok(RowLookup::Nothing);
+        }
+        let key = rows::place(&record::key_bytes(&of.job.key), first);
+        let stored = self.transaction.open_table(ROWS).map_err(DatabaseError::of)?;
+        let held = stored.get(key.as_slice()).map_err(DatabaseError::of)?;
+        Ok(held.map_or(RowLookup::Nothing, |held| rows::open(key, held.value())))
     }
 
     /// Every range of rows: its key, when it was written, and its size.
@@ -306,7 +295,7 @@ pub(super) fn bring_up_to_date(database: &Database) -> Result<(), DatabaseError>
         1 => {}
         // A new file, or one from before the totals were stored.
         0 => recount(&transaction)?,
-        newer => return Err(DatabaseError::PendingCredential(newer)),
+        newer => return Err(DatabaseError::NewerFormat(newer)),
     }
     for table in [TRACKED, FOLLOWED, LEARNED, ROWS] {
         transaction.open_table(table).map_err(DatabaseError::of)?;
@@ -387,16 +376,6 @@ impl JobsTable<'_> {
 
     const fn count(&mut self, bytes: i64, jobs: i64) {
         self.change = (self.change.0 + bytes, self.change.1 + jobs);
-    }
-}
-
-/// The record of a key. One that this version cannot parse stays for a version that can.
-pub(super) fn found(key: &JobKey, bytes: &[u8], held: &[u8], record_times: RecordTimes) -> RecordLookup {
-    match record::read(key, bytes, held, &record_times.frame) {
-        Ok(held) if held.is_own => RecordLookup::Held(held.observation),
-        Ok(held) => RecordLookup::Held(held.observation.clamped(record_times.began)),
-        Err(RecordError::Strange) => RecordLookup::Nothing,
-        Err(RecordError::Damaged) => RecordLookup::Damaged,
     }
 }
 

@@ -337,5 +337,5 @@ async fn oldest_records_are_pruned_above_the_size_limit() {
     assert!(held(&store, "h0-0").await.is_some(), "the newest stay");
     assert!(held(&store, "h19-0").await.is_none(), "the oldest are removed");
     // The rest fits, by the same measure: another run removes nothing once the file has been used again.
-    assert!(store.shared.counts.record_bytes.load(Ordering::Relaxed) < disk.max_bytes);
+    assert!(store.shared.file.counts.record_bytes.load(Ordering::Relaxed) < disk.max_bytes);
 }

@@ -147,7 +147,7 @@ async fn damaged_record_is_a_cache_miss_and_is_removed() {
         store.keep(seen(id, Life::Succeeded, 1)).await.unwrap();
     }
     {
-        let database = store.shared.database();
+        let database = store.shared.file.database();
         let transaction = database.as_ref().unwrap().begin_write().unwrap();
         {
             use redb::ReadableTable as _;

@@ -47,7 +47,7 @@ async fn rows_are_kept_for_their_run_and_across_a_restart() {
     let second = seen("j", Life::Succeeded, 6);
     store.keep(second.clone()).await.unwrap();
     assert_eq!(kept(&store, &second, 0).await, None, "those of the first run");
-    assert_eq!(store.shared.counts.row_bytes.load(Ordering::Relaxed), 0);
+    assert_eq!(store.shared.file.counts.row_bytes.load(Ordering::Relaxed), 0);
 }
 
 #[tokio::test]
@@ -76,11 +76,15 @@ async fn rows_are_bounded_per_job_and_in_total() {
     assert!(kept(&store, &jobs[0], 0).await.is_none(), "the oldest are removed first");
     keep(&store, &jobs[8], 0, &"x".repeat(600)).await;
     assert!(kept(&store, &jobs[8], 0).await.is_some(), "and free space");
-    assert!(store.shared.counts.row_bytes.load(Ordering::Relaxed) <= 3_000);
+    assert!(store.shared.file.counts.row_bytes.load(Ordering::Relaxed) <= 3_000);
 
     disk.clock.0.fetch_add(31 * 86_400, Ordering::Relaxed);
     prune::run(&store.shared);
-    assert_eq!(store.shared.counts.row_bytes.load(Ordering::Relaxed), 0, "they are removed with their jobs");
+    assert_eq!(
+        store.shared.file.counts.row_bytes.load(Ordering::Relaxed),
+        0,
+        "they are removed with their jobs"
+    );
 }
 
 #[tokio::test]
