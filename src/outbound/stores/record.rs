@@ -2,14 +2,18 @@
 //! more or fewer fields. No domain type is serialized directly, so that renaming one changes no file.
 
 use aws_lc_rs::digest;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use crate::domain::durations::JobClass;
 use crate::domain::id::{JobKey, SourceName};
 use crate::domain::observation::Observation;
 use crate::domain::state::JobState;
 
+mod clock;
 mod wire;
+
+pub(in crate::outbound) use self::clock::RecordClock;
+pub(in crate::outbound) use self::wire::DatedRecord;
 
 /// The first byte of every record: the layout of what follows.
 const LAYOUT: u8 = 1;
@@ -17,40 +21,6 @@ const LAYOUT: u8 = 1;
 const HEAD: usize = 1 + 1 + 8;
 /// The first bytes of a SHA-256: sufficient against accidental damage. It is no authentication.
 const SUM: usize = 16;
-
-/// The relation between the times of this process and those in records. Records contain times of day; a record that
-/// this run of the process wrote is read back with its original times.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::outbound) struct RecordClock {
-    /// The id of this run of the process among all writers.
-    pub(in crate::outbound) run: u64,
-    /// The offset added to process time when it is written, in milliseconds.
-    pub(in crate::outbound) shift: i64,
-    /// The offset subtracted from the times that other runs wrote, in milliseconds.
-    pub(in crate::outbound) others: i64,
-}
-
-impl RecordClock {
-    /// The clock of a process whose time is the time of day.
-    #[cfg(test)]
-    pub(in crate::outbound) const fn plain(run: u64) -> Self {
-        Self { run, shift: 0, others: 0 }
-    }
-}
-
-/// Shifts a time by milliseconds.
-pub(in crate::outbound) fn moved(at: Timestamp, millis: i64) -> Timestamp {
-    at.checked_add(SignedDuration::from_millis(millis)).unwrap_or(at)
-}
-
-/// A record after parsing.
-#[derive(Clone, Debug, PartialEq)]
-pub(in crate::outbound) struct DatedRecord {
-    /// The observation, in process time. Not clamped.
-    pub(in crate::outbound) observation: Observation,
-    /// Whether this run of the process wrote it.
-    pub(in crate::outbound) is_own: bool,
-}
 
 /// Why a record cannot be parsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::clock::{RecordClock, moved};
 use crate::domain::details::{
     Details, EntityRef, JsonText, LicenceQueue, MindBridgeDetails, QueryField, QueryMeta, QueryResult,
     SupermetricsDetails, UserInfo,
@@ -15,7 +16,15 @@ use crate::domain::id::JobKey;
 use crate::domain::job::{Failure, Job, Life, Progress};
 use crate::domain::observation::Observation;
 use crate::domain::sightings::Sightings;
-use crate::outbound::stores::record::{DatedRecord, RecordClock, moved};
+
+/// A record after parsing.
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::outbound) struct DatedRecord {
+    /// The observation, in process time. Not clamped.
+    pub(in crate::outbound) observation: Observation,
+    /// Whether this run of the process wrote it.
+    pub(in crate::outbound) is_own: bool,
+}
 
 #[derive(Serialize, Deserialize)]
 struct RecordBody {
