@@ -4,7 +4,9 @@
 //! until its response has been classified. Not here: sending, and the interpretation of a response. All time is the
 //! runtime's, so tests can pause it.
 
+mod call;
 mod queue;
+mod settings;
 pub mod shared;
 mod state;
 #[cfg(test)]
@@ -16,6 +18,9 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+pub use self::call::{CallOutcome, LimiterRefusal};
+use self::call::{CredentialChoice, Probe};
+pub use self::settings::LimiterSettings;
 use self::shared::{SharedBudget, SharedDecision};
 use self::state::{AcquireStep, LimiterState, origin};
 use crate::domain::budget::CallOrigin;
@@ -27,58 +32,6 @@ use crate::telemetry::meters;
 /// The retry delay for a caller that waited for a slot without getting one: the actual delay is unknown, so a short
 /// one.
 const SLOT_WAIT: Duration = Duration::from_secs(1);
-
-/// The limits of a source.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LimiterSettings {
-    /// Calls per second.
-    pub per_second: u32,
-    /// Calls per hour.
-    pub per_hour: u32,
-    /// The part of the hourly calls that is reserved for callers, in percent.
-    pub caller_share: u32,
-    /// Concurrent calls.
-    pub concurrency: u32,
-    /// How long a call may wait in the queue.
-    pub max_wait: Duration,
-}
-
-/// Why a call is rejected now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LimiterRefusal {
-    /// The source requested a pause, or its budget is used up; retry after this time.
-    Throttled(Duration),
-    /// The source rejected the credential recently.
-    Rejected,
-    /// The circuit breaker is open; retry after this time.
-    Broken(Duration),
-}
-
-impl From<&LimiterRefusal> for meters::CallRejection {
-    fn from(refusal: &LimiterRefusal) -> Self {
-        match refusal {
-            LimiterRefusal::Throttled(_) => Self::Throttled,
-            LimiterRefusal::Rejected => Self::Rejected,
-            LimiterRefusal::Broken(_) => Self::Broken,
-        }
-    }
-}
-
-/// The outcome of a call, as far as it concerns the limiter.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub enum CallOutcome {
-    /// No evidence about the source, such as for a call that was dropped.
-    #[default]
-    Unknown,
-    /// The upstream responded, with any content.
-    Answered,
-    /// The upstream did not respond, or with a server error. Contains a random number from 0 to 1, for the breaker.
-    Failed(f64),
-    /// The upstream requested a pause.
-    Throttled(Duration),
-    /// The upstream rejected the credential.
-    Rejected,
-}
 
 /// The state of a source: health, budget, and how long no call will be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -351,22 +304,6 @@ pub struct CallPermit {
     slot: Option<String>,
     /// When the call was counted here, while the shared budget has not granted it: if it never does, no call was made.
     unsent: Option<(Duration, CallOrigin)>,
-}
-
-/// The credential of a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum CredentialChoice {
-    Active,
-    Another,
-}
-
-/// What depends on a call besides its own response.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Probe {
-    /// It is the single probe of the circuit breaker.
-    breaker: bool,
-    /// It is the single probe after the credential was rejected.
-    credential: bool,
 }
 
 impl CallPermit {

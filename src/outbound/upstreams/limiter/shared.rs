@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Debug;
 use std::time::Duration;
 
-use super::LimiterSettings;
+use super::settings::LimiterSettings;
 use crate::domain::budget::SharedUse;
 use crate::ports::BoxFuture;
 

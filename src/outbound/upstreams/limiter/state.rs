@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use super::call::{CallOutcome, CredentialChoice, LimiterRefusal, Probe};
 use super::queue::CallQueue;
-use super::{CallOutcome, CredentialChoice, LimiterRefusal, LimiterSettings, Probe};
+use super::settings::LimiterSettings;
 use crate::domain::budget::{CallOrigin, HourShares};
 use crate::domain::schedule::{Backoff, Breaker, BreakerDecision, Rate, RetryBudget};
 use crate::domain::source::SourceHealth;
