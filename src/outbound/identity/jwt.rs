@@ -27,8 +27,6 @@ use crate::ports::clock::Clock;
 use crate::ports::identity::AuthError;
 use crate::ports::spawner::Spawner;
 
-/// The longest key id, in bytes.
-const KID_MAX: usize = 256;
 /// The longest name of a client within its issuer, in bytes.
 const NAME_MAX: usize = 128;
 /// Separates the issuer and the client in a principal's name. No issuer and no configured client contains it.

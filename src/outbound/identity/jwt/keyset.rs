@@ -7,8 +7,8 @@ use jsonwebtoken::{Algorithm, DecodingKey};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::KID_MAX;
-
+/// The longest key id, in bytes.
+pub(super) const KID_MAX: usize = 256;
 /// The most keys of one set that are read.
 const KEYS_MAX: usize = 100;
 /// The sizes of an RSA modulus, in bits: smaller is weak (RFC 7518, 3.3), larger costs more than a token is worth.

@@ -8,8 +8,7 @@ use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
-use super::KID_MAX;
-use super::keyset::decode;
+use super::keyset::{KID_MAX, decode};
 
 /// The longest token, in bytes.
 const TOKEN_MAX: usize = 8 * 1024;
