@@ -6,9 +6,11 @@
 //! response.
 
 mod body;
+mod builder;
 mod call;
 mod clients;
 mod egress;
+mod error;
 mod fetch;
 mod mask;
 mod reply;
@@ -22,26 +24,23 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
-use reqwest::redirect::Policy;
-use reqwest::{Certificate, Client, ClientBuilder, Request, Response, StatusCode};
+use reqwest::{Request, Response, StatusCode};
 use secrecy::ExposeSecret as _;
 use url::Url;
 
 use self::body::{CollectedBody, collect, readable};
+pub use self::builder::CONNECT_TIMEOUT;
+pub(super) use self::builder::strict_client;
 pub use self::call::{BaseUrl, BaseUrlError, CallQuery, UpstreamCall};
 pub use self::clients::HttpClients;
+pub use self::egress::Egress;
 use self::egress::ReadyClient;
-pub use self::egress::{Egress, EgressError};
+pub(super) use self::error::chain;
+pub use self::error::{EgressError, RedactedError, SendError};
 pub use self::mask::SecretMask;
 pub use self::reply::UpstreamReply;
 use crate::config::{Environment, EnvironmentProxies};
 use crate::ports::credentials::Credential;
-
-/// How long a connection may take to open.
-pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// How long an idle connection is kept, below the common limit of load balancers (60 s).
-const IDLE: Duration = Duration::from_secs(45);
 
 /// What the status 407 of a proxy means.
 const PROXY_REFUSES: &str =
@@ -52,64 +51,6 @@ const PROXY_REFUSES: &str =
 #[error("the http client could not be built: {0}")]
 pub struct HttpClientError(String);
 
-/// Why there is no complete response. Never contains a URL or a secret.
-#[derive(Debug, thiserror::Error)]
-pub enum SendError {
-    /// No connection: DNS or network, or it took longer than [`CONNECT_TIMEOUT`].
-    #[error("could not connect")]
-    Connect(#[source] RedactedError),
-    /// No connection, because of TLS: most often a certificate that is not trusted here.
-    #[error("could not connect, because of TLS")]
-    Tls(#[source] RedactedError),
-    /// Headers and body were not complete within the call's timeout.
-    #[error("no complete answer within {} ms", .0.as_millis())]
-    TimedOut(Duration),
-    /// The decoded body is larger than the call's cap; reading stopped there.
-    #[error("the decoded body is larger than {cap} bytes")]
-    TooLarge {
-        /// The cap.
-        cap: usize,
-        /// The response with the head of its body, at most as long as the cap.
-        head: Box<UpstreamReply>,
-    },
-    /// The connection broke, the body was cut short, or its encoding is invalid.
-    #[error("the answer broke off")]
-    Broken(#[source] RedactedError),
-    /// Nothing was sent: this call cannot carry the credential.
-    #[error("the credential cannot be sent: {0}")]
-    Unsendable(&'static str),
-    /// Nothing was sent: the files of the proxy and TLS configuration cannot be used.
-    #[error("no call can leave")]
-    Egress(#[source] EgressError),
-    /// Nothing was sent: a path segment would not stay one segment.
-    #[error("a path segment would leave its place in the url")]
-    Path,
-}
-
-impl SendError {
-    /// A label from a closed list.
-    pub const fn word(&self) -> &'static str {
-        match self {
-            Self::Connect(_) | Self::Tls(_) => "connect",
-            Self::TimedOut(_) => "timed_out",
-            Self::TooLarge { .. } => "too_large",
-            Self::Broken(_) => "incomplete_response",
-            Self::Egress(_) => "egress_error",
-            Self::Unsendable(_) | Self::Path => "invalid_request",
-        }
-    }
-
-    /// The error and its sources, as one line.
-    pub(in crate::outbound) fn full_text(&self) -> String {
-        chain(self)
-    }
-}
-
-/// The chain of an underlying error, as text without the URL and without the secret.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct RedactedError(String);
-
 /// The client for calls with the same proxy and TLS configuration (see [`Egress`]). Connections are pooled by host.
 pub struct UpstreamHttpClient {
     egress: Egress,
@@ -117,36 +58,6 @@ pub struct UpstreamHttpClient {
     current: ArcSwap<Result<ReadyClient, EgressError>>,
     /// A digest of the files that the client was built from.
     seen: Mutex<Option<[u8; 32]>>,
-}
-
-/// The common configuration of every client of this process. No redirects, no referer, no proxy that is not configured,
-/// no hidden retries; HTTP/1.1. The caller adds the trusted roots.
-///
-/// Installs the process's TLS crypto provider if none is installed yet.
-#[expect(clippy::disallowed_methods, reason = "clients are built only here")]
-fn without_roots() -> ClientBuilder {
-    if rustls::crypto::CryptoProvider::get_default().is_none() {
-        // losing the race to another thread is fine: a provider is installed then
-        rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
-    }
-    Client::builder()
-        .redirect(Policy::none())
-        .referer(false)
-        .retry(reqwest::retry::never())
-        .no_proxy()
-        .http1_only()
-        .connect_timeout(CONNECT_TIMEOUT)
-        .tcp_nodelay(true)
-}
-
-/// The compiled-in Mozilla roots, so that TLS also works on a machine without a certificate store.
-fn compiled_in_roots() -> impl Iterator<Item = Certificate> {
-    webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().filter_map(|der| Certificate::from_der(der).ok())
-}
-
-/// A client without a proxy that trusts the machine's roots and the compiled-in ones.
-pub(super) fn strict_client() -> ClientBuilder {
-    without_roots().tls_certs_merge(compiled_in_roots())
 }
 
 impl UpstreamHttpClient {
@@ -388,16 +299,4 @@ impl fmt::Debug for UpstreamHttpClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("UpstreamHttpClient").field("egress", &self.egress).finish_non_exhaustive()
     }
-}
-
-/// An error and its sources, as one line.
-pub(in crate::outbound) fn chain(error: &dyn StdError) -> String {
-    let mut text = error.to_string();
-    let mut below = error.source();
-    while let Some(error) = below {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        below = error.source();
-    }
-    text
 }

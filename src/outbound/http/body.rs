@@ -10,7 +10,7 @@ use flate2::write::MultiGzDecoder;
 use reqwest::Response;
 use reqwest::header::{CONTENT_ENCODING, HeaderMap};
 
-use super::{RedactedError, SendError};
+use super::error::{RedactedError, SendError};
 
 /// A decoded body, or as much of it as the cap allows.
 pub(super) struct CollectedBody {

@@ -19,7 +19,9 @@ use rustls::sign::CertifiedKey;
 use secrecy::{ExposeSecret as _, SecretSlice, SecretString};
 use url::Url;
 
-use super::{IDLE, SecretMask, chain, compiled_in_roots, without_roots};
+use super::builder::{IDLE, compiled_in_roots, without_roots};
+use super::error::{EgressError, chain};
+use super::mask::SecretMask;
 use crate::config::{
     EgressConfig, Environment, EnvironmentProxies, ProxyConfig, ProxyVariableError, SecretRef,
 };
@@ -46,16 +48,6 @@ enum EgressRoute {
     Environment(&'static str, Url),
     /// The variable contains no usable proxy.
     Unusable(ProxyVariableError),
-}
-
-/// Why no client can be built: the option or variable, and what is wrong with it.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{option}: {message}")]
-pub struct EgressError {
-    /// The option of the source, or the variable.
-    pub option: &'static str,
-    /// What is wrong, and what to do.
-    pub message: String,
 }
 
 /// A client and its related data.
