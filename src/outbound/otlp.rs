@@ -2,6 +2,7 @@
 //! client. Not here: what is exported, how it is queued, and what happens if the collector does not accept it.
 
 mod client;
+mod error;
 mod metrics;
 
 use std::collections::HashMap;
@@ -10,13 +11,13 @@ use std::time::Duration;
 use http::HeaderMap;
 use opentelemetry_otlp::tonic_types::metadata::MetadataMap;
 use opentelemetry_otlp::{
-    ExporterBuildError, MetricExporter, Protocol, SpanExporter, WithExportConfig as _, WithHttpConfig as _,
-    WithTonicConfig as _,
+    MetricExporter, Protocol, SpanExporter, WithExportConfig as _, WithHttpConfig as _, WithTonicConfig as _,
 };
 use secrecy::{ExposeSecret as _, SecretString};
 
+use self::client::OtlpClient;
+pub use self::error::OtlpError;
 pub use self::metrics::{MetricsExporter as CountedMetrics, provider};
-use client::OtlpClient;
 
 /// The destination of one signal.
 #[derive(Clone, Debug)]
@@ -27,27 +28,6 @@ pub struct OtlpTarget {
     pub grpc: bool,
     /// Additional headers, as comma-separated `name=value`.
     pub headers: Option<SecretString>,
-}
-
-/// Why an exporter cannot be built. Never contains addresses and secrets.
-#[derive(Debug, thiserror::Error)]
-pub enum OtlpError {
-    /// The HTTP client cannot be built.
-    #[error("the http client could not be built")]
-    Client,
-    /// The text is not a valid list of headers.
-    #[error("the headers must be name=value between commas")]
-    Headers,
-    /// The exporter's builder failed.
-    #[error("the exporter cannot be built: check the endpoint and its certificate authorities")]
-    Exporter,
-}
-
-impl From<ExporterBuildError> for OtlpError {
-    // its message can contain the endpoint
-    fn from(_: ExporterBuildError) -> Self {
-        Self::Exporter
-    }
 }
 
 /// An exporter of one signal: the builders of both have the same steps, and no common trait.

@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use opentelemetry_http::{HttpClient, HttpError, Request, Response};
 use reqwest::Client;
 
-use super::OtlpError;
+use super::error::OtlpError;
 use crate::outbound::http::strict_client;
 
 /// The largest response of a collector that is read, in bytes.
