@@ -9,6 +9,7 @@
 //! `outbound::upstreams::client::Source`, which adds budget, retries, circuit breaker and credential. Classify the body
 //! before the status, never require JSON on an error, and let no upstream text but a failure's reach a client.
 
+mod bad_answer;
 pub mod client;
 mod distinct_ids;
 pub mod limiter;
@@ -18,25 +19,12 @@ pub mod supermetrics;
 mod unknown_states;
 mod wire;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use self::client::Source;
 pub use self::client::{SourceDeps, SourceSettings, SourceState};
 use crate::domain::source::Upstream;
-use crate::ports::upstream::{Detail, FetchError, JobReader};
-
-/// Converts a panic during the normalization of a response into a bad answer. The panic itself is logged by the
-/// process's hook.
-fn contained<T>(normalize: impl FnOnce() -> T) -> Result<T, FetchError> {
-    catch_unwind(AssertUnwindSafe(normalize))
-        .map_err(|_| bad_answer("putting the answer into our words panicked"))
-}
-
-/// An unusable response, and why.
-fn bad_answer(text: impl Into<String>) -> FetchError {
-    FetchError::BadAnswer(Detail::new(text))
-}
+use crate::ports::upstream::JobReader;
 
 /// Builds the reader of a configured source. Sends nothing.
 pub fn reader(upstream: Upstream, settings: SourceSettings, deps: SourceDeps) -> Arc<dyn JobReader> {
@@ -55,16 +43,5 @@ pub fn reader_on(
     match upstream {
         Upstream::MindBridge => Arc::new(mindbridge::MindBridgeReader::new(source)),
         Upstream::Supermetrics => Arc::new(supermetrics::SupermetricsReader::new(source)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn contained_panic_becomes_a_bad_answer_error() {
-        assert!(matches!(contained(|| panic!("planted")), Err::<(), _>(FetchError::BadAnswer(_))));
-        assert_eq!(contained(|| 7).unwrap(), 7);
     }
 }

@@ -4,8 +4,9 @@
 use std::sync::Arc;
 
 use super::answers::CallPurpose;
+use super::endpoint::SourceEndpoint;
 use super::reason::{self, is_foreign};
-use super::{CallError, ReplyVerdict, Source};
+use super::verdict::{CallError, ReplyVerdict};
 use crate::domain::source::{SourceError, SourceErrorKind};
 use crate::outbound::http::{SendError, UpstreamReply};
 use crate::outbound::upstreams::limiter::{CallOutcome, CallPermit};
@@ -24,7 +25,7 @@ pub(super) enum TryOutcome<T> {
     Renewed,
 }
 
-impl Source {
+impl SourceEndpoint {
     /// Concludes a try: reports to the limiter, and returns whether another one may help.
     pub(super) fn conclude<T>(
         &self,
@@ -109,7 +110,7 @@ impl Source {
                 TryOutcome::Again(CallError::Fetch(FetchError::Unavailable(detail)))
             }
             error @ SendError::Egress(_) => {
-                // `Source::status` reads the error itself, so that the source recovers as soon as the files do
+                // `SourceEndpoint::status` reads the error itself, so that the source recovers as soon as the files do
                 permit.ended(CallEnd::Egress).finish(CallOutcome::Unknown);
                 let source = Some(Arc::new(error) as _);
                 let text = "the source cannot be called".to_owned();

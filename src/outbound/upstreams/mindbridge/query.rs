@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use reqwest::{Method, StatusCode};
@@ -10,15 +10,15 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::problem::is_own_error;
-use super::split::{BatchFailure, SplitCause};
+use super::single::SingleReads;
 use super::wire::{AsyncResult, ResultPage};
-use super::{MindBridgeReader, NO_JOB, bad_answer};
 use crate::domain::id::{ExternalId, SourceName};
 use crate::domain::source::Upstream;
 use crate::outbound::http::{CallQuery, UpstreamReply};
+use crate::outbound::upstreams::bad_answer::bad_answer;
 use crate::outbound::upstreams::client::{CallError, RETRIES, ReplyVerdict, Response};
 use crate::outbound::upstreams::wire::{is_same_id, object};
-use crate::ports::upstream::{Fetch, FetchError, FetchTrigger, JobReader as _};
+use crate::ports::upstream::{Fetch, FetchError, FetchTrigger};
 
 /// How long a refused query endpoint is not tried again.
 const OFF_FOR: Duration = Duration::from_mins(10);
@@ -28,7 +28,7 @@ const REFUSALS: u32 = 2;
 
 /// Whether the tenant offers the query endpoint.
 #[derive(Debug, Default)]
-pub(super) struct QueryEndpoint(Mutex<EndpointRefusals>);
+struct QueryEndpoint(Mutex<EndpointRefusals>);
 
 #[derive(Debug, Default)]
 struct EndpointRefusals {
@@ -58,7 +58,7 @@ impl InARow {
 
 impl QueryEndpoint {
     /// Returns whether jobs are currently read one by one.
-    pub(super) fn is_off(&self) -> bool {
+    fn is_off(&self) -> bool {
         let mut refusals = self.lock();
         if refusals.off_since.is_some_and(|since| since.elapsed() >= OFF_FOR) {
             refusals.off_since = None;
@@ -113,13 +113,54 @@ impl QueryEndpoint {
     }
 }
 
+/// The possible reason why a batch has no page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SplitCause {
+    /// One of the jobs.
+    OneJob,
+    /// One of the jobs, or an outage: the source did not answer, or with a server error.
+    Sick,
+    /// The same, and the deadline has passed.
+    TimedOut,
+    /// A proxy that refuses the query endpoint.
+    Foreign,
+    /// The source, which answers no other batch either.
+    Source,
+}
+
+/// Why a batch has no page.
+#[derive(Debug)]
+pub(super) struct BatchFailure<'a> {
+    /// The ids without a result.
+    pub(super) ids: Vec<&'a ExternalId>,
+    /// Their result so far.
+    pub(super) fetch: Fetch,
+    pub(super) cause: SplitCause,
+}
+
 /// The outcome of a request for one page.
 enum PageOutcome {
     Page(ResultPage),
     Refused(StatusCode),
 }
 
-impl MindBridgeReader {
+/// Queries many jobs of a tenant.
+#[derive(Debug)]
+pub(super) struct BatchQueries {
+    single: Arc<SingleReads>,
+    endpoint: QueryEndpoint,
+}
+
+impl BatchQueries {
+    pub(super) fn new(single: Arc<SingleReads>) -> Self {
+        Self { single, endpoint: QueryEndpoint::default() }
+    }
+
+    /// Returns whether jobs are currently read one by one.
+    pub(super) fn is_off(&self) -> bool {
+        self.endpoint.is_off()
+    }
+
     /// Fetches several different ids, page after page.
     ///
     /// Completes every id that is on a page, and returns those that are left if a page is unavailable. An id that is on
@@ -144,19 +185,19 @@ impl MindBridgeReader {
             let (requested_at, observed_at) = (response.requested_at, response.observed_at);
             let page = match response.outcome.map_err(FetchError::from) {
                 Ok(PageOutcome::Page(page)) => {
-                    self.query_endpoint.answered();
+                    self.endpoint.answered();
                     page
                 }
                 Ok(PageOutcome::Refused(status)) => {
-                    self.query_endpoint.refused(self.name(), status, began);
+                    self.endpoint.refused(self.single.name(), status, began);
                     break;
                 }
                 Err(_)
                     if cause == SplitCause::Foreign
-                        && self.query_endpoint.refused_by_another(began)
-                        && self.answers(trigger, deadline).await =>
+                        && self.endpoint.refused_by_another(began)
+                        && self.single.answers(trigger, deadline).await =>
                 {
-                    self.query_endpoint.switch_off(self.name());
+                    self.endpoint.switch_off(self.single.name());
                     break;
                 }
                 Err(error) => {
@@ -171,7 +212,7 @@ impl MindBridgeReader {
             for wire in page.content {
                 if let Some(id) = known(&wire, &mut open) {
                     let outcome = if wire.is_one() {
-                        self.job(id, wire)
+                        self.single.job(id, wire)
                     } else {
                         Err(bad_answer("an item of the page is not an async result: it has no status"))
                     };
@@ -194,7 +235,7 @@ impl MindBridgeReader {
         deadline: Instant,
         isolates: bool,
     ) -> (Response<PageOutcome>, SplitCause) {
-        let mut call = self.call(Method::POST, vec!["query".to_owned()]);
+        let mut call = self.single.call(Method::POST, vec!["query".to_owned()]);
         let size = Upstream::MindBridge.ids_a_request();
         call.query = CallQuery::Pairs(vec![("page", number.to_string()), ("size", size.to_string())]);
         call.body = Some(json!({ "id": { "$in": ids.iter().map(|id| id.as_str()).collect::<Vec<_>>() } }));
@@ -202,7 +243,9 @@ impl MindBridgeReader {
         let classify = |reply: &UpstreamReply| {
             let may_be_one_job = may_be_one_job(reply);
             let verdict = match self.judge_page(reply) {
-                ReplyVerdict::Sick(detail) if isolates && reply.retry_after(self.source.now()).is_none() => {
+                ReplyVerdict::Sick(detail)
+                    if isolates && reply.retry_after(self.single.source.now()).is_none() =>
+                {
                     ReplyVerdict::Spoke(Err(FetchError::Unavailable(detail)))
                 }
                 verdict @ (ReplyVerdict::Spoke(_)
@@ -220,7 +263,8 @@ impl MindBridgeReader {
             verdict
         };
         let retries = if isolates { 0 } else { RETRIES };
-        let response = self.source.call_with_retries(trigger, &call, deadline, retries, classify).await;
+        let response =
+            self.single.source.call_with_retries(trigger, &call, deadline, retries, classify).await;
         let cause = match &response.outcome {
             Err(CallError::TooLarge { .. }) => SplitCause::OneJob,
             Err(CallError::Fetch(FetchError::BadAnswer(_))) if splits.load(Ordering::Relaxed) => {
@@ -236,13 +280,6 @@ impl MindBridgeReader {
             Ok(_) | Err(CallError::Fetch(_)) => SplitCause::Source,
         };
         (response, cause)
-    }
-
-    /// Returns whether the source answers a single read with a MindBridge response. Costs one call.
-    pub(super) async fn answers(&self, trigger: &FetchTrigger, deadline: Instant) -> bool {
-        let call = self.call(Method::GET, vec![NO_JOB.to_owned()]);
-        let classify = |reply: &UpstreamReply| self.judge_probe(reply);
-        self.source.call_with_retries(trigger, &call, deadline, 0, classify).await.outcome.is_ok()
     }
 
     fn judge_page(&self, reply: &UpstreamReply) -> ReplyVerdict<PageOutcome> {
@@ -261,7 +298,7 @@ impl MindBridgeReader {
             {
                 ReplyVerdict::Spoke(Ok(PageOutcome::Refused(status)))
             }
-            _ => self.judge_error(reply),
+            _ => self.single.judge_error(reply),
         }
     }
 }

@@ -2,13 +2,15 @@
 //! query for one id, then a read of that job alone. A job that needs its own read is remembered.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
-use super::MindBridgeReader;
+use super::parts::OpenParts;
+use super::query::{BatchFailure, BatchQueries, SplitCause};
+use super::single::SingleReads;
 use crate::domain::id::ExternalId;
 use crate::ports::upstream::{Fetch, FetchError, FetchTrigger};
 
@@ -22,11 +24,11 @@ const REMEMBERED_FOR: Duration = Duration::from_hours(1);
 
 /// The jobs that are excluded from batches.
 #[derive(Debug, Default)]
-pub(super) struct ReadAlone(Mutex<HashMap<ExternalId, Instant>>);
+struct ReadAlone(Mutex<HashMap<ExternalId, Instant>>);
 
 impl ReadAlone {
     /// Returns whether this job is read alone.
-    pub(super) fn holds(&self, id: &ExternalId) -> bool {
+    fn holds(&self, id: &ExternalId) -> bool {
         let jobs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         jobs.get(id).is_some_and(|since| since.elapsed() < REMEMBERED_FOR)
     }
@@ -44,31 +46,6 @@ impl ReadAlone {
     }
 }
 
-/// The possible reason why a batch has no page.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum SplitCause {
-    /// One of the jobs.
-    OneJob,
-    /// One of the jobs, or an outage: the source did not answer, or with a server error.
-    Sick,
-    /// The same, and the deadline has passed.
-    TimedOut,
-    /// A proxy that refuses the query endpoint.
-    Foreign,
-    /// The source, which answers no other batch either.
-    Source,
-}
-
-/// Why a batch has no page.
-#[derive(Debug)]
-pub(super) struct BatchFailure<'a> {
-    /// The ids without a result.
-    pub(super) ids: Vec<&'a ExternalId>,
-    /// Their result so far.
-    pub(super) fetch: Fetch,
-    pub(super) cause: SplitCause,
-}
-
 /// The results of the queries of one batch so far.
 #[derive(Default)]
 struct SplitProgress<'a> {
@@ -80,10 +57,43 @@ struct SplitProgress<'a> {
     failed: Vec<BatchFailure<'a>>,
 }
 
-impl MindBridgeReader {
+/// Reads batches of a tenant, in parts where one of its jobs is defective.
+#[derive(Debug)]
+pub(super) struct BatchReads {
+    single: Arc<SingleReads>,
+    queries: BatchQueries,
+    alone: ReadAlone,
+    parts: OpenParts,
+}
+
+impl BatchReads {
+    pub(super) fn new(single: Arc<SingleReads>) -> Self {
+        Self {
+            queries: BatchQueries::new(Arc::clone(&single)),
+            single,
+            alone: ReadAlone::default(),
+            parts: OpenParts::default(),
+        }
+    }
+
+    /// Fetches the jobs that need not be read alone. The others, and those without a result, are missing in the map.
+    pub(super) async fn fetch(
+        &self,
+        ids: &[&ExternalId],
+        trigger: &FetchTrigger,
+        deadline: Instant,
+    ) -> HashMap<ExternalId, Fetch> {
+        let together: Vec<&ExternalId> = ids.iter().copied().filter(|id| !self.alone.holds(id)).collect();
+        match together.as_slice() {
+            [] | [_] => HashMap::new(),
+            _ if self.queries.is_off() => HashMap::new(),
+            together => self.query_in_parts(together, trigger, deadline).await,
+        }
+    }
+
     /// Fetches several different ids by queries; splits what cannot be read. Completes the ids that
-    /// [`MindBridgeReader::query`] completes, and each id whose batch has no page.
-    pub(super) async fn query_in_parts(
+    /// [`BatchQueries::query`] completes, and each id whose batch has no page.
+    async fn query_in_parts(
         &self,
         ids: &[&ExternalId],
         trigger: &FetchTrigger,
@@ -100,7 +110,7 @@ impl MindBridgeReader {
             let (readable, queries) = (progress.readable, progress.queries + progress.failed.len());
             let is_sick = failed.cause == SplitCause::Sick;
             if is_sick && answers.is_none() {
-                answers = Some(readable || self.answers(trigger, deadline).await);
+                answers = Some(readable || self.single.answers(trigger, deadline).await);
             }
             match failed.ids.as_slice() {
                 _ if matches!(failed.cause, SplitCause::Source | SplitCause::Foreign) => {
@@ -115,7 +125,7 @@ impl MindBridgeReader {
                 _ if !readable && alone.len() >= HOPELESS => left.push(failed),
                 // a batch of one id is not itself the reason
                 [one] => {
-                    let fetch = self.get(one, trigger, deadline).await;
+                    let fetch = self.single.get(one, trigger, deadline).await;
                     progress.readable |= matches!(fetch.outcome, Ok(_) | Err(FetchError::NotFound));
                     alone.push(one);
                     progress.fetches.insert((*one).clone(), fetch);
@@ -143,8 +153,10 @@ impl MindBridgeReader {
         for failed in left {
             if *readable {
                 // one by one, as without a query endpoint; the limiter bounds the rate
-                let reads =
-                    failed.ids.iter().map(async |id| ((*id).clone(), self.get(id, trigger, deadline).await));
+                let reads = failed
+                    .ids
+                    .iter()
+                    .map(async |id| ((*id).clone(), self.single.get(id, trigger, deadline).await));
                 fetches.extend(join_all(reads).await);
             } else {
                 fetches.extend(failed.ids.iter().map(|id| ((*id).clone(), failed.fetch.clone())));
@@ -162,7 +174,8 @@ impl MindBridgeReader {
         deadline: Instant,
         isolates: bool,
     ) {
-        let results = join_all(parts.iter().map(|part| self.query(part, trigger, deadline, isolates))).await;
+        let results =
+            join_all(parts.iter().map(|part| self.queries.query(part, trigger, deadline, isolates))).await;
         for (part, (settled, failed)) in parts.iter().zip(results) {
             progress.queries += 1;
             progress.readable |= failed.is_none() || !settled.is_empty();

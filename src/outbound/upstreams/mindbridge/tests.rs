@@ -3,13 +3,16 @@
 mod isolation;
 
 use self::isolation::Hanging;
+use super::single::NO_JOB;
 use super::*;
 use crate::domain::source::{CredentialState, SourceHealth};
 use crate::outbound::testing::{OneKey, ScriptedServer, SeenRequest, answer, deps, id, json, settings, word};
 use crate::outbound::upstreams::{SourceSettings, SourceState, reader};
 use secrecy::SecretString;
 use serde_json::{Value, json};
+use std::collections::HashMap;
 use std::sync::Mutex;
+use std::time::Duration;
 
 const DONE: &str = r#"{"id":"j","status":"COMPLETE"}"#;
 /// MindBridge's own "not found".

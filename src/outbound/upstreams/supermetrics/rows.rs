@@ -5,18 +5,20 @@
 //! it is complete, and before rows from the middle are accepted, the source has to prove once that it returns none
 //! behind the last.
 
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::value::{RawValue, to_raw_value};
 use tokio::time::Instant;
 
+use super::calls::{AnswerBounds, BEHIND_ALL_ROWS, StatusCalls, check_echo, settle};
 use super::classify::{Meaning, is_own_error};
+use super::normalize;
 use super::wire::{FieldDto, MetaDto, RowsDto};
-use super::{AnswerBounds, BEHIND_ALL_ROWS, SupermetricsReader, check_echo, normalize, settle};
 use crate::domain::id::ExternalId;
 use crate::domain::job::Life;
 use crate::outbound::http::UpstreamReply;
-use crate::outbound::upstreams::bad_answer;
+use crate::outbound::upstreams::bad_answer::bad_answer;
 use crate::outbound::upstreams::client::CallError;
 use crate::outbound::upstreams::wire::object;
 use crate::ports::upstream::{FetchError, FetchTrigger, RowPage, RowRange};
@@ -31,7 +33,19 @@ struct RowsPart {
     is_sure: bool,
 }
 
-impl SupermetricsReader {
+/// Reads the rows of the queries of an account.
+#[derive(Debug)]
+pub(super) struct RowReads {
+    calls: Arc<StatusCalls>,
+    /// The source returned no rows for an offset behind the last one.
+    honours_offsets: AtomicBool,
+}
+
+impl RowReads {
+    pub(super) fn new(calls: Arc<StatusCalls>) -> Self {
+        Self { calls, honours_offsets: AtomicBool::new(false) }
+    }
+
     /// Reads rows until all requested ones are there, the last one is, or none come. Never returns more than requested.
     ///
     /// Stops once the parts contain as many bytes as one response may: then the page is short.
@@ -41,8 +55,8 @@ impl SupermetricsReader {
         range: RowRange,
         trigger: &FetchTrigger,
     ) -> Result<RowPage, FetchError> {
-        let deadline = Instant::now() + self.source.settings.rows_timeout;
-        let bounds = AnswerBounds { deadline, max_body: self.source.settings.max_rows_body };
+        let deadline = Instant::now() + self.calls.source.settings().rows_timeout;
+        let bounds = AnswerBounds { deadline, max_body: self.calls.source.settings().max_rows_body };
         let mut page = RowPage { header: Vec::new(), rows: Vec::new(), total: None };
         let (mut most, mut gathered) = (range.count, 0);
         loop {
@@ -86,9 +100,10 @@ impl SupermetricsReader {
     ) -> Result<RowPage, CallError> {
         let last = range.first.saturating_add(range.count.saturating_sub(1));
         let classify = |reply: &UpstreamReply| {
-            self.classify(reply, |meaning| read_rows(id, meaning, range, &reply.body))
+            self.calls.classify(reply, |meaning| read_rows(id, meaning, range, &reply.body))
         };
-        let response = self.send_call(id.as_str(), trigger, (range.first, last), bounds, classify).await;
+        let response =
+            self.calls.send_call(id.as_str(), trigger, (range.first, last), bounds, classify).await;
         let RowsPart { page, is_sure } = response.outcome?;
         if is_sure || self.honours_offsets(id, trigger, bounds).await? {
             return Ok(page);
@@ -107,7 +122,7 @@ impl SupermetricsReader {
         if self.honours_offsets.load(Ordering::Relaxed) {
             return Ok(true);
         }
-        let call = self.call(id.as_str(), BEHIND_ALL_ROWS, BEHIND_ALL_ROWS, bounds.max_body);
+        let call = self.calls.call(id.as_str(), BEHIND_ALL_ROWS, BEHIND_ALL_ROWS, bounds.max_body);
         let gives_none = |meaning, reply: &UpstreamReply| match meaning {
             // only an API that has read such an offset refuses it; any intermediary may send a page or a redirect
             Meaning::QueryFailed(..) => Ok(true),
@@ -126,8 +141,9 @@ impl SupermetricsReader {
                 read_rows(id, meaning, range, &reply.body).map(|part| part.page.rows.is_empty())
             }
         };
-        let classify = |reply: &UpstreamReply| self.classify(reply, |meaning| gives_none(meaning, reply));
-        let honours = match self.source.call(trigger, &call, bounds.deadline, classify).await.outcome {
+        let classify =
+            |reply: &UpstreamReply| self.calls.classify(reply, |meaning| gives_none(meaning, reply));
+        let honours = match self.calls.source.call(trigger, &call, bounds.deadline, classify).await.outcome {
             Err(CallError::TooLarge { .. }) => false,
             answered => answered?,
         };

@@ -6,7 +6,8 @@ use super::*;
 use crate::outbound::testing::{OneKey, ScriptedServer, answer, deps, id, json, settings, word};
 use crate::outbound::upstreams::client::SourceSettings;
 use crate::outbound::upstreams::reader;
-use serde_json::json;
+use serde_json::{Value, json};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 const KEY: &str = "CANARY-api-key";
 
