@@ -157,7 +157,7 @@ impl Config {
 
     /// The JSON Schema of the file (draft 2020-12), with the defaults.
     pub fn json_schema() -> Value {
-        schema::json_schema(&defaults())
+        schema::json_schema::<RawConfig>(&defaults())
     }
 
     /// The effective configuration, in the form of the file. It contains references to secrets and no secret.

@@ -1,18 +1,16 @@
 //! The JSON Schema of the configuration file, generated from the types that read it, so that it cannot drift.
 
-use schemars::Schema;
 use schemars::generate::SchemaSettings;
 use schemars::transform::RecursiveTransform;
+use schemars::{JsonSchema, Schema};
 use serde_json::Value;
 
-use super::RawConfig;
-
-/// Builds the schema. Options of `defaults`, the compiled-in file, are not required in an operator's file.
-pub(super) fn json_schema(defaults: &Value) -> Value {
+/// Builds the schema of a file that is read as `T`. Options of `defaults`, the compiled-in file, are not required in an operator's file.
+pub(super) fn json_schema<T: JsonSchema>(defaults: &Value) -> Value {
     let mut settings =
         SchemaSettings::draft2020_12().with_transform(RecursiveTransform(without_null_default));
     settings.inline_subschemas = true;
-    let mut schema = settings.into_generator().into_root_schema_for::<RawConfig>().to_value();
+    let mut schema = settings.into_generator().into_root_schema_for::<T>().to_value();
     optional(&mut schema);
     for (name, section) in properties(&mut schema) {
         optional(section);

@@ -7,7 +7,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::credential::{RawSecretRef, SecretRef};
-use super::store::StoreKind;
 use super::validation::ValidationErrors;
 use super::values::{KIB, MIB, MINUTE, SECOND, Size, Span, words};
 
@@ -90,7 +89,8 @@ pub(super) struct RawRedis {
 }
 
 impl RawRedis {
-    pub(super) fn accept(self, kind: StoreKind, faults: &mut ValidationErrors) -> RedisConfig {
+    /// Checks the options; with `used`, those that a Redis needs must be set.
+    pub(super) fn accept(self, used: bool, faults: &mut ValidationErrors) -> RedisConfig {
         let Self {
             url,
             password,
@@ -104,7 +104,7 @@ impl RawRedis {
             timeout,
             max_record,
         } = self;
-        if kind == StoreKind::Redis && url.is_none() {
+        if used && url.is_none() {
             faults.add("store.redis.url", "is missing: set { file: /path } or { env: NAME } with the URL");
         }
         let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte);

@@ -75,6 +75,6 @@ impl RawStore {
         if rows.max_bytes < rows.per_job {
             faults.add("store.rows.max_bytes", "must not be less than store.rows.per_job");
         }
-        StoreConfig { kind, path, max_bytes, rows, redis: redis.accept(kind, faults) }
+        StoreConfig { kind, path, max_bytes, rows, redis: redis.accept(kind == StoreKind::Redis, faults) }
     }
 }

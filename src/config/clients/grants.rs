@@ -17,7 +17,7 @@ use crate::domain::principal::Scope;
 use crate::domain::source::Upstream;
 
 /// The configured sources by name, each with its upstream as far as that could be read.
-pub(in crate::config) type KnownSources = BTreeMap<String, Option<Upstream>>;
+pub(crate) type KnownSources = BTreeMap<String, Option<Upstream>>;
 
 /// The most kinds of one source.
 const KINDS_MAX: usize = 100;
