@@ -5,6 +5,7 @@
 //! a client or an upstream cannot become a label. Values are exposed to Prometheus, and exported by OTLP if a collector
 //! is configured ([`attach`]).
 
+mod labels;
 mod otlp;
 mod process;
 mod registry;
@@ -19,38 +20,12 @@ use std::time::Duration;
 use crate::domain::error::ProblemCode;
 use crate::domain::id::SourceName;
 
-pub use otlp::{attach, attach_readings};
-use registry::{add, observe};
-pub use snapshot::{GaugeSnapshot, ObservableSource};
-pub use table::{Group, Instrument, InstrumentKind};
-pub use text::{ExpositionFormat, write};
-
-/// The value of a label.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub enum LabelValue {
-    /// No value: the instrument has fewer labels.
-    #[default]
-    None,
-    /// A constant of this code.
-    Of(&'static str),
-    /// The name of a configured source.
-    Source(SourceName),
-}
-
-/// The label values of an instrument, in the order of its table row.
-pub type LabelValues = [LabelValue; 3];
-
-impl From<&'static str> for LabelValue {
-    fn from(word: &'static str) -> Self {
-        Self::Of(word)
-    }
-}
-
-impl From<&SourceName> for LabelValue {
-    fn from(name: &SourceName) -> Self {
-        Self::Source(name.clone())
-    }
-}
+pub use self::labels::{LabelValue, LabelValues};
+pub use self::otlp::{attach, attach_readings};
+use self::registry::{add, observe};
+pub use self::snapshot::{GaugeSnapshot, ObservableSource};
+pub use self::table::{Group, Instrument, InstrumentKind};
+pub use self::text::{ExpositionFormat, write};
 
 /// The handler of an HTTP request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,10 +8,10 @@ use opentelemetry::metrics::{Counter, Histogram, Meter};
 use opentelemetry::{KeyValue, Value, global};
 use tokio::time::Instant;
 
-use super::registry::LabelSet;
+use super::labels::{LabelSet, LabelValue, LabelValues};
+use super::process;
 use super::snapshot::{GaugeSnapshot, ObservableSource};
 use super::table::{Instrument, InstrumentKind};
-use super::{LabelValue, LabelValues, process};
 
 /// The name of the meter.
 const METER: &str = "jobgate";

@@ -9,8 +9,9 @@ use prometheus_client::metrics::counter::Atomic as _;
 use prometheus_client::metrics::exemplar::{CounterWithExemplar, HistogramWithExemplars};
 use prometheus_client::metrics::family::{Family, MetricConstructor};
 
+use super::labels::{LabelSet, LabelValue, LabelValues};
+use super::otlp;
 use super::table::{Instrument, InstrumentKind};
-use super::{LabelValue, LabelValues, otlp};
 use crate::telemetry::trace;
 
 /// The registry of this process.
@@ -23,13 +24,6 @@ pub(super) enum MetricFamily {
     Histogram(Family<LabelSet, HistogramWithExemplars<Exemplar>, Buckets>),
     /// No storage: it is read at each scrape.
     Read,
-}
-
-/// One set of labels with its values.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct LabelSet {
-    pub(super) names: &'static [&'static str],
-    pub(super) words: LabelValues,
 }
 
 /// The trace of a recorded value.
@@ -104,12 +98,6 @@ pub(super) fn observe(instrument: Instrument, words: LabelValues, value: f64) {
     family.get_or_create(&LabelSet::new(instrument, words)).observe(value, Exemplar::current(), None);
 }
 
-impl LabelSet {
-    pub(super) const fn new(instrument: Instrument, words: LabelValues) -> Self {
-        Self { names: instrument.labels(), words }
-    }
-}
-
 impl Exemplar {
     /// The current trace, if it is sampled.
     fn current() -> Option<Self> {
@@ -118,28 +106,9 @@ impl Exemplar {
     }
 }
 
-impl LabelValue {
-    pub(super) fn text(&self) -> &str {
-        match self {
-            Self::None => "",
-            Self::Of(word) => word,
-            Self::Source(name) => name.as_str(),
-        }
-    }
-}
-
 impl MetricConstructor<HistogramWithExemplars<Exemplar>> for Buckets {
     fn new_metric(&self) -> HistogramWithExemplars<Exemplar> {
         HistogramWithExemplars::new(self.0.iter().copied())
-    }
-}
-
-impl EncodeLabelSet for LabelSet {
-    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
-        for (name, word) in self.names.iter().zip(&self.words) {
-            (*name, word.text()).encode(encoder.encode_label())?;
-        }
-        Ok(())
     }
 }
 

@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
-use super::registry::LabelSet;
+use super::labels::{LabelSet, LabelValue, LabelValues};
 use super::table::Instrument;
-use super::{LabelValue, LabelValues};
 
 /// A component that reports its present state.
 pub trait ObservableSource: Debug + Send + Sync {

@@ -8,10 +8,11 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _, MetricEn
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
-use super::registry::{Exemplar, LabelSet, MetricFamily};
+use super::labels::{LabelSet, LabelValues};
+use super::process;
+use super::registry::{Exemplar, MetricFamily};
 use super::snapshot::{GaugeSnapshot, ObservableSource};
 use super::table::{Instrument, InstrumentKind};
-use super::{LabelValues, process};
 
 /// An exposition format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
