@@ -17,24 +17,15 @@ use tracing_subscriber::layer::{Layer, Layered, SubscriberExt as _};
 use tracing_subscriber::registry::Registry;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-pub use counters::{LogCounters, RecentEvents, counters};
-pub use layer::{ACCESS, REQUEST};
-pub use level::{BadDirectives, LogLevel, level, set_level, set_level_for};
-
-use layer::LogLayer;
-use writer::LogWriter;
+pub use self::counters::{LogCounters, RecentEvents, counters};
+use self::layer::LogLayer;
+pub use self::layer::{ACCESS, REQUEST};
+pub use self::level::{BadDirectives, LogLevel, level, set_level, set_level_for};
+pub use self::line::LogFormatKind;
+use self::writer::LogWriter;
 
 /// How long the process waits on exit until the last lines are written.
 const LAST_LINES: Duration = Duration::from_secs(1);
-
-/// The format of the log. The composition root maps the configuration to it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormatKind {
-    /// Text for people.
-    Text,
-    /// One JSON object per line.
-    Json,
-}
 
 /// The subscriber that further layers, such as that of the traces, are added to. The filter of the log applies to the
 /// log only.

@@ -6,9 +6,8 @@ use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::layer::{Context, Layer};
 use tracing_subscriber::registry::LookupSpan;
 
-use super::LogFormatKind;
 use super::counters;
-use super::line::{FieldValue, LineContext, LogFields};
+use super::line::{FieldValue, LineContext, LogFields, LogFormatKind};
 use super::throttle::{Suppressed, Throttle};
 use super::writer::LogWriter;
 use crate::telemetry::trace;

@@ -8,12 +8,19 @@ use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
 
-use super::LogFormatKind;
-
 /// The maximum number of bytes of one value; the rest is replaced by `…`.
 pub(super) const VALUE_BYTES: usize = 2 * 1024;
 /// The maximum number of fields of one line. No event of the gateway has more.
 const FIELDS: usize = 32;
+
+/// The format of the log. The composition root maps the configuration to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormatKind {
+    /// Text for people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
 
 /// The value of a field.
 #[derive(Clone, Debug, PartialEq)]
