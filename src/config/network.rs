@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
+use ipnet::IpNet;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -12,10 +13,7 @@ use serde_json::Value;
 
 /// A range of IP addresses with a common prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Network {
-    start: IpAddr,
-    bits: u8,
-}
+pub struct Network(IpNet);
 
 /// The text is not a range of addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -25,17 +23,7 @@ pub struct NetworkError;
 impl Network {
     /// Whether an address is in the range. An IPv4-mapped IPv6 address counts as IPv4.
     pub fn contains(&self, address: IpAddr) -> bool {
-        match (self.start, address.to_canonical()) {
-            (IpAddr::V4(start), IpAddr::V4(other)) => {
-                let different = start.to_bits() ^ other.to_bits();
-                different.leading_zeros() >= u32::from(self.bits)
-            }
-            (IpAddr::V6(start), IpAddr::V6(other)) => {
-                let different = start.to_bits() ^ other.to_bits();
-                different.leading_zeros() >= u32::from(self.bits)
-            }
-            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
-        }
+        self.0.contains(&address.to_canonical())
     }
 }
 
@@ -43,26 +31,20 @@ impl FromStr for Network {
     type Err = NetworkError;
 
     fn from_str(text: &str) -> Result<Self, NetworkError> {
-        let (address, bits) = match text.split_once('/') {
-            Some((address, bits)) => (address, Some(bits)),
-            None => (text, None),
-        };
-        let start: IpAddr = address.parse().map_err(|_| NetworkError)?;
-        let most = if start.is_ipv4() { 32 } else { 128 };
-        let bits = match bits {
-            None => most,
-            Some(bits) if bits.bytes().all(|byte| byte.is_ascii_digit()) => {
-                bits.parse().ok().filter(|bits| *bits <= most).ok_or(NetworkError)?
-            }
-            Some(_) => return Err(NetworkError),
-        };
-        Ok(Self { start, bits })
+        let (address, prefix) =
+            text.split_once('/').map_or((text, None), |(address, prefix)| (address, Some(prefix)));
+        // IpNet also reads an octet with leading zeros, which other programs take for an octal number
+        let address: IpAddr = address.parse().map_err(|_| NetworkError)?;
+        match prefix {
+            None => Ok(Self(address.into())),
+            Some(_) => text.parse().map(Self).map_err(|_| NetworkError),
+        }
     }
 }
 
 impl fmt::Display for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.start, self.bits)
+        fmt::Display::fmt(&self.0, f)
     }
 }
 
@@ -115,7 +97,17 @@ mod tests {
             let network: Network = range.parse().unwrap();
             assert_eq!(network.contains(address.parse().unwrap()), inside, "{range} {address}");
         }
-        for wrong in ["", "10.0.0.0/33", "10.0.0/8", "::/129", "10.0.0.0/", "10.0.0.0/+8", "localhost", "*"] {
+        for wrong in [
+            "",
+            "10.0.0.0/33",
+            "10.0.0/8",
+            "010.0.0.0/8",
+            "::/129",
+            "10.0.0.0/",
+            "10.0.0.0/+8",
+            "localhost",
+            "*",
+        ] {
             assert_eq!(wrong.parse::<Network>(), Err(NetworkError), "{wrong}");
         }
     }
