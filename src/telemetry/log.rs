@@ -3,6 +3,7 @@
 //! every event.
 
 mod counters;
+mod last_reason;
 mod layer;
 mod level;
 mod line;
@@ -18,6 +19,7 @@ use tracing_subscriber::registry::Registry;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 pub use self::counters::{LogCounters, RecentEvents, counters};
+pub use self::last_reason::LastReason;
 use self::layer::LogLayer;
 pub use self::layer::{ACCESS, REQUEST};
 pub use self::level::{BadDirectives, LogLevel, level, set_level, set_level_for};

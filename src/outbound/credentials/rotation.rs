@@ -26,6 +26,7 @@ use crate::ports::clock::Clock;
 use crate::ports::credentials::Credential;
 use crate::ports::spawner::{Spawner, TaskKind};
 use crate::ports::upstream::{FetchError, JobReader};
+use crate::telemetry::log::LastReason;
 use crate::telemetry::warning_throttle::LimitedWarning;
 
 /// The backoff between attempts to verify a new credential while the source neither accepts nor rejects it.
@@ -310,28 +311,25 @@ enum SecretRead {
 /// Logs each new problem at once, limits the rate, and repeats an unchanged problem after a while.
 #[derive(Debug, Default)]
 struct RotationThrottle {
-    last_logged: Option<(String, Instant)>,
+    last: LastReason<String>,
     limit: LimitedWarning,
 }
 
 impl RotationThrottle {
     /// Returns the number of suppressed log lines if `reason` must be logged now.
     fn due(&mut self, reason: &str) -> Option<u64> {
-        let known = self
-            .last_logged
-            .as_ref()
-            .is_some_and(|(last_logged, at)| last_logged == reason && at.elapsed() < REPEATED);
-        if known {
+        let reason = reason.to_owned();
+        if self.last.is_repeated(&reason, REPEATED) {
             return None;
         }
         let suppressed = self.limit.due()?;
-        self.last_logged = Some((reason.to_owned(), Instant::now()));
+        self.last.logged(reason);
         Some(suppressed)
     }
 
     /// The same limit for another value.
     fn restart(&mut self) -> Self {
-        Self { last_logged: None, limit: std::mem::take(&mut self.limit) }
+        Self { last: LastReason::default(), limit: std::mem::take(&mut self.limit) }
     }
 }
 

@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::domain::source::SourceError;
+use crate::domain::source::{SourceError, SourceErrorKind};
+use crate::telemetry::log::LastReason;
 
 /// For how long a usable response is evidence against one about another job that is unusable.
 const QUIET: Duration = Duration::from_mins(1);
@@ -49,7 +50,7 @@ struct QualityState {
     unusable_at: Option<Instant>,
     degraded: bool,
     last_error: Option<SourceError>,
-    logged_at: Option<Instant>,
+    logged: LastReason<(SourceErrorKind, String)>,
 }
 
 impl AnswerQuality {
@@ -101,12 +102,10 @@ impl AnswerQuality {
     /// Records an error. Returns whether to log it: it differs from the one before, or that one was long ago.
     pub(super) fn note(&self, error: SourceError) -> bool {
         let mut state = self.lock();
-        let now = Instant::now();
-        let same = |last: &SourceError| last.kind == error.kind && last.message == error.message;
-        let recent = state.logged_at.is_some_and(|at| now.saturating_duration_since(at) < LOG_AGAIN);
-        let is_new = !(recent && state.last_error.as_ref().is_some_and(same));
+        let reason = (error.kind, error.message.clone());
+        let is_new = !state.logged.is_repeated(&reason, LOG_AGAIN);
         if is_new {
-            state.logged_at = Some(now);
+            state.logged.logged(reason);
         }
         state.last_error = Some(error);
         is_new
@@ -137,7 +136,6 @@ impl QualityState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::source::SourceErrorKind;
 
     const A: CallPurpose<'_> = CallPurpose::Job("a");
     const B: CallPurpose<'_> = CallPurpose::Job("b");
