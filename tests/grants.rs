@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::stream::{BoxStream, StreamExt as _};
 use jobgate::domain::error::ProblemCode;
 use jobgate::domain::principal::{CredentialInfo, Grant, Principal, Scope};
-use jobgate::domain::source::Upstream;
+use jobgate::domain::upstream::Upstream;
 use jobgate::jobs::list::JobListFilter;
 use jobgate::jobs::tracking::Labels;
 use jobgate::jobs::watch::{UpdateKind, WatchUpdate};

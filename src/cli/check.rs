@@ -108,8 +108,11 @@ fn try_online(
 }
 
 fn summary(config: &Config) -> String {
-    let names: Vec<_> =
-        config.sources.iter().map(|(name, source)| format!("{name} ({})", source.upstream.name())).collect();
+    let names: Vec<_> = config
+        .sources
+        .iter()
+        .map(|(name, source)| format!("{name} ({})", source.upstream.profile().name))
+        .collect();
     let clients = match config.clients.len() {
         0 if config.auth_disabled() => "no clients, loopback only".to_owned(),
         1 => "1 client".to_owned(),

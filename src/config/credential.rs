@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::validation::ValidationErrors;
 use super::values::Moment;
+use crate::domain::upstream::{CredentialForm, Profile, Upstream, names_of};
 
 /// The credential of a source.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -91,27 +92,36 @@ pub(super) struct RawSecretRef {
 }
 
 impl RawCredential {
-    /// Checks the credential at `path`. `only_bearer` is set for upstreams that support no other form.
+    /// Checks the credential at `path`, also against the forms that its upstream accepts.
     pub(super) fn accept(
         self,
         path: &str,
-        only_bearer: bool,
+        upstream: Option<Upstream>,
         faults: &mut ValidationErrors,
     ) -> Option<CredentialConfig> {
         let expires_at = self.expires_at;
-        let form = self.form(path, only_bearer, faults)?;
+        let form = self.form(path, upstream, faults)?;
         Some(CredentialConfig { form, expires_at })
     }
 
-    fn form(self, path: &str, only_bearer: bool, faults: &mut ValidationErrors) -> Option<CredentialRef> {
+    fn form(
+        self,
+        path: &str,
+        upstream: Option<Upstream>,
+        faults: &mut ValidationErrors,
+    ) -> Option<CredentialRef> {
+        let takes_key = |profile: &Profile| profile.credential_forms.contains(&CredentialForm::ApiKey);
         match (self.bearer, self.api_key) {
             (Some(secret), None) => {
                 secret.accept(&format!("{path}.bearer"), faults).map(CredentialRef::Bearer)
             }
             (None, Some(secret)) => {
                 let path = format!("{path}.api_key");
-                if only_bearer {
-                    faults.add(path, "is supported for supermetrics only: use bearer");
+                if upstream.is_some_and(|upstream| !takes_key(upstream.profile())) {
+                    faults.add(
+                        path,
+                        format!("is supported for {} only: use bearer", names_of("and", takes_key)),
+                    );
                     return None;
                 }
                 secret.accept(&path, faults).map(CredentialRef::ApiKey)

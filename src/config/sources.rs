@@ -1,5 +1,6 @@
 //! `sources`: the upstream accounts, each with its credential, its budget and its limits.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -10,9 +11,9 @@ use super::credential::{CredentialConfig, RawCredential, RawSecretRef};
 use super::egress::{EgressConfig, RawEgress};
 use super::server::ServerConfig;
 use super::validation::ValidationErrors;
-use super::values::{Count, GIB, HOUR, KIB, Size, Span, shown, words};
+use super::values::{Count, GIB, HOUR, KIB, Size, Span, shown};
 use crate::domain::duration;
-use crate::domain::source::Upstream;
+use crate::domain::upstream::{Upstream, names_of};
 
 /// One account of one upstream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -84,12 +85,34 @@ impl Default for BudgetConfig {
     }
 }
 
-words! {
-    /// A kind of API.
-    pub(super) enum UpstreamWord {
-        MindBridge = "mindbridge",
-        Supermetrics = "supermetrics",
-    } else "must be mindbridge or supermetrics"
+/// A kind of API, by the name in its profile.
+#[derive(Clone, Copy)]
+struct UpstreamName(Upstream);
+
+impl<'de> Deserialize<'de> for UpstreamName {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = serde_json::Value::deserialize(deserializer)?;
+        let named = Upstream::ALL.iter().find(|one| value.as_str() == Some(one.profile().name));
+        named
+            .copied()
+            .map(Self)
+            .ok_or_else(|| serde::de::Error::custom(format!("must be {}", names_of("or", |_| true))))
+    }
+}
+
+impl JsonSchema for UpstreamName {
+    fn schema_name() -> Cow<'static, str> {
+        "Upstream".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let names: Vec<&str> = Upstream::ALL.iter().map(|one| one.profile().name).collect();
+        schemars::json_schema!({ "type": "string", "enum": names })
+    }
 }
 
 /// A source: one account of one upstream.
@@ -99,7 +122,7 @@ words! {
 pub(super) struct RawSource {
     /// The kind of API: `mindbridge` or `supermetrics`.
     #[schemars(required)]
-    upstream: Option<UpstreamWord>,
+    upstream: Option<UpstreamName>,
     /// URL before the path of every request, without user, query or fragment: https, or http to a loopback address or with
     /// `allow_plaintext`.
     #[schemars(required)]
@@ -176,18 +199,15 @@ impl RawSource {
             );
             faults.add(format!("{path}.status_timeout"), message);
         }
-        let upstream = self.upstream.map(|word| match word {
-            UpstreamWord::MindBridge => Upstream::MindBridge,
-            UpstreamWord::Supermetrics => Upstream::Supermetrics,
-        });
+        let upstream = self.upstream.map(|UpstreamName(upstream)| upstream);
         if upstream.is_none() {
-            faults.add(format!("{path}.upstream"), "is missing: set mindbridge or supermetrics");
+            faults.add(format!("{path}.upstream"), format!("is missing: set {}", names_of("or", |_| true)));
         }
         let base_url =
             accept_url(self.base_url.as_deref(), &format!("{path}.base_url"), self.allow_plaintext, faults);
         let at = format!("{path}.credential");
         let credential = if let Some(credential) = self.credential {
-            credential.accept(&at, upstream == Some(Upstream::MindBridge), faults)
+            credential.accept(&at, upstream, faults)
         } else {
             faults.add(at, "is missing: set { bearer: { file: /path } } or { bearer: { env: NAME } }");
             None
@@ -256,5 +276,5 @@ pub(super) fn is_loopback(url: &Url) -> bool {
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
 fn as_word<S: serde::Serializer>(upstream: &Upstream, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(upstream.name())
+    serializer.serialize_str(upstream.profile().name)
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{Config, CredentialRef, Environment, IntrospectionConfig, SecretRef, tree};
 use crate::domain::principal::Scope;
-use crate::domain::source::Upstream;
+use crate::domain::upstream::Upstream;
 
 mod egress;
 mod faults;

@@ -5,8 +5,8 @@ use serde::Serialize;
 
 use super::details::Details;
 use super::id::JobKey;
-use super::source::Upstream;
 use super::state::JobState;
+use super::upstream::Upstream;
 
 /// A job as reported in one response of an upstream.
 #[derive(Clone, Debug, PartialEq)]
@@ -116,38 +116,25 @@ impl Job {
     }
 
     /// The upstream's own change counter, where it has one (MindBridge `version`).
-    pub const fn counter(&self) -> Option<i64> {
-        match &self.details {
-            Details::MindBridge(details) => details.version,
-            Details::Supermetrics(_) => None,
-        }
+    pub fn counter(&self) -> Option<i64> {
+        self.details.common().counter()
     }
 
     /// The upstream's own name for the kind of job, where it has kinds (MindBridge `type`).
     pub fn kind(&self) -> Option<&str> {
-        match &self.details {
-            Details::MindBridge(details) => details.kind.as_deref(),
-            Details::Supermetrics(_) => None,
-        }
+        self.details.common().kind()
     }
 
     /// The kind of upstream that reported this job.
     pub const fn upstream(&self) -> Upstream {
-        match &self.details {
-            Details::MindBridge(_) => Upstream::MindBridge,
-            Details::Supermetrics(_) => Upstream::Supermetrics,
-        }
+        self.details.upstream()
     }
 
     /// Returns whether two answers are the same for a watcher. The request id of a response and the queue of the whole
     /// licence change all the time and are no change of this job.
     pub fn same_report(&self, other: &Self) -> bool {
         let Self { key, life, native_state, created_at, updated_at, finished_at, progress, details } = self;
-        let details_say = match (details, &other.details) {
-            (Details::Supermetrics(one), Details::Supermetrics(two)) => one.same_report(two),
-            (one, two) => one == two,
-        };
-        details_say
+        details.common().same_report(&other.details)
             && (key, life, native_state) == (&other.key, &other.life, &other.native_state)
             && (created_at, updated_at, finished_at)
                 == (&other.created_at, &other.updated_at, &other.finished_at)

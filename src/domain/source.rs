@@ -1,68 +1,9 @@
-//! The kinds of upstream API, and the status of a source (one account of one of them).
+//! The status of a source: one account of one upstream API.
 
 use jiff::Timestamp;
 
-use super::id::{ExternalId, IdError, SourceName};
-
-/// A kind of upstream API. A new member does not compile until each table has its row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Upstream {
-    /// MindBridge async results: analyses, ingestions, exports.
-    MindBridge,
-    /// Supermetrics query status.
-    Supermetrics,
-}
-
-impl Upstream {
-    /// The name in configuration, logs and the schema.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::MindBridge => "mindbridge",
-            Self::Supermetrics => "supermetrics",
-        }
-    }
-
-    /// Returns whether an id can start a second run after a terminal state (Supermetrics, "Expiry").
-    pub const fn runs_again(self) -> bool {
-        match self {
-            Self::MindBridge => false,
-            Self::Supermetrics => true,
-        }
-    }
-
-    /// Returns whether the upstream documents that it deletes jobs, with an error code of its own for it. If it does
-    /// not, "not found" gives no information about the job's state.
-    pub const fn documents_expiry(self) -> bool {
-        match self {
-            Self::MindBridge => false,
-            Self::Supermetrics => true,
-        }
-    }
-
-    /// The maximum number of jobs in one request (MindBridge "Reading many jobs in one request").
-    pub const fn ids_a_request(self) -> usize {
-        match self {
-            Self::MindBridge => 100,
-            Self::Supermetrics => 1,
-        }
-    }
-
-    /// Checks that an id can be one of this upstream's, so that an id that cannot exist is rejected before any call.
-    ///
-    /// # Errors
-    /// When it contains a character that the upstream's ids never contain. MindBridge publishes no rule for its ids, so
-    /// every [`ExternalId`] is accepted there except `query`: that is an endpoint of the collection itself.
-    pub fn check_id(self, id: &ExternalId) -> Result<(), IdError> {
-        let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-        match self {
-            // Case-insensitive: whether the upstream's paths ignore case is not published.
-            Self::MindBridge if id.as_str().eq_ignore_ascii_case("query") => Err(IdError::Reserved("query")),
-            Self::MindBridge => Ok(()),
-            Self::Supermetrics if id.as_str().bytes().all(fits) => Ok(()),
-            Self::Supermetrics => Err(IdError::Charset("letters, digits, - and _")),
-        }
-    }
-}
+use super::id::SourceName;
+use super::upstream::Upstream;
 
 /// The health of a source, according to its last calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -210,26 +151,4 @@ pub struct SourceStatus {
     pub breaker_open: bool,
     /// The last call without a usable response; it may be long ago.
     pub last_error: Option<SourceError>,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn id_outside_the_format_of_its_upstream_is_rejected() {
-        for (text, mindbridge, supermetrics) in [
-            ("AZ_az-09", true, true),
-            ("a.b", true, false),
-            ("a:b", true, false),
-            ("a~b", true, false),
-            ("query", false, true),
-            ("Query", false, true),
-            ("query1", true, true),
-        ] {
-            let id = ExternalId::parse(text).unwrap();
-            assert_eq!(Upstream::MindBridge.check_id(&id).is_ok(), mindbridge, "{text}");
-            assert_eq!(Upstream::Supermetrics.check_id(&id).is_ok(), supermetrics, "{text}");
-        }
-    }
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 use crate::domain::job::Job;
-use crate::domain::source::Upstream;
 use crate::domain::state::JobState;
+use crate::domain::upstream::Upstream;
 
 /// How fresh an answer is, and how long a caller waits for one.
 #[derive(Clone, Copy, Debug)]
@@ -69,7 +69,7 @@ pub(super) fn cacheability(
     if !job.is_terminal() {
         return if age <= allowed { Cacheability::Serve } else { Cacheability::Fetch };
     }
-    let may_live_again = upstream.runs_again() || job.state() == JobState::Expired;
+    let may_live_again = upstream.profile().runs_again || job.state() == JobState::Expired;
     if may_live_again && age > rerun_check { Cacheability::ServeAndCheck } else { Cacheability::Serve }
 }
 

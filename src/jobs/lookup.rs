@@ -188,7 +188,7 @@ impl Lookup {
                 }
                 // A cached job can be missing only where that gives no information about its state.
                 (_, held)
-                    if (held.is_none() || !reader.upstream().documents_expiry())
+                    if (held.is_none() || !reader.upstream().profile().documents_expiry)
                         && self.is_missing(key, believed).await =>
                 {
                     meters::lookup_outcome(LookupOutcome::BelievedMissing);

@@ -17,7 +17,6 @@ use super::fetch::{FetchReceiver, LeaderGuard, SingleFlight};
 use super::reference::not_found;
 use super::sources::Readers;
 use super::visibility::Visibility;
-use crate::domain::details::Details;
 use crate::domain::error::{Problem, ProblemCode, Retry};
 use crate::domain::id::JobKey;
 use crate::domain::observation::Observation;
@@ -220,7 +219,7 @@ async fn fetch(
     let range = leader.key().range;
     let result = match reader.rows(&of.job.key.external_id, range, &trigger).await {
         Ok(page) => {
-            let page = RowPage { total: page.total.or_else(|| reported(&of)), ..page };
+            let page = RowPage { total: page.total.or_else(|| of.job.details.common().total_rows()), ..page };
             // Missing rows may be available in a moment, so only complete ranges are cached.
             if page.is_whole(range) {
                 cache.keep(&of, range, &page);
@@ -237,14 +236,6 @@ async fn fetch(
         cache.put(leader.key().clone(), Arc::clone(page)).await;
     }
     leader.complete(result);
-}
-
-/// The number of rows according to the job's own status.
-fn reported(of: &Observation) -> Option<u32> {
-    match &of.job.details {
-        Details::Supermetrics(details) => u32::try_from(details.result.as_ref()?.total_rows?).ok(),
-        Details::MindBridge(_) => None,
-    }
 }
 
 /// The upstream returned fewer rows than it reports. It may not have written all of them yet.

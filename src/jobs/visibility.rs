@@ -63,7 +63,8 @@ impl Visibility {
         let Some(reader) = reader.filter(|_| self.may_read(principal, &key)) else {
             return Err(not_found(&key));
         };
-        reader.upstream().check_id(&key.external_id).map_err(|error| invalid("externalId", error))?;
+        (reader.upstream().profile().check_id)(&key.external_id)
+            .map_err(|error| invalid("externalId", error))?;
         Ok(CheckedRef { key, reader })
     }
 

@@ -1,13 +1,13 @@
 //! The upstreams, one folder each, and the factory that builds the reader of a configured source.
 //!
-//! Adding an upstream: (1) a variant in `domain::source::Upstream` and one in `domain::details::Details`. The compiler
-//! then reports each exhaustive `match` that needs an arm, the one in [`reader_on`] included. It does not report the
-//! name in the configuration (`UpstreamWord` in `config::sources`) and the comparisons with one variant in
-//! `src/config`: find them by hand. (2) A folder here: `wire.rs` reads the upstream's responses (every field is
-//! optional, a value of the wrong type is `None`), `normalize.rs` maps them to the domain types (total and pure, with a
-//! table test for each mapping), and the file beside it builds the requests and classifies the responses with
-//! `outbound::upstreams::client::Source`, which adds budget, retries, circuit breaker and credential. Classify the body
-//! before the status, never require JSON on an error, and let no upstream text but a failure's reach a client.
+//! Adding an upstream: (1) a variant in `domain::upstream::Upstream` and one in `domain::details::Details`, and a file in
+//! `domain/details/` with its `Profile` and its details. The compiler then reports each exhaustive `match` that needs an
+//! arm, the one in [`reader_on`] included; configuration, grants and store limits go by the profile. (2) A folder here:
+//! `wire.rs` reads the upstream's responses (every field is optional, a value of the wrong type is `None`),
+//! `normalize.rs` maps them to the domain types (total and pure, with a table test for each mapping), and the file
+//! beside it builds the requests and classifies the responses with `outbound::upstreams::client::Source`, which adds
+//! budget, retries, circuit breaker and credential. Classify the body before the status, never require JSON on an error,
+//! and let no upstream text but a failure's reach a client.
 
 mod bad_answer;
 pub mod client;
@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use self::client::Source;
 pub use self::client::{SourceDeps, SourceSettings, SourceState};
-use crate::domain::source::Upstream;
+use crate::domain::upstream::Upstream;
 use crate::ports::upstream::JobReader;
 
 /// Builds the reader of a configured source. Sends nothing.

@@ -12,7 +12,8 @@ use super::BoxFuture;
 use super::credentials::Credential;
 use crate::domain::id::{ExternalId, SourceName};
 use crate::domain::job::Job;
-use crate::domain::source::{SourceStatus, Upstream};
+use crate::domain::source::SourceStatus;
+use crate::domain::upstream::Upstream;
 
 /// What a call is made for. Waiting callers have priority over background calls, and are served in fair order.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use futures_util::FutureExt as _;
 use http_body_util::BodyExt as _;
 use jobgate::config::ClientConfig;
 use jobgate::domain::principal::{Principal, Scope};
-use jobgate::domain::source::Upstream;
+use jobgate::domain::upstream::Upstream;
 use jobgate::inbound::answer_limits::answer_memory::AnswerMemory;
 use jobgate::inbound::client_limits::ClientLimits;
 use jobgate::inbound::graphql::schema::{self, GatewaySchema};

@@ -2,7 +2,7 @@
 
 use jobgate::config::ClientConfig;
 use jobgate::domain::principal::{Principal, Scope};
-use jobgate::domain::source::Upstream;
+use jobgate::domain::upstream::Upstream;
 use jobgate::inbound::graphql::schema::{self, GatewaySchema};
 use jobgate::outbound::identity::keys;
 use serde_json::{Value, json};

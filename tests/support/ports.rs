@@ -9,9 +9,8 @@ use jobgate::domain::details::Details;
 use jobgate::domain::id::{ExternalId, JobKey, SourceName};
 use jobgate::domain::job::{Failure, Job, Life};
 use jobgate::domain::pace::PollIntervals;
-use jobgate::domain::source::{
-    BudgetUse, CredentialState, CredentialStatus, SourceHealth, SourceStatus, Upstream,
-};
+use jobgate::domain::source::{BudgetUse, CredentialState, CredentialStatus, SourceHealth, SourceStatus};
+use jobgate::domain::upstream::Upstream;
 use jobgate::jobs::visibility::RequestedRef;
 use jobgate::jobs::{FollowSettings, FreshnessRules, Jobs, Ports};
 use jobgate::outbound::identity::registry::IdentityRegistry;

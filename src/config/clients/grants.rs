@@ -14,7 +14,7 @@ use crate::config::read::nearest;
 use crate::config::validation::ValidationErrors;
 use crate::domain::id::SourceName;
 use crate::domain::principal::Scope;
-use crate::domain::source::Upstream;
+use crate::domain::upstream::{Profile, Upstream, names_of};
 
 /// The configured sources by name, each with its upstream as far as that could be read.
 pub(crate) type KnownSources = BTreeMap<String, Option<Upstream>>;
@@ -97,11 +97,11 @@ impl RawScope {
         if let Some(kinds) = &self.kinds {
             let path = format!("{path}.kinds");
             let fits = |kind: &String| is_word(kind, KIND_MAX);
-            if upstream == Some(Upstream::Supermetrics) {
-                faults.add(
-                    path,
-                    "is supported for mindbridge only, because supermetrics jobs have no kind: use labels",
-                );
+            if let Some(Profile { name, .. }) = upstream.map(Upstream::profile).filter(|one| !one.has_kinds) {
+                let others = names_of("and", |profile| profile.has_kinds);
+                let rule =
+                    format!("is supported for {others} only, because {name} jobs have no kind: use labels");
+                faults.add(path, rule);
             } else if kinds.is_empty() {
                 faults.add(path, "is empty: list kinds, or omit it for jobs of every kind");
             } else if kinds.len() > KINDS_MAX || !kinds.iter().all(fits) {

@@ -78,7 +78,7 @@ impl StatusEndpoint {
                 let source = &seen.status;
                 json!({
                     "name": source.name.as_str(),
-                    "upstream": source.upstream.name(),
+                    "upstream": source.upstream.profile().name,
                     "health": word(&HEALTHS, &source.health),
                     "credential": word(&CREDENTIALS, &source.credential.state),
                     "credentialExpiresAt": source.credential.expires_at.map(|time| time.to_string()),

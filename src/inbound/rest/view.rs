@@ -34,9 +34,7 @@ pub(super) fn body(seen: &JobSnapshot) -> String {
 /// equal for a reader.
 pub(super) fn etag(seen: &JobSnapshot) -> String {
     let mut observation = seen.observation.clone();
-    if let Details::Supermetrics(details) = &mut Arc::make_mut(&mut observation.job).details {
-        (details.request_id, details.queue) = (None, None);
-    }
+    Arc::make_mut(&mut observation.job).details.common_mut().clear_volatile();
     // another replica may have observed it earlier
     let facts = write(&(JobFacts::of(&observation, Sightings::default()), seen.stale.is_some()));
     let hash = digest(&SHA256, facts.as_bytes());

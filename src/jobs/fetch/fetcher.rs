@@ -98,7 +98,7 @@ impl Fetcher {
             // Sorted the same way in every replica, so that replicas that start fetches of the same jobs build the same
             // requests.
             leaders.sort_unstable_by(|one, other| one.key().cmp(other.key()));
-            let size = reader.upstream().ids_a_request();
+            let size = reader.upstream().profile().ids_a_request;
             while !leaders.is_empty() {
                 let rest = leaders.split_off(leaders.len().saturating_sub(size));
                 let (fetcher, reader) = (Arc::clone(self), Arc::clone(&reader));

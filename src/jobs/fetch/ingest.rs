@@ -179,7 +179,7 @@ impl Ingest {
                 self.leases.release(key, fencing_token).await;
                 Some(Ok(held))
             }
-            Some(held) if held.job.upstream().documents_expiry() => {
+            Some(held) if held.job.upstream().profile().documents_expiry => {
                 self.keep(held.expired(observed_at), Some(fencing_token), span).await.map(Ok)
             }
             // Not found gives no information about the state: the cached observation stays, and a caller that requires

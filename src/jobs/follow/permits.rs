@@ -46,7 +46,7 @@ impl PollPermits {
     /// How many jobs of a source may be polled now: half of its concurrency is reserved for waiting callers, and while
     /// the hourly budget is short, requests start one at a time.
     pub(super) fn capacity(&self, reader: &dyn JobReader, demand: PollLoad) -> PollCapacity {
-        let a_request = reader.upstream().ids_a_request();
+        let a_request = reader.upstream().profile().ids_a_request;
         let polls = HOUR.as_millis() / demand.slowest.as_millis().max(1);
         let (now, mut sources) = (Instant::now(), self.lock());
         let of = sources.entry(reader.name().clone()).or_default();

@@ -79,7 +79,7 @@ impl Poller {
             }
             return;
         };
-        for batch in due.chunks(reader.upstream().ids_a_request()) {
+        for batch in due.chunks(reader.upstream().profile().ids_a_request) {
             let permit = self.permits.take(source, &self.following);
             let in_flight = InFlightPoll { following: Arc::clone(&self.following), keys: batch.to_vec() };
             let task = Arc::clone(self).poll_batch(Arc::clone(&reader), in_flight, permit);

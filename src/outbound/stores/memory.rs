@@ -10,7 +10,6 @@ use moka::future::Cache;
 use moka::ops::compute::{CompResult, Op};
 use tokio::time::Instant;
 
-use crate::domain::details::Details;
 use crate::domain::id::JobKey;
 use crate::domain::job::Job;
 use crate::domain::observation::Observation;
@@ -198,30 +197,7 @@ pub(in crate::outbound) fn fits(filter: &ListFilter, held: &Observation) -> bool
 /// The size of a job in bytes: the structs and the texts that an upstream can make long.
 fn weight(key: &JobKey, job: &Job) -> u32 {
     let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
-    let details = match &job.details {
-        Details::MindBridge(details) => {
-            let entity =
-                details.entity.as_ref().map_or(0, |entity| text(&entity.id) + text(&entity.entity_type));
-            let people = [&details.created_by, &details.last_modified_by].into_iter().flatten();
-            let people: usize = people.map(|user| text(&user.user_id) + text(&user.user_name)).sum();
-            size_of_val(&**details)
-                + text(&details.kind)
-                + text(&details.error)
-                + text(&details.error_message)
-                + entity
-                + people
-        }
-        Details::Supermetrics(details) => {
-            let query = details.query.as_ref().map_or(0, |query| {
-                let fields = query.fields.iter().map(|field| {
-                    size_of_val(field) + text(&field.id) + text(&field.name) + text(&field.data_type)
-                });
-                let accounts = query.accounts.iter().map(|account| 32 + account.get().len());
-                fields.chain(accounts).sum::<usize>() + text(&query.start_date) + text(&query.end_date)
-            });
-            size_of_val(&**details) + text(&details.request_id) + text(&details.schedule_id) + query
-        }
-    };
+    let details = job.details.common().weight();
     let failure = job.failure().map_or(0, |failure| text(&failure.code) + text(&failure.message));
     let keys = 4 * (key.source.as_str().len() + key.external_id.as_str().len());
     u32::try_from(256 + size_of::<Job>() + keys + details + failure + text(&job.native_state))
@@ -232,6 +208,7 @@ fn weight(key: &JobKey, job: &Job) -> u32 {
 mod tests {
     use super::*;
 
+    use crate::domain::details::Details;
     use crate::domain::id::{ExternalId, SourceName};
     use crate::domain::job::Life;
     use crate::domain::sightings::Sightings;

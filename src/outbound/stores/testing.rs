@@ -7,11 +7,12 @@ use proptest::option::of;
 use proptest::prelude::*;
 
 use crate::domain::details::{
-    Details, EntityRef, JsonText, LicenceQueue, MindBridgeDetails, QueryField, QueryMeta, QueryResult,
+    Details, EntityRef, LicenceQueue, MindBridgeDetails, QueryField, QueryMeta, QueryResult,
     SupermetricsDetails, UserInfo,
 };
 use crate::domain::id::{ExternalId, JobKey, SourceName};
 use crate::domain::job::{Failure, Job, Life, Progress};
+use crate::domain::json_text::JsonText;
 use crate::domain::observation::Observation;
 use crate::domain::sightings::Sightings;
 

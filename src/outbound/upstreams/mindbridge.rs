@@ -24,7 +24,8 @@ use self::split::BatchReads;
 use super::client::Source;
 use super::distinct_ids::DistinctIds;
 use crate::domain::id::{ExternalId, SourceName};
-use crate::domain::source::{SourceStatus, Upstream};
+use crate::domain::source::SourceStatus;
+use crate::domain::upstream::Upstream;
 use crate::ports::BoxFuture;
 use crate::ports::credentials::Credential;
 use crate::ports::upstream::{
@@ -51,7 +52,7 @@ impl JobReader for MindBridgeReader {
         Box::pin(async move {
             let deadline = self.single.deadline();
             let distinct = DistinctIds::new(ids);
-            let chunks = distinct.ids.chunks(Upstream::MindBridge.ids_a_request());
+            let chunks = distinct.ids.chunks(Upstream::MindBridge.profile().ids_a_request);
             let fetches = join_all(chunks.map(|chunk| self.fetch_one(chunk, trigger, deadline))).await;
             distinct.spread(&fetches.concat())
         })

@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::domain::details::JsonText;
+use crate::domain::json_text::JsonText;
 
 /// Parses a body as an object; `None` when it is anything else.
 pub(super) fn object<'de, T: Deserialize<'de>>(text: &'de [u8]) -> Option<T> {

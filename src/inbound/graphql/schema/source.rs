@@ -3,6 +3,7 @@
 use async_graphql::{Enum, SimpleObject};
 
 use crate::domain::source::{self, BudgetUse, CredentialStatus};
+use crate::domain::upstream;
 use crate::jobs::SourceView;
 
 use crate::inbound::graphql::document::limits::field_cost::TypeCosts;
@@ -22,7 +23,7 @@ pub(super) const COSTS: [TypeCosts; 4] = [
 
 /// The upstream APIs that the gateway supports.
 #[derive(Clone, Copy, Debug, Enum, PartialEq, Eq)]
-#[graphql(name = "Upstream", remote = "source::Upstream")]
+#[graphql(name = "Upstream", remote = "upstream::Upstream")]
 pub enum GqlUpstream {
     /// The MindBridge async results API.
     #[graphql(name = "MINDBRIDGE")]

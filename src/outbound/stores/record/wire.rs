@@ -9,11 +9,12 @@ use serde_json::Value;
 
 use super::clock::{RecordClock, moved};
 use crate::domain::details::{
-    Details, EntityRef, JsonText, LicenceQueue, MindBridgeDetails, QueryField, QueryMeta, QueryResult,
+    Details, EntityRef, LicenceQueue, MindBridgeDetails, QueryField, QueryMeta, QueryResult,
     SupermetricsDetails, UserInfo,
 };
 use crate::domain::id::JobKey;
 use crate::domain::job::{Failure, Job, Life, Progress};
+use crate::domain::json_text::JsonText;
 use crate::domain::observation::Observation;
 use crate::domain::sightings::Sightings;
 
@@ -207,7 +208,7 @@ pub(super) fn read(key: &JobKey, bytes: &[u8], frame: &RecordClock) -> Option<Da
     let is_own = body.run == frame.run;
     let back = if is_own { body.shift } else { frame.others }.saturating_neg();
     let (mut asked, mut seen) = (moved(body.asked, back), moved(body.seen, back));
-    if job.life == Life::Expired && !job.upstream().documents_expiry() {
+    if job.life == Life::Expired && !job.upstream().profile().documents_expiry {
         // Earlier versions treated any 404 as the end of a job. The last state that the upstream reported is kept, with
         // its time, so that the next read fetches the job again.
         let was_running =

@@ -8,7 +8,8 @@ use tokio::time::Instant;
 
 use super::answers::AnswerQuality;
 use super::settings::{SourceDeps, SourceSettings};
-use crate::domain::source::{CredentialState, CredentialStatus, SourceHealth, SourceStatus, Upstream};
+use crate::domain::source::{CredentialState, CredentialStatus, SourceHealth, SourceStatus};
+use crate::domain::upstream::Upstream;
 use crate::outbound::http::{SecretMask, UpstreamCall};
 use crate::outbound::redis::SharedStore;
 use crate::outbound::upstreams::limiter::{CallPermit, LimiterRefusal, UpstreamLimiter};
@@ -140,7 +141,7 @@ impl SourceEndpoint {
             host,
             port,
             source: self.settings.name.as_str(),
-            upstream: self.upstream.name(),
+            upstream: self.upstream.profile().name,
             tries,
         })
     }

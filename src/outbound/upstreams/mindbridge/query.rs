@@ -13,7 +13,7 @@ use super::problem::is_own_error;
 use super::single::SingleReads;
 use super::wire::{AsyncResult, ResultPage};
 use crate::domain::id::{ExternalId, SourceName};
-use crate::domain::source::Upstream;
+use crate::domain::upstream::Upstream;
 use crate::outbound::http::{CallQuery, UpstreamReply};
 use crate::outbound::upstreams::bad_answer::bad_answer;
 use crate::outbound::upstreams::client::{CallError, RETRIES, ReplyVerdict, Response};
@@ -236,7 +236,7 @@ impl BatchQueries {
         isolates: bool,
     ) -> (Response<PageOutcome>, SplitCause) {
         let mut call = self.single.call(Method::POST, vec!["query".to_owned()]);
-        let size = Upstream::MindBridge.ids_a_request();
+        let size = Upstream::MindBridge.profile().ids_a_request;
         call.query = CallQuery::Pairs(vec![("page", number.to_string()), ("size", size.to_string())]);
         call.body = Some(json!({ "id": { "$in": ids.iter().map(|id| id.as_str()).collect::<Vec<_>>() } }));
         let (splits, foreign) = (AtomicBool::new(false), AtomicBool::new(false));

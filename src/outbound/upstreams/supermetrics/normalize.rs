@@ -104,8 +104,8 @@ fn result(wire: &ResultMetaDto) -> QueryResult {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::details::JsonText;
     use crate::domain::id::{ExternalId, SourceName};
+    use crate::domain::json_text::JsonText;
     use crate::domain::state::JobState;
     use crate::outbound::testing::any_json;
     use crate::outbound::upstreams::supermetrics::wire::AnswerDto;

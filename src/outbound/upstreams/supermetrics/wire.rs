@@ -3,7 +3,7 @@
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use crate::domain::details::JsonText;
+use crate::domain::json_text::JsonText;
 use crate::outbound::upstreams::reason::is_code;
 use crate::outbound::upstreams::wire::{
     flag, id, is_empty_value, number, object, tolerant, tolerant_object, tolerant_objects, values, whole,

@@ -1,0 +1,134 @@
+//! Supermetrics: its profile, and what it reports about a query beyond the common fields.
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::{Details, UpstreamDetails, text_len};
+use crate::domain::id::{ExternalId, IdError};
+use crate::domain::json_text::JsonText;
+use crate::domain::upstream::{CredentialForm, Profile};
+
+/// Supermetrics query status.
+pub(in crate::domain) const PROFILE: Profile = Profile {
+    name: "supermetrics",
+    credential_forms: &[CredentialForm::Bearer, CredentialForm::ApiKey],
+    has_kinds: false,
+    // "Expiry"
+    runs_again: true,
+    documents_expiry: true,
+    ids_a_request: 1,
+    check_id,
+};
+
+fn check_id(id: &ExternalId) -> Result<(), IdError> {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    if id.as_str().bytes().all(fits) { Ok(()) } else { Err(IdError::Charset("letters, digits, - and _")) }
+}
+
+/// What Supermetrics reports beyond the common fields.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SupermetricsDetails {
+    /// The id of the HTTP request that returned this response; new each time.
+    pub request_id: Option<String>,
+    /// The vendor's echo of the query's id.
+    pub schedule_id: Option<String>,
+    /// The queue of the whole licence, not that of this query.
+    pub queue: Option<LicenceQueue>,
+    /// The parameters of the query; present after it succeeded.
+    pub query: Option<QueryMeta>,
+    /// The result; present after it succeeded.
+    pub result: Option<QueryResult>,
+}
+
+impl UpstreamDetails for SupermetricsDetails {
+    fn counter(&self) -> Option<i64> {
+        None
+    }
+
+    fn kind(&self) -> Option<&str> {
+        None
+    }
+
+    fn same_report(&self, other: &Details) -> bool {
+        let Self { request_id: _, queue: _, schedule_id, query, result } = self;
+        matches!(other, Details::Supermetrics(other)
+            if (schedule_id, query, result) == (&other.schedule_id, &other.query, &other.result))
+    }
+
+    fn clear_volatile(&mut self) {
+        (self.request_id, self.queue) = (None, None);
+    }
+
+    fn total_rows(&self) -> Option<u32> {
+        u32::try_from(self.result.as_ref()?.total_rows?).ok()
+    }
+
+    fn weight(&self) -> usize {
+        let Self { request_id, schedule_id, queue: _, query, result: _ } = self;
+        let query = query.as_ref().map_or(0, |query| {
+            let fields = query.fields.iter().map(|field| {
+                size_of_val(field) + text_len(&field.id) + text_len(&field.name) + text_len(&field.data_type)
+            });
+            let accounts = query.accounts.iter().map(|account| 32 + account.get().len());
+            fields.chain(accounts).sum::<usize>() + text_len(&query.start_date) + text_len(&query.end_date)
+        });
+        size_of_val(self) + text_len(request_id) + text_len(schedule_id) + query
+    }
+}
+
+/// Numbers of tasks of the whole licence.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LicenceQueue {
+    /// Waiting tasks.
+    pub tasks_scheduled: Option<i64>,
+    /// Running tasks.
+    pub tasks_running: Option<i64>,
+}
+
+/// The parameters of a query.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct QueryMeta {
+    /// First day, as the vendor writes it.
+    pub start_date: Option<String>,
+    /// Last day, as the vendor writes it.
+    pub end_date: Option<String>,
+    /// The data source accounts, each in the vendor's own form.
+    pub accounts: Vec<JsonText>,
+    /// The requested columns.
+    pub fields: Vec<QueryField>,
+}
+
+/// One column of a query.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct QueryField {
+    /// The vendor's id of the field.
+    pub id: Option<String>,
+    /// The display name.
+    pub name: Option<String>,
+    /// The vendor's data type, such as `string.text.value`.
+    pub data_type: Option<String>,
+    /// The position of its column in the rows, from 0.
+    pub data_column: Option<i64>,
+}
+
+/// The result of a query.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct QueryResult {
+    /// Rows without the header.
+    pub total_rows: Option<i64>,
+    /// Columns.
+    pub total_columns: Option<i64>,
+    /// How long it ran, in seconds.
+    pub run_seconds: Option<f64>,
+    /// Whether the data source returned a sample.
+    pub data_sampled: Option<bool>,
+    /// Whether the vendor used its cache.
+    pub cache_used: Option<bool>,
+    /// When the vendor's cached data was fetched, if it is in RFC 3339.
+    pub cache_time: Option<Timestamp>,
+}
