@@ -1,11 +1,13 @@
 //! The upstream-specific part of a job, in typed form: one struct for each upstream. Every field is optional, because the
 //! upstream may omit it.
 
+mod common;
 mod mindbridge;
 mod supermetrics;
 
 use serde::Serialize;
 
+pub use self::common::UpstreamDetails;
 pub use self::mindbridge::{EntityRef, MindBridgeDetails, UserInfo};
 pub use self::supermetrics::{LicenceQueue, QueryField, QueryMeta, QueryResult, SupermetricsDetails};
 use super::upstream::{Profile, Upstream};
@@ -18,27 +20,6 @@ pub enum Details {
     MindBridge(Box<MindBridgeDetails>),
     /// A Supermetrics query.
     Supermetrics(Box<SupermetricsDetails>),
-}
-
-/// What the gateway does with the details of every upstream.
-pub trait UpstreamDetails {
-    /// The upstream's own change counter, where it has one.
-    fn counter(&self) -> Option<i64>;
-
-    /// The upstream's own name for the kind of job, where it has kinds.
-    fn kind(&self) -> Option<&str>;
-
-    /// Whether two responses report the same about the job. What changes with every response is no change of the job.
-    fn same_report(&self, other: &Details) -> bool;
-
-    /// Clears what changes with every response, so that equal jobs have equal representations.
-    fn clear_volatile(&mut self);
-
-    /// The number of rows of the result, where the upstream reports it.
-    fn total_rows(&self) -> Option<u32>;
-
-    /// The size in bytes: the struct and the texts that an upstream can make long.
-    fn weight(&self) -> usize;
 }
 
 impl Details {
@@ -55,6 +36,15 @@ impl Details {
         match self {
             Self::MindBridge(details) => &mut **details,
             Self::Supermetrics(details) => &mut **details,
+        }
+    }
+
+    /// Whether two responses report the same about the job. What changes with every response is no change of the job.
+    pub fn same_report(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::MindBridge(one), Self::MindBridge(two)) => one.same_report(two),
+            (Self::Supermetrics(one), Self::Supermetrics(two)) => one.same_report(two),
+            (Self::MindBridge(_) | Self::Supermetrics(_), _) => false,
         }
     }
 
@@ -75,9 +65,4 @@ impl Upstream {
             Self::Supermetrics => &supermetrics::PROFILE,
         }
     }
-}
-
-/// The length of an optional text, in bytes.
-fn text_len(text: &Option<String>) -> usize {
-    text.as_ref().map_or(0, String::len)
 }

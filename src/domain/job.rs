@@ -134,7 +134,7 @@ impl Job {
     /// licence change all the time and are no change of this job.
     pub fn same_report(&self, other: &Self) -> bool {
         let Self { key, life, native_state, created_at, updated_at, finished_at, progress, details } = self;
-        details.common().same_report(&other.details)
+        details.same_report(&other.details)
             && (key, life, native_state) == (&other.key, &other.life, &other.native_state)
             && (created_at, updated_at, finished_at)
                 == (&other.created_at, &other.updated_at, &other.finished_at)

@@ -6,7 +6,6 @@ mod error;
 mod metrics;
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use http::HeaderMap;
 use opentelemetry_otlp::tonic_types::metadata::MetadataMap;
@@ -99,9 +98,6 @@ fn texts(headers: &HeaderMap) -> HashMap<String, String> {
     let text = |value: &http::HeaderValue| value.to_str().map(ToOwned::to_owned).ok();
     headers.iter().filter_map(|(name, value)| Some((name.to_string(), text(value)?))).collect()
 }
-
-/// The timeout of one export of metrics.
-const METRICS_WITHIN: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Details, UpstreamDetails, text_len};
+use super::common::{UpstreamDetails, text_len};
 use crate::domain::id::{ExternalId, IdError};
 use crate::domain::upstream::{CredentialForm, Profile};
 
@@ -65,6 +65,13 @@ pub struct UserInfo {
     pub user_name: Option<String>,
 }
 
+impl MindBridgeDetails {
+    /// Whether two responses report the same: all of it belongs to the job.
+    pub(super) fn same_report(&self, other: &Self) -> bool {
+        self == other
+    }
+}
+
 impl UpstreamDetails for MindBridgeDetails {
     fn counter(&self) -> Option<i64> {
         self.version
@@ -72,10 +79,6 @@ impl UpstreamDetails for MindBridgeDetails {
 
     fn kind(&self) -> Option<&str> {
         self.kind.as_deref()
-    }
-
-    fn same_report(&self, other: &Details) -> bool {
-        matches!(other, Details::MindBridge(other) if **other == *self)
     }
 
     fn clear_volatile(&mut self) {}
@@ -86,9 +89,17 @@ impl UpstreamDetails for MindBridgeDetails {
 
     fn weight(&self) -> usize {
         let Self { version: _, kind, entity, created_by, last_modified_by, error, error_message } = self;
-        let entity = entity.as_ref().map_or(0, |entity| text_len(&entity.id) + text_len(&entity.entity_type));
+        let entity = entity
+            .as_ref()
+            .map_or(0, |entity| text_len(entity.id.as_ref()) + text_len(entity.entity_type.as_ref()));
         let users = [created_by, last_modified_by].into_iter().flatten();
-        let users: usize = users.map(|user| text_len(&user.user_id) + text_len(&user.user_name)).sum();
-        size_of_val(self) + text_len(kind) + text_len(error) + text_len(error_message) + entity + users
+        let users: usize =
+            users.map(|user| text_len(user.user_id.as_ref()) + text_len(user.user_name.as_ref())).sum();
+        size_of_val(self)
+            + text_len(kind.as_ref())
+            + text_len(error.as_ref())
+            + text_len(error_message.as_ref())
+            + entity
+            + users
     }
 }

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Details, UpstreamDetails, text_len};
+use super::common::{UpstreamDetails, text_len};
 use crate::domain::id::{ExternalId, IdError};
 use crate::domain::json_text::JsonText;
 use crate::domain::upstream::{CredentialForm, Profile};
@@ -41,6 +41,14 @@ pub struct SupermetricsDetails {
     pub result: Option<QueryResult>,
 }
 
+impl SupermetricsDetails {
+    /// Whether two responses report the same: without the id of the response, and the queue of the whole licence.
+    pub(super) fn same_report(&self, other: &Self) -> bool {
+        let Self { request_id: _, queue: _, schedule_id, query, result } = self;
+        (schedule_id, query, result) == (&other.schedule_id, &other.query, &other.result)
+    }
+}
+
 impl UpstreamDetails for SupermetricsDetails {
     fn counter(&self) -> Option<i64> {
         None
@@ -48,12 +56,6 @@ impl UpstreamDetails for SupermetricsDetails {
 
     fn kind(&self) -> Option<&str> {
         None
-    }
-
-    fn same_report(&self, other: &Details) -> bool {
-        let Self { request_id: _, queue: _, schedule_id, query, result } = self;
-        matches!(other, Details::Supermetrics(other)
-            if (schedule_id, query, result) == (&other.schedule_id, &other.query, &other.result))
     }
 
     fn clear_volatile(&mut self) {
@@ -68,12 +70,17 @@ impl UpstreamDetails for SupermetricsDetails {
         let Self { request_id, schedule_id, queue: _, query, result: _ } = self;
         let query = query.as_ref().map_or(0, |query| {
             let fields = query.fields.iter().map(|field| {
-                size_of_val(field) + text_len(&field.id) + text_len(&field.name) + text_len(&field.data_type)
+                size_of_val(field)
+                    + text_len(field.id.as_ref())
+                    + text_len(field.name.as_ref())
+                    + text_len(field.data_type.as_ref())
             });
             let accounts = query.accounts.iter().map(|account| 32 + account.get().len());
-            fields.chain(accounts).sum::<usize>() + text_len(&query.start_date) + text_len(&query.end_date)
+            fields.chain(accounts).sum::<usize>()
+                + text_len(query.start_date.as_ref())
+                + text_len(query.end_date.as_ref())
         });
-        size_of_val(self) + text_len(request_id) + text_len(schedule_id) + query
+        size_of_val(self) + text_len(request_id.as_ref()) + text_len(schedule_id.as_ref()) + query
     }
 }
 

@@ -8,7 +8,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{Egress, UpstreamHttpClient};
+use super::client::UpstreamHttpClient;
+use super::egress::Egress;
 use crate::config::{Environment, EnvironmentProxies, SourceConfig};
 use crate::telemetry::warning_throttle::LimitedWarning;
 

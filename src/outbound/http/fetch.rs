@@ -6,7 +6,10 @@ use reqwest::header::{ACCEPT, HeaderValue};
 use reqwest::{Method, Request};
 use url::Url;
 
-use super::{SendError, UpstreamHttpClient, UpstreamReply, collect, convert, refused_by_proxy, reply};
+use super::body::collect;
+use super::client::{UpstreamHttpClient, convert, refused_by_proxy, reply};
+use super::error::SendError;
+use super::reply::UpstreamReply;
 
 impl UpstreamHttpClient {
     /// Fetches a URL without a credential: at most `max_body` decoded bytes, and all of it within `timeout`.

@@ -12,8 +12,10 @@ use opentelemetry_sdk::metrics::exporter::PushMetricExporter;
 use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider, Temporality};
 use tokio::runtime::Handle;
 
-use super::METRICS_WITHIN;
 use crate::telemetry::trace::provider::metrics_dropped;
+
+/// The timeout of one export of metrics.
+const METRICS_WITHIN: Duration = Duration::from_secs(10);
 
 /// An exporter that is polled in the runtime, and whose failures are counted.
 #[derive(Debug)]

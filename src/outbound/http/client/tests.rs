@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::domain::id::ExternalId;
+use crate::outbound::http::{BaseUrl, BaseUrlError, CallQuery};
 use crate::outbound::testing::{ScriptedServer, answer};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
