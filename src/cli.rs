@@ -1,26 +1,29 @@
 //! Layer 6: the command line. Parses the arguments, runs one command, and turns its result into an exit code. The
-//! commands are in `cli/`, one file each.
+//! commands are in `cli/`, one file each; none of them imports this file.
 
 use std::ffi::OsString;
-use std::io::{self, ErrorKind, IsTerminal as _};
-use std::path::PathBuf;
+use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::{Config, Environment, FILE_VARIABLE, ValidationErrors};
+use crate::config::Environment;
 
 mod check;
+mod config_file;
 mod config_schema;
 mod demo;
+mod exit;
 mod health;
 mod job;
 mod key;
+mod runtime;
 mod schema;
 mod serve;
 mod simulate;
 mod terminal;
 
+use exit::Exit;
 use terminal::Terminal;
 
 /// The arguments. The doc comments of the commands and of their options are the text of `--help`.
@@ -55,42 +58,6 @@ enum Command {
     Job(job::JobCommand),
 }
 
-/// The option that every command with a configuration takes.
-#[derive(Clone, Debug, clap::Args)]
-struct ConfigFile {
-    /// Configuration file; `JOBGATE_<SECTION>__<KEY>` overrides it [default: the file in `JOBGATE_CONFIG`, otherwise the
-    /// built-in defaults]
-    #[arg(long = "config", value_name = "FILE")]
-    path: Option<PathBuf>,
-}
-
-/// The result of a command.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Exit {
-    /// Success.
-    Done,
-    /// Failure; the reason was printed.
-    Failed,
-    /// The requested state could not be determined; the reason was printed.
-    Unlearned,
-    /// The gateway lost a part that it cannot run without. `EX_SOFTWARE` of sysexits.h.
-    Broken,
-    /// The configuration is invalid; each error was printed. `EX_CONFIG` of sysexits.h.
-    BadConfiguration,
-}
-
-impl From<Exit> for u8 {
-    fn from(exit: Exit) -> Self {
-        match exit {
-            Exit::Done => 0,
-            Exit::Failed => 1,
-            Exit::Unlearned => 2,
-            Exit::Broken => 70,
-            Exit::BadConfiguration => 78,
-        }
-    }
-}
-
 /// Runs a command line. Exit codes: 0 success, 1 failure, 2 invalid arguments or unknown state, 70 failure at run time,
 /// 78 invalid configuration. `docs/cli.md` defines them for each command.
 pub fn run(args: impl IntoIterator<Item = OsString>, env: &Environment) -> ExitCode {
@@ -115,17 +82,9 @@ fn run_on(args: impl IntoIterator<Item = OsString>, env: &Environment, mut termi
         }
     };
     ended.unwrap_or_else(|error| {
-        print_error(&error, &mut terminal);
+        terminal.print_error(&error);
         Exit::Failed.into()
     })
-}
-
-/// Prints why a command failed, unless the reader of the output has gone (`jobgate … | head`).
-fn print_error(error: &anyhow::Error, terminal: &mut Terminal<'_>) {
-    let gone = |cause: &io::Error| cause.kind() == ErrorKind::BrokenPipe;
-    if !error.chain().filter_map(|cause| cause.downcast_ref()).any(gone) {
-        terminal.complain(&format!("jobgate: {error:#}")).ok();
-    }
 }
 
 fn dispatch(command: Command, env: &Environment, terminal: &mut Terminal<'_>) -> anyhow::Result<Exit> {
@@ -139,32 +98,6 @@ fn dispatch(command: Command, env: &Environment, terminal: &mut Terminal<'_>) ->
         Command::ConfigSchema => config_schema::run(terminal),
         Command::Key(command) => key::run(&command, terminal),
         Command::Job(command) => Ok(job::run(&command, env, terminal)),
-    }
-}
-
-/// The runtime of a command that serves or sends requests.
-fn runtime() -> io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()
-}
-
-impl ConfigFile {
-    /// Loads the file, or prints its errors; `None` then.
-    fn load_or_refuse(&self, env: &Environment, terminal: &mut Terminal<'_>) -> io::Result<Option<Config>> {
-        match self.load(env) {
-            Ok(config) => Ok(Some(config)),
-            Err(faults) => terminal.refuse(&faults).map(|()| None),
-        }
-    }
-
-    /// Loads the file that the option or the environment names.
-    fn load(&self, env: &Environment) -> Result<Config, ValidationErrors> {
-        Config::load(self.named(env).as_deref(), env)
-    }
-
-    /// The file that the option or the environment names.
-    fn named(&self, env: &Environment) -> Option<PathBuf> {
-        let named = || env.get(FILE_VARIABLE).ok().filter(|path| !path.is_empty()).map(PathBuf::from);
-        self.path.clone().or_else(named)
     }
 }
 

@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 
+use super::config_file::ConfigFile;
+use super::exit::Exit;
+use super::runtime;
 use super::terminal::Terminal;
-use super::{ConfigFile, Exit};
 use crate::config::{Config, Environment};
 use crate::outbound::credentials::SecretFiles;
 use crate::outbound::system::SystemClock;
@@ -89,7 +91,7 @@ fn try_online(
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let readers = build::readers(config, env, Arc::new(credentials), &clock, None)?;
     let probes = readers.iter().map(async |reader| (reader, reader.probe(None).await));
-    let probed = super::runtime()?.block_on(join_all(probes));
+    let probed = runtime::start()?.block_on(join_all(probes));
     let mut refused = 0;
     for (reader, outcome) in probed {
         let name = reader.name();

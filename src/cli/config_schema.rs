@@ -1,6 +1,6 @@
 //! `jobgate config-schema`: the JSON Schema of the configuration file, for editors.
 
-use super::Exit;
+use super::exit::Exit;
 use super::terminal::Terminal;
 use crate::config::Config;
 

@@ -6,8 +6,9 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::Exit;
+use super::exit::Exit;
 use super::terminal::Terminal;
+use super::{runtime, serve};
 use crate::config::{Config, Environment};
 use crate::domain::principal::Principal;
 use crate::jobs::Jobs;
@@ -64,12 +65,12 @@ pub(super) fn run(
     env: &Environment,
     terminal: &mut Terminal<'_>,
 ) -> anyhow::Result<Exit> {
-    let runtime = super::runtime()?;
+    let runtime = runtime::start()?;
     let ended = runtime.block_on(async {
         let simulator = Simulator::start(Scenario::demo(), Addresses::ephemeral()).await?;
         let env = arguments.environment(env);
         let config = Config::from_yaml(&configuration(&simulator, arguments)?, &env)?;
-        let _log = super::serve::start_log(&config.telemetry)?;
+        let _log = serve::start_log(&config.telemetry)?;
         let telemetry_guard = TelemetryGuard::start(&config, &env)?;
         let gateway = Gateway::build(&config, &env).await?;
         let address = gateway.public_addr();

@@ -6,7 +6,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use url::Url;
 
-use super::Exit;
+use super::exit::Exit;
+use super::runtime;
 use super::terminal::Terminal;
 use crate::outbound::http::UpstreamHttpClient;
 
@@ -25,7 +26,7 @@ pub(super) struct HealthArguments {
 pub(super) fn run(arguments: &HealthArguments, terminal: &mut Terminal<'_>) -> anyhow::Result<Exit> {
     let HealthArguments { url } = arguments;
     let http_client = UpstreamHttpClient::new().context("the HTTP client cannot be built")?;
-    let response = super::runtime()?.block_on(http_client.fetch(url, BODY_MAX, TIMEOUT));
+    let response = runtime::start()?.block_on(http_client.fetch(url, BODY_MAX, TIMEOUT));
     let status = response.with_context(|| format!("no response from {url}"))?.status;
     terminal.say(&format!("{url}: {status}"))?;
     Ok(if status.is_success() { Exit::Done } else { Exit::Failed })

@@ -10,7 +10,8 @@ use anyhow::Context as _;
 use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
-use super::Exit;
+use super::exit::Exit;
+use super::runtime;
 use super::terminal::Terminal;
 use crate::config::{Environment, KEY_VARIABLE, URL_VARIABLE};
 use crate::domain::duration;
@@ -19,11 +20,13 @@ use crate::outbound::system::{SystemClock, ThreadEntropy};
 
 mod bars;
 mod line;
+mod mode;
 mod outcome;
 mod request;
 mod screen;
 mod table;
 
+use mode::JobMode;
 use outcome::ExitOutcome;
 use screen::{OutputForm, Screen};
 use table::JobTable;
@@ -74,14 +77,6 @@ pub(super) struct JobArguments {
     timeout: Option<Duration>,
 }
 
-/// The subcommand.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum JobMode {
-    Get,
-    Watch,
-    Await,
-}
-
 pub(super) fn run(command: &JobCommand, env: &Environment, terminal: &mut Terminal<'_>) -> Exit {
     let (mode, arguments) = match command {
         JobCommand::Get(arguments) => (JobMode::Get, arguments),
@@ -90,7 +85,7 @@ pub(super) fn run(command: &JobCommand, env: &Environment, terminal: &mut Termin
     };
     let outcome = carry_out(mode, arguments, env, terminal).unwrap_or_else(|error| {
         // 1 means that a job failed, and this error proves nothing of the kind
-        super::print_error(&error, terminal);
+        terminal.print_error(&error);
         ExitOutcome::Unlearned
     });
     outcome.into()
@@ -117,7 +112,7 @@ fn carry_out(
         timeout: *timeout,
         entropy: Arc::new(ThreadEntropy),
     };
-    super::runtime()?.block_on(job_request.run(mode, table, screen))
+    runtime::start()?.block_on(job_request.run(mode, table, screen))
 }
 
 /// Parses a reference. Neither node IDs nor external ids contain a `/`.

@@ -2,7 +2,7 @@
 
 use secrecy::ExposeSecret as _;
 
-use super::Exit;
+use super::exit::Exit;
 use super::terminal::Terminal;
 use crate::config::ClientConfig;
 use crate::outbound::identity::keys;

@@ -1,6 +1,6 @@
 //! `jobgate schema`: prints the GraphQL schema, the content of `schema/schema.graphql`.
 
-use super::Exit;
+use super::exit::Exit;
 use super::terminal::Terminal;
 use crate::inbound::graphql::schema;
 

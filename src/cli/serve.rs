@@ -1,7 +1,9 @@
 //! `jobgate serve`: runs the gateway.
 
+use super::config_file::ConfigFile;
+use super::exit::Exit;
+use super::runtime;
 use super::terminal::Terminal;
-use super::{ConfigFile, Exit};
 use crate::config::{Config, Environment, LogFormat, TelemetryConfig};
 use crate::server::build::Gateway;
 use crate::server::lifecycle::{self, ConfigWatch, ServeOutcome};
@@ -24,7 +26,7 @@ pub(super) fn run(
     };
     // dropped last, so that the last log lines are written
     let _log = start_log(&config.telemetry)?;
-    let runtime = super::runtime()?;
+    let runtime = runtime::start()?;
     let ended = runtime.block_on(serve(&config, &arguments.file, env));
     // A task that is blocked when the drain timeout is over, such as a read of a pipe, must not delay the exit.
     runtime.shutdown_background();

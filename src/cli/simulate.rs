@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
-use super::Exit;
+use super::exit::Exit;
+use super::runtime;
 use super::terminal::Terminal;
 use crate::server::lifecycle;
 use jobgate_simulator::{Addresses, Scenario, Simulator};
@@ -26,7 +27,7 @@ pub(super) struct SimulateArguments {
 pub(super) fn run(arguments: &SimulateArguments, terminal: &mut Terminal<'_>) -> anyhow::Result<Exit> {
     let scenario = arguments.scenario.as_deref().map_or_else(|| Ok(Scenario::demo()), read)?;
     let addresses = Addresses { mindbridge: arguments.mindbridge, supermetrics: arguments.supermetrics };
-    super::runtime()?.block_on(async {
+    runtime::start()?.block_on(async {
         let simulator = Simulator::start(scenario, addresses).await?;
         terminal.say(&simulator)?;
         lifecycle::stop_requested().await?;

@@ -1,9 +1,7 @@
 //! The output of commands: results to standard output, everything else to standard error. Tests pass buffers.
 
 use std::fmt::Display;
-use std::io::{Result, Write};
-
-use crate::config::ValidationErrors;
+use std::io::{self, ErrorKind, Result, Write};
 
 /// The two streams of a command.
 pub(super) struct Terminal<'a> {
@@ -39,8 +37,11 @@ impl<'a> Terminal<'a> {
         self.err.flush()
     }
 
-    /// Writes the validation errors of a configuration, one per line.
-    pub(super) fn refuse(&mut self, faults: &ValidationErrors) -> Result<()> {
-        self.complain(faults)
+    /// Writes why a command failed, unless the reader of the output has gone (`jobgate … | head`).
+    pub(super) fn print_error(&mut self, error: &anyhow::Error) {
+        let gone = |cause: &io::Error| cause.kind() == ErrorKind::BrokenPipe;
+        if !error.chain().filter_map(|cause| cause.downcast_ref()).any(gone) {
+            self.complain(&format!("jobgate: {error:#}")).ok();
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! The command line from the point of view of a person or a script: what is printed where, and the exit codes.
 
 use super::*;
+use crate::config::Config;
 use crate::outbound::identity::keys;
 
 struct Ended {

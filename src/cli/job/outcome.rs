@@ -1,7 +1,7 @@
 //! The outcome for one job and for all of them: the exit code of `jobgate job`.
 
-use super::JobMode;
-use crate::cli::Exit;
+use super::mode::JobMode;
+use crate::cli::exit::Exit;
 use crate::outbound::gateway_client::{JobOutcome, WireResult};
 
 /// The outcomes, the better one first: of several jobs the worst counts.

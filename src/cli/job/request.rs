@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 use futures_util::stream::select_all;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
-use super::JobMode;
+use super::mode::JobMode;
 use super::outcome::ExitOutcome;
 use super::screen::{Screen, ScreenItem};
 use super::table::JobTable;

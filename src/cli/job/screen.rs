@@ -3,9 +3,9 @@
 use std::io::Result;
 use std::sync::Arc;
 
-use super::JobMode;
 use super::bars::Bars;
 use super::line;
+use super::mode::JobMode;
 use super::table::{JobTable, JobTableRow};
 use crate::cli::terminal::Terminal;
 use crate::outbound::gateway_client::{WireResult, WireUpdate};

@@ -1,8 +1,8 @@
 //! The state of each requested job, and whether an answer is a change. No change is reported twice, however often the
 //! stream had to be opened, and none after a job's final answer. Pure: no terminal, no gateway.
 
-use super::JobMode;
 use super::line;
+use super::mode::JobMode;
 use super::outcome::ExitOutcome;
 use crate::outbound::gateway_client::{JobOutcome, WireRef, WireResult};
 
