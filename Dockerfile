@@ -21,6 +21,7 @@ RUN grep -qx "channel = \"${RUST_VERSION}\"" /tmp/rust-toolchain.toml
 # The dependencies first, with empty sources in the place of ours: a layer that only Cargo.toml and Cargo.lock change. Tests and
 # benchmarks stay empty, since Cargo.toml names them.
 COPY Cargo.toml Cargo.lock ./
+COPY crates/client/Cargo.toml crates/client/
 COPY crates/simulator/Cargo.toml crates/simulator/
 RUN sed -n 's|^path = "\(.*\.rs\)"|\1|p' Cargo.toml | while read -r file; do mkdir -p "${file%/*}" && echo 'fn main() {}' > "$file"; done \
  && for crate in . crates/*; do mkdir -p "$crate/src" && : > "$crate/src/lib.rs"; done \

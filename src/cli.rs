@@ -6,6 +6,7 @@ use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use jobgate_client::{JobCommand, Terminal};
 
 use crate::config::Environment;
 
@@ -15,16 +16,13 @@ mod config_schema;
 mod demo;
 mod exit;
 mod health;
-mod job;
 mod key;
 mod runtime;
 mod schema;
 mod serve;
 mod simulate;
-mod terminal;
 
 use exit::Exit;
-use terminal::Terminal;
 
 /// The arguments. The doc comments of the commands and of their options are the text of `--help`.
 #[derive(Debug, Parser)]
@@ -55,7 +53,7 @@ enum Command {
     Key(key::KeyCommand),
     /// Query jobs of a running gateway
     #[command(subcommand)]
-    Job(job::JobCommand),
+    Job(JobCommand),
 }
 
 /// Runs a command line. Exit codes: 0 success, 1 failure, 2 invalid arguments or unknown state, 70 failure at run time,
@@ -97,7 +95,9 @@ fn dispatch(command: Command, env: &Environment, terminal: &mut Terminal<'_>) ->
         Command::Health(arguments) => health::run(&arguments, terminal),
         Command::ConfigSchema => config_schema::run(terminal),
         Command::Key(command) => key::run(&command, terminal),
-        Command::Job(command) => Ok(job::run(&command, env, terminal)),
+        Command::Job(command) => {
+            Ok(jobgate_client::run(&command, &|name| env.get(name).ok(), terminal).into())
+        }
     }
 }
 

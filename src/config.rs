@@ -44,7 +44,7 @@ pub use clients::ClientConfig;
 pub use credential::{CredentialConfig, CredentialRef, SecretRef};
 pub use credentials::CredentialsConfig;
 pub use egress::{EgressConfig, ProxyConfig};
-pub use environment::{Environment, FILE_VARIABLE, KEY_VARIABLE, NotUnicode, URL_VARIABLE};
+pub use environment::{Environment, FILE_VARIABLE, NotUnicode};
 pub use graphql::{GraphqlConfig, IntrospectionConfig, PersistedQueries, TrustedDocuments};
 pub use jwt::{IssuerConfig, JwksRef, SigningAlgorithm};
 pub use limits::LimitsConfig;

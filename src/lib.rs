@@ -13,7 +13,8 @@
 //! ```
 //!
 //! `tests/architecture.rs` checks the imports; `ARCHITECTURE.md` has the details. Beside this package the workspace has
-//! `crates/simulator`, the stand-in for both upstreams.
+//! `crates/client`, the terminal client behind `jobgate job`, and `crates/simulator`, the stand-in for both upstreams.
+//! Neither depends on this package.
 
 pub mod cli;
 pub mod config;

@@ -3,7 +3,6 @@
 
 pub mod credentials;
 pub mod file_watch;
-pub mod gateway_client;
 pub mod http;
 pub mod identity;
 pub mod otlp;

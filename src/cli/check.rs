@@ -4,11 +4,11 @@
 use std::sync::Arc;
 
 use futures_util::future::join_all;
+use jobgate_client::Terminal;
 
 use super::config_file::ConfigFile;
 use super::exit::Exit;
 use super::runtime;
-use super::terminal::Terminal;
 use crate::config::{Config, Environment};
 use crate::outbound::credentials::SecretFiles;
 use crate::outbound::system::SystemClock;

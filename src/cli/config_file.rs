@@ -3,7 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::terminal::Terminal;
+use jobgate_client::Terminal;
+
 use crate::config::{Config, Environment, FILE_VARIABLE, ValidationErrors};
 
 /// The option that every command with a configuration takes.

@@ -1,7 +1,8 @@
 //! `jobgate config-schema`: the JSON Schema of the configuration file, for editors.
 
+use jobgate_client::Terminal;
+
 use super::exit::Exit;
-use super::terminal::Terminal;
 use crate::config::Config;
 
 pub(super) fn run(terminal: &mut Terminal<'_>) -> anyhow::Result<Exit> {

@@ -6,8 +6,9 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use jobgate_client::Terminal;
+
 use super::exit::Exit;
-use super::terminal::Terminal;
 use super::{runtime, serve};
 use crate::config::{Config, Environment};
 use crate::domain::principal::Principal;

@@ -1,5 +1,7 @@
 //! The result of a command, and its exit code.
 
+use jobgate_client::ExitOutcome;
+
 /// The result of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Exit {
@@ -8,7 +10,7 @@ pub(super) enum Exit {
     /// Failure; the reason was printed.
     Failed,
     /// The requested state could not be determined; the reason was printed.
-    Unlearned,
+    Unknown,
     /// The gateway lost a part that it cannot run without. `EX_SOFTWARE` of sysexits.h.
     Broken,
     /// The configuration is invalid; each error was printed. `EX_CONFIG` of sysexits.h.
@@ -20,9 +22,19 @@ impl From<Exit> for u8 {
         match exit {
             Exit::Done => 0,
             Exit::Failed => 1,
-            Exit::Unlearned => 2,
+            Exit::Unknown => 2,
             Exit::Broken => 70,
             Exit::BadConfiguration => 78,
+        }
+    }
+}
+
+impl From<ExitOutcome> for Exit {
+    fn from(outcome: ExitOutcome) -> Self {
+        match outcome {
+            ExitOutcome::Success => Self::Done,
+            ExitOutcome::Failure => Self::Failed,
+            ExitOutcome::Unknown => Self::Unknown,
         }
     }
 }

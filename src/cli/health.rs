@@ -4,11 +4,11 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
+use jobgate_client::Terminal;
 use url::Url;
 
 use super::exit::Exit;
 use super::runtime;
-use super::terminal::Terminal;
 use crate::outbound::http::UpstreamHttpClient;
 
 /// Timeout of the request: a late answer is useless to a periodic check.

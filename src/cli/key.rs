@@ -1,9 +1,9 @@
 //! `jobgate key`: creates client keys. A key is printed once; the configuration contains only its hash.
 
+use jobgate_client::Terminal;
 use secrecy::ExposeSecret as _;
 
 use super::exit::Exit;
-use super::terminal::Terminal;
 use crate::config::ClientConfig;
 use crate::outbound::identity::keys;
 

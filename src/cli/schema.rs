@@ -1,7 +1,8 @@
 //! `jobgate schema`: prints the GraphQL schema, the content of `schema/schema.graphql`.
 
+use jobgate_client::Terminal;
+
 use super::exit::Exit;
-use super::terminal::Terminal;
 use crate::inbound::graphql::schema;
 
 pub(super) fn run(terminal: &mut Terminal<'_>) -> anyhow::Result<Exit> {

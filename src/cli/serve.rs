@@ -1,9 +1,10 @@
 //! `jobgate serve`: runs the gateway.
 
+use jobgate_client::Terminal;
+
 use super::config_file::ConfigFile;
 use super::exit::Exit;
 use super::runtime;
-use super::terminal::Terminal;
 use crate::config::{Config, Environment, LogFormat, TelemetryConfig};
 use crate::server::build::Gateway;
 use crate::server::lifecycle::{self, ConfigWatch, ServeOutcome};

@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use jobgate_client::Terminal;
 
 use super::exit::Exit;
 use super::runtime;
-use super::terminal::Terminal;
 use crate::server::lifecycle;
 use jobgate_simulator::{Addresses, Scenario, Simulator};
 

@@ -87,3 +87,28 @@ fn check_print_shows_references_instead_of_secrets() {
     );
     assert!(!ended.out.contains("cAnaRy") && !ended.err.contains("cAnaRy"));
 }
+
+#[test]
+fn invalid_job_usage_exits_with_2_and_prints_no_secret() {
+    type JobCase = (&'static [&'static str], &'static [(&'static str, &'static str)], &'static str);
+    let cases: [JobCase; 9] = [
+        (&["get"], &[], "REF"),
+        (&["get", ""], &[], "is empty"),
+        (&["watch", "mind/"], &[], "has an empty part"),
+        (&["await", "mind/a", "--timeout", "10"], &[], "must be a duration with its unit"),
+        (&["get", "mind/a", "--url", "hunter2"], &[], "--url is not a URL"),
+        (&["get", "mind/a", "--url", "http://me:hunter2@there"], &[], "must hold no user name or password"),
+        (&["get", "mind/a"], &[("JOBGATE_URL", "hunter2")], "JOBGATE_URL is not a URL"),
+        (&["get", "mind/a"], &[("JOBGATE_KEY", "hunter 2")], "the key must be one line"),
+        (&["get", "mind/a", "--key-file", "/dev/null"], &[], "is empty"),
+    ];
+    for (line, env, expected) in cases {
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let args = ["jobgate", "job"].iter().chain(line).map(OsString::from);
+        let terminal = Terminal::new(&mut out, &mut err, false);
+        let code = run_on(args, &env.iter().copied().collect(), terminal);
+        let err = String::from_utf8(err).unwrap();
+        assert_eq!((code, out.is_empty(), err.contains(expected)), (2, true, true), "{line:?}: {err}");
+        assert!(!err.contains("hunter"), "{line:?}: {err}");
+    }
+}

@@ -7,10 +7,6 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 /// The variable with the path of the configuration file, used if the command line has none.
 pub const FILE_VARIABLE: &str = "JOBGATE_CONFIG";
-/// The variable with the URL of the gateway for `jobgate job`.
-pub const URL_VARIABLE: &str = "JOBGATE_URL";
-/// The variable with the client key for `jobgate job`.
-pub const KEY_VARIABLE: &str = "JOBGATE_KEY";
 
 /// The environment variables as they were when the process started. Any of them may contain a secret, so none is
 /// printed.

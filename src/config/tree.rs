@@ -1,10 +1,11 @@
 //! The untyped side: YAML text, the merge of file over defaults, and the environment's overrides.
 
+use jobgate_client::{KEY_VARIABLE, URL_VARIABLE};
 use serde_json::{Map, Value};
 use serde_saphyr::DuplicateKeyPolicy::{Error as Refuse, FirstWins};
 use serde_saphyr::{DuplicateKeyPolicy, Error};
 
-use super::environment::{Environment, FILE_VARIABLE, KEY_VARIABLE, URL_VARIABLE};
+use super::environment::{Environment, FILE_VARIABLE};
 use super::renamed;
 use super::validation::ValidationErrors;
 

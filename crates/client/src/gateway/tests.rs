@@ -7,18 +7,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
-use crate::outbound::system::SystemClock;
-use crate::ports::entropy::Entropy;
-
-/// The lowest random value: pauses are as short as possible.
-#[derive(Debug)]
-struct Lowest;
-
-impl Entropy for Lowest {
-    fn unit(&self) -> f64 {
-        0.0
-    }
-}
+use crate::follow::{FollowEvent, follow};
 
 const KEY: &str = "jg_cAnaRy-of-the-gateway";
 const STREAM: &str = "200 OK\r\ncontent-type: text/event-stream";
@@ -26,7 +15,7 @@ const STREAM: &str = "200 OK\r\ncontent-type: text/event-stream";
 async fn peer() -> (TcpListener, GatewayClient) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/base/", listener.local_addr().unwrap());
-    let gateway = GatewayClient::new(url.parse().unwrap(), Some(KEY.into()), Arc::new(SystemClock)).unwrap();
+    let gateway = GatewayClient::new(url.parse().unwrap(), Some(KEY.into())).unwrap();
     (listener, gateway)
 }
 
@@ -68,7 +57,8 @@ fn event(id: &str, state: &str, is_final: bool) -> String {
 }
 
 fn follow_two(gateway: GatewayClient) -> impl futures_util::Stream<Item = FollowEvent> {
-    follow(gateway, vec![external("a"), external("b")], Some(Duration::from_secs(5)), Arc::new(Lowest))
+    // the lowest random value: pauses are as short as possible
+    follow(gateway, vec![external("a"), external("b")], Some(Duration::from_secs(5)), || 0.0)
 }
 
 #[tokio::test]
@@ -164,9 +154,7 @@ async fn incomplete_query_response_is_an_error() {
 
 #[test]
 fn invalid_url_or_key_is_refused_without_being_repeated() {
-    let gateway = |url: &str, key: &str| {
-        GatewayClient::new(url.parse().unwrap(), Some(key.into()), Arc::new(SystemClock)).map(drop)
-    };
+    let gateway = |url: &str, key: &str| GatewayClient::new(url.parse().unwrap(), Some(key.into())).map(drop);
     assert_eq!(gateway("https://gateway.example/jobs", KEY), Ok(()));
     for (url, key) in [
         ("ftp://gateway.example", KEY),

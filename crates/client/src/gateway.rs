@@ -1,16 +1,15 @@
-//! The client that `jobgate job` uses to query a running gateway, over the public protocol only. It is separate from
-//! the upstream client because it reads streams, acts for a person, and contains no upstream code. `follow` reconnects;
-//! the command line formats the output.
+//! A gateway: one query, and one stream of updates. `follow` reopens streams; nothing here is printed.
 
+mod endpoint;
 mod error;
-mod follow;
+mod http;
+mod retry_after;
 mod sse;
 #[cfg(test)]
 mod tests;
 mod wire;
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
@@ -19,21 +18,15 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 use url::Url;
 
-pub use self::error::GatewayError;
-pub use self::follow::{FollowEvent, follow};
+pub(crate) use self::error::GatewayError;
+use self::retry_after::retry_after;
 use self::sse::SseReader;
-pub use self::wire::{
-    JobOutcome, WireFailure, WireJob, WireProblem, WireProgress, WireRef, WireResult, WireUpdate,
-};
-use super::http::{BaseUrl, BaseUrlError, SecretMask, UpstreamReply, strict_client};
-use crate::domain::duration;
-use crate::ports::clock::Clock;
+pub(crate) use self::wire::{JobOutcome, WireFailure, WireJob, WireRef, WireResult, WireUpdate};
+use crate::{clock, duration};
 
 /// The largest number of jobs in one query or one stream; the gateway's own limit.
-pub const REFS_MAX: usize = 200;
+pub(crate) const REFS_MAX: usize = 200;
 
-/// How long a connection may take to open.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a stream may take to open: a gateway sends its headers at once.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a stream may be silent: a gateway sends a keep-alive every 15 s unless it is configured otherwise.
@@ -45,7 +38,7 @@ const REFUSAL_MAX: usize = 64 << 10;
 
 /// Why a gateway client cannot be built.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SetupError {
+pub(crate) enum SetupError {
     /// The URL is invalid.
     #[error("the gateway's url {0}")]
     Url(&'static str),
@@ -59,16 +52,15 @@ pub enum SetupError {
 
 /// A gateway and the credential for it. A clone is cheap and shares the connections.
 #[derive(Clone, Debug)]
-pub struct GatewayClient {
+pub(crate) struct GatewayClient {
     client: Client,
     endpoint: Url,
     key: Option<SecretString>,
-    clock: Arc<dyn Clock>,
 }
 
 /// An open stream of updates.
 #[derive(Debug)]
-struct UpdateStream {
+pub(crate) struct UpdateStream {
     response: Response,
     reader: SseReader,
     read: VecDeque<sse::SseEvent>,
@@ -81,8 +73,8 @@ impl GatewayClient {
     ///
     /// # Errors
     /// Returns an error if the URL or the key cannot be used, or TLS cannot be set up.
-    pub fn new(base: Url, key: Option<SecretString>, clock: Arc<dyn Clock>) -> Result<Self, SetupError> {
-        BaseUrl::new(base.clone()).map_err(|error| SetupError::Url(rule(error)))?;
+    pub(crate) fn new(base: Url, key: Option<SecretString>) -> Result<Self, SetupError> {
+        let endpoint = endpoint::endpoint(base).map_err(SetupError::Url)?;
         let graphic = |key: &SecretString| {
             let key = key.expose_secret();
             !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_graphic())
@@ -90,31 +82,22 @@ impl GatewayClient {
         if key.as_ref().is_some_and(|key| !graphic(key)) {
             return Err(SetupError::Key);
         }
-        let mut endpoint = base;
-        if let Ok(mut path) = endpoint.path_segments_mut() {
-            path.pop_if_empty().push("graphql");
-        }
-        let client = strict_client()
-            .user_agent(concat!("jobgate/", env!("CARGO_PKG_VERSION"), " (job)"))
-            .gzip(false)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .build()
-            .map_err(|error| SetupError::Client(error.without_url().to_string()))?;
-        Ok(Self { client, endpoint, key, clock })
+        let client = http::client().map_err(|error| SetupError::Client(error.without_url().to_string()))?;
+        Ok(Self { client, endpoint, key })
     }
 
     /// Queries jobs once: the results are in the order of `refs`, of which there are 1 to [`REFS_MAX`]. Cancel safe.
     ///
     /// # Errors
     /// Returns an error if there is no complete response. A job's own problem is a result, not an error.
-    pub async fn jobs(
+    pub(crate) async fn jobs(
         &self,
         refs: &[WireRef],
         max_staleness: Option<Duration>,
     ) -> Result<Vec<WireResult>, GatewayError> {
         let accept = "application/graphql-response+json, application/json;q=0.9";
         let mut response = self.post(&wire::query(), refs, max_staleness, accept).await?;
-        let (status, retry_after) = (response.status(), self.retry_after(&response));
+        let (status, retry_after) = (response.status(), requested_pause(&response));
         let body = collect(&mut response, BODY_MAX).await?;
         let result: Value = serde_json::from_slice(&body).unwrap_or_default();
         if !status.is_success() || !(result.get("data").is_some() || result.get("errors").is_some()) {
@@ -128,7 +111,7 @@ impl GatewayClient {
     }
 
     /// Opens a stream of updates on 1 to [`REFS_MAX`] jobs.
-    async fn updates(
+    pub(crate) async fn updates(
         &self,
         refs: &[WireRef],
         max_staleness: Option<Duration>,
@@ -143,7 +126,7 @@ impl GatewayClient {
             media.trim().eq_ignore_ascii_case("text/event-stream")
         });
         if !response.status().is_success() || !is_stream {
-            let (status, retry_after) = (response.status(), self.retry_after(&response));
+            let (status, retry_after) = (response.status(), requested_pause(&response));
             // the body only adds detail; the status is sufficient
             let body = tokio::time::timeout(OPEN_TIMEOUT, collect(&mut response, REFUSAL_MAX)).await;
             let body = body.ok().and_then(Result::ok).unwrap_or_default();
@@ -176,21 +159,11 @@ impl GatewayClient {
         #[expect(clippy::disallowed_methods, reason = "the only send of the gateway client")]
         self.client.execute(request).await.map_err(GatewayError::of_client)
     }
-
-    fn retry_after(&self, response: &Response) -> Option<Duration> {
-        let reply = UpstreamReply::new(
-            response.status(),
-            response.headers(),
-            bytes::Bytes::new(),
-            &SecretMask::default(),
-        );
-        reply.retry_after(self.clock.time_of_day())
-    }
 }
 
 impl UpdateStream {
     /// The next update; `None` when the gateway completed the stream.
-    async fn next(&mut self) -> Result<Option<WireUpdate>, GatewayError> {
+    pub(crate) async fn next(&mut self) -> Result<Option<WireUpdate>, GatewayError> {
         loop {
             while let Some(event) = self.read.pop_front() {
                 match event.name.as_str() {
@@ -218,15 +191,9 @@ impl UpdateStream {
     }
 }
 
-/// The same rules as for an upstream, worded for a person who typed the URL.
-const fn rule(error: BaseUrlError) -> &'static str {
-    match error {
-        BaseUrlError::Scheme => "must start with https:// or http:// and name a host",
-        BaseUrlError::UserInfo => {
-            "must hold no user name or password; give the key as --key-file or JOBGATE_KEY"
-        }
-        BaseUrlError::Query => "must hold no ? and no #; /graphql is added to it",
-    }
+/// The pause that a response requests.
+fn requested_pause(response: &Response) -> Option<Duration> {
+    retry_after(response.headers(), clock::time_of_day())
 }
 
 async fn collect(response: &mut Response, most: usize) -> Result<Vec<u8>, GatewayError> {

@@ -13,7 +13,7 @@ const MESSAGE_CHARS: usize = 300;
 /// Why there is no response. Never contains the key.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
-pub struct GatewayError {
+pub(crate) struct GatewayError {
     message: String,
     is_retryable: bool,
     retry_after: Option<Duration>,
@@ -21,7 +21,7 @@ pub struct GatewayError {
 
 impl GatewayError {
     /// An error that a retry may resolve.
-    pub(super) fn passing(message: impl Into<String>) -> Self {
+    pub(crate) fn passing(message: impl Into<String>) -> Self {
         Self { message: message.into(), is_retryable: true, retry_after: None }
     }
 
@@ -95,12 +95,12 @@ impl GatewayError {
     }
 
     /// Returns whether a retry can help.
-    pub const fn is_retryable(&self) -> bool {
+    pub(crate) const fn is_retryable(&self) -> bool {
         self.is_retryable
     }
 
     /// The pause that the gateway requests.
-    pub const fn retry_after(&self) -> Option<Duration> {
+    pub(crate) const fn retry_after(&self) -> Option<Duration> {
         self.retry_after
     }
 }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::outbound::gateway_client::{JobOutcome, WireFailure, WireJob, WireResult};
+use super::gateway::{JobOutcome, WireFailure, WireJob, WireResult};
 
 /// The text of a result: `RUNNING 3/7`, `FAILED CODE: why`, `RUNNING stale: THROTTLED`, `ERROR NOT_FOUND: why`.
 ///

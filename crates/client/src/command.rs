@@ -1,38 +1,32 @@
-//! `jobgate job`: reads jobs from a running gateway, over its public protocol. This file has the arguments, the
-//! credential and the exit code; `table` has the state of each job, `screen` prints it, and `request` talks to the
-//! gateway.
+//! The command: its arguments, and what of it the environment may give instead.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use secrecy::{ExposeSecret as _, SecretString};
+use tokio::runtime::Builder;
 use url::Url;
 
-use super::exit::Exit;
-use super::runtime;
+use super::duration;
+use super::gateway::{GatewayClient, WireRef};
+use super::mode::JobMode;
+use super::outcome::ExitOutcome;
+use super::request::JobRequest;
+use super::screen::{OutputForm, Screen};
+use super::table::JobTable;
 use super::terminal::Terminal;
-use crate::config::{Environment, KEY_VARIABLE, URL_VARIABLE};
-use crate::domain::duration;
-use crate::outbound::gateway_client::{GatewayClient, WireRef};
-use crate::outbound::system::{SystemClock, ThreadEntropy};
 
-mod bars;
-mod line;
-mod mode;
-mod outcome;
-mod request;
-mod screen;
-mod table;
-
-use mode::JobMode;
-use outcome::ExitOutcome;
-use screen::{OutputForm, Screen};
-use table::JobTable;
+/// The variable with the URL of the gateway.
+pub const URL_VARIABLE: &str = "JOBGATE_URL";
+/// The variable with the client key.
+pub const KEY_VARIABLE: &str = "JOBGATE_KEY";
 
 /// The default URL of the gateway.
 const DEFAULT_URL: &str = "http://127.0.0.1:8080";
+
+/// Reads an environment variable: `None` if it is not set, or not text.
+pub type Variables<'e> = dyn Fn(&str) -> Option<&'e str> + 'e;
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 all jobs SUCCEEDED; 1 at least one job is FAILED, CANCELED or EXPIRED; 2 the result of at least one job is \
@@ -42,8 +36,9 @@ not terminal counts as 0.
 The client key is read from --key-file or JOBGATE_KEY, not from the command line, because other users can read command \
 lines.";
 
+/// The subcommands. Their doc comments, and those of the options, are the text of `--help`.
 #[derive(Debug, clap::Subcommand)]
-pub(super) enum JobCommand {
+pub enum JobCommand {
     /// Print the current state of each job
     #[command(after_help = EXIT_CODES)]
     Get(JobArguments),
@@ -55,8 +50,9 @@ pub(super) enum JobCommand {
     Await(JobArguments),
 }
 
+/// The arguments of each subcommand.
 #[derive(Debug, clap::Args)]
-pub(super) struct JobArguments {
+pub struct JobArguments {
     /// Jobs, each as `SOURCE/EXTERNAL_ID` or as a node ID (`id` in the GraphQL schema)
     #[arg(required = true, value_name = "REF", value_parser = reference)]
     refs: Vec<WireRef>,
@@ -77,42 +73,35 @@ pub(super) struct JobArguments {
     timeout: Option<Duration>,
 }
 
-pub(super) fn run(command: &JobCommand, env: &Environment, terminal: &mut Terminal<'_>) -> Exit {
+/// Runs the command, prints the jobs, and prints why it failed if it did.
+pub fn run(command: &JobCommand, env: &Variables<'_>, terminal: &mut Terminal<'_>) -> ExitOutcome {
     let (mode, arguments) = match command {
         JobCommand::Get(arguments) => (JobMode::Get, arguments),
         JobCommand::Watch(arguments) => (JobMode::Watch, arguments),
         JobCommand::Await(arguments) => (JobMode::Await, arguments),
     };
-    let outcome = carry_out(mode, arguments, env, terminal).unwrap_or_else(|error| {
-        // 1 means that a job failed, and this error proves nothing of the kind
+    carry_out(mode, arguments, env, terminal).unwrap_or_else(|error| {
+        // a failure means that a job failed, and this error proves nothing of the kind
         terminal.print_error(&error);
-        ExitOutcome::Unlearned
-    });
-    outcome.into()
+        ExitOutcome::Unknown
+    })
 }
 
 fn carry_out(
     mode: JobMode,
     arguments: &JobArguments,
-    env: &Environment,
+    env: &Variables<'_>,
     terminal: &mut Terminal<'_>,
 ) -> anyhow::Result<ExitOutcome> {
     let JobArguments { refs, url, key_file, json, max_staleness, timeout } = arguments;
-    let gateway = GatewayClient::new(
-        address(url.as_deref(), env)?,
-        key(key_file.as_deref(), env)?,
-        Arc::new(SystemClock),
-    )?;
+    let gateway = GatewayClient::new(address(url.as_deref(), env)?, key(key_file.as_deref(), env)?)?;
     let table = JobTable::new(refs.iter().cloned());
     let form = form(*json, mode, terminal.is_attended(), env);
-    let screen = Screen::new(form, mode, &table, Arc::new(SystemClock), terminal);
-    let job_request = request::JobRequest {
-        gateway,
-        max_staleness: *max_staleness,
-        timeout: *timeout,
-        entropy: Arc::new(ThreadEntropy),
-    };
-    runtime::start()?.block_on(job_request.run(mode, table, screen))
+    let screen = Screen::new(form, mode, &table, terminal);
+    let request =
+        JobRequest { gateway, max_staleness: *max_staleness, timeout: *timeout, jitter: fastrand::f64 };
+    let runtime = Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(request.run(mode, table, screen))
 }
 
 /// Parses a reference. Neither node IDs nor external ids contain a `/`.
@@ -130,8 +119,8 @@ fn reference(text: &str) -> Result<WireRef, &'static str> {
 }
 
 /// The given URL, or that of the environment, or the default.
-fn address(given: Option<&str>, env: &Environment) -> anyhow::Result<Url> {
-    let (name, text) = match (given, env.get(URL_VARIABLE).ok().filter(|text| !text.is_empty())) {
+fn address(given: Option<&str>, env: &Variables<'_>) -> anyhow::Result<Url> {
+    let (name, text) = match (given, env(URL_VARIABLE).filter(|text| !text.is_empty())) {
         (Some(text), _) => ("--url", text),
         (None, Some(text)) => (URL_VARIABLE, text),
         (None, None) => ("--url", DEFAULT_URL),
@@ -141,9 +130,9 @@ fn address(given: Option<&str>, env: &Environment) -> anyhow::Result<Url> {
 }
 
 /// The key, if there is one, without the line break that editors add.
-fn key(file: Option<&Path>, env: &Environment) -> anyhow::Result<Option<SecretString>> {
+fn key(file: Option<&Path>, env: &Variables<'_>) -> anyhow::Result<Option<SecretString>> {
     let Some(file) = file else {
-        let held = env.get(KEY_VARIABLE).ok().map(str::trim).filter(|key| !key.is_empty());
+        let held = env(KEY_VARIABLE).map(str::trim).filter(|key| !key.is_empty());
         return Ok(held.map(SecretString::from));
     };
     let text = std::fs::read_to_string(file).map(SecretString::from);
@@ -155,9 +144,9 @@ fn key(file: Option<&Path>, env: &Environment) -> anyhow::Result<Option<SecretSt
 
 /// Moving bars are for people who watch, on a terminal that can rewrite a line, unless they disabled them
 /// (<https://no-color.org>).
-fn form(json: bool, mode: JobMode, attended: bool, env: &Environment) -> OutputForm {
-    let plain = env.get("NO_COLOR").is_ok_and(|value| !value.is_empty())
-        || env.get("TERM").is_ok_and(|term| term == "dumb");
+fn form(json: bool, mode: JobMode, attended: bool, env: &Variables<'_>) -> OutputForm {
+    let plain = env("NO_COLOR").is_some_and(|value| !value.is_empty())
+        || env("TERM").is_some_and(|term| term == "dumb");
     match (json, mode) {
         (true, _) => OutputForm::Json,
         (false, JobMode::Watch) if attended && !plain => OutputForm::Bars,

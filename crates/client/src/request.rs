@@ -2,7 +2,6 @@
 
 use std::future::pending;
 use std::pin::pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -10,16 +9,13 @@ use futures_util::future::join_all;
 use futures_util::stream::select_all;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
+use super::duration;
+use super::follow::{FollowEvent, follow};
+use super::gateway::{GatewayClient, GatewayError, JobOutcome, REFS_MAX, WireUpdate};
 use super::mode::JobMode;
 use super::outcome::ExitOutcome;
 use super::screen::{Screen, ScreenItem};
 use super::table::JobTable;
-use crate::domain::duration;
-use crate::outbound::gateway_client;
-use crate::outbound::gateway_client::{
-    FollowEvent, GatewayClient, GatewayError, JobOutcome, REFS_MAX, WireUpdate,
-};
-use crate::ports::entropy::Entropy;
 
 /// The default timeout of `get`.
 const GET_TIMEOUT: Duration = Duration::from_secs(30);
@@ -31,7 +27,8 @@ pub(super) struct JobRequest {
     pub(super) gateway: GatewayClient,
     pub(super) max_staleness: Option<Duration>,
     pub(super) timeout: Option<Duration>,
-    pub(super) entropy: Arc<dyn Entropy>,
+    /// Returns a random number from 0 (included) to 1 (excluded).
+    pub(super) jitter: fn() -> f64,
 }
 
 /// A running request.
@@ -84,10 +81,8 @@ impl JobRequest {
 
     /// Every update until the last job completes, the request fails permanently, or the time is up.
     async fn follow(self, task: &mut JobRequestTask<'_, '_>) -> anyhow::Result<()> {
-        let Self { gateway, max_staleness, timeout, entropy } = self;
-        let begin = |refs| {
-            Box::pin(gateway_client::follow(gateway.clone(), refs, max_staleness, Arc::clone(&entropy)))
-        };
+        let Self { gateway, max_staleness, timeout, jitter } = self;
+        let begin = |refs| Box::pin(follow(gateway.clone(), refs, max_staleness, jitter));
         let mut events = select_all(task.table.groups(REFS_MAX).into_iter().map(begin));
         let deadline = timeout.and_then(|limit| Instant::now().checked_add(limit));
         let mut time_is_up = pin!(async move {

@@ -1,10 +1,10 @@
 //! The state of each requested job, and whether an answer is a change. No change is reported twice, however often the
 //! stream had to be opened, and none after a job's final answer. Pure: no terminal, no gateway.
 
+use super::gateway::{JobOutcome, WireRef, WireResult};
 use super::line;
 use super::mode::JobMode;
 use super::outcome::ExitOutcome;
-use crate::outbound::gateway_client::{JobOutcome, WireRef, WireResult};
 
 /// All jobs of one command, in the order of the arguments, each once.
 #[derive(Debug)]
@@ -80,8 +80,8 @@ impl JobTable {
 
     /// The total outcome: a job without a final answer is unknown.
     pub(super) fn outcome(&self) -> ExitOutcome {
-        let outcomes = self.jobs.iter().map(|job| job.outcome.unwrap_or(ExitOutcome::Unlearned));
-        outcomes.max().unwrap_or(ExitOutcome::Unlearned)
+        let outcomes = self.jobs.iter().map(|job| job.outcome.unwrap_or(ExitOutcome::Unknown));
+        outcomes.max().unwrap_or(ExitOutcome::Unknown)
     }
 }
 

@@ -5,8 +5,8 @@ use std::io;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::gateway::{JobOutcome, WireResult};
 use super::line;
-use crate::outbound::gateway_client::{JobOutcome, WireResult};
 
 /// The template of a job with counts. Text that does not fit on the line is truncated.
 const COUNTED: &str = "{prefix} {elapsed:>4} [{bar:24}] {wide_msg}";

@@ -1,15 +1,14 @@
 //! How jobs are printed: plain lines, JSON, or progress bars. It makes no decisions and does not know the gateway.
 
 use std::io::Result;
-use std::sync::Arc;
 
 use super::bars::Bars;
+use super::clock;
+use super::gateway::{WireResult, WireUpdate};
 use super::line;
 use super::mode::JobMode;
 use super::table::{JobTable, JobTableRow};
-use crate::cli::terminal::Terminal;
-use crate::outbound::gateway_client::{WireResult, WireUpdate};
-use crate::ports::clock::Clock;
+use super::terminal::Terminal;
 
 /// The form of what is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +33,6 @@ pub(super) struct Screen<'t, 'o> {
     form: OutputForm,
     mode: JobMode,
     bars: Option<Bars>,
-    clock: Arc<dyn Clock>,
     terminal: &'t mut Terminal<'o>,
 }
 
@@ -43,11 +41,10 @@ impl<'t, 'o> Screen<'t, 'o> {
         form: OutputForm,
         mode: JobMode,
         table: &JobTable,
-        clock: Arc<dyn Clock>,
         terminal: &'t mut Terminal<'o>,
     ) -> Self {
         let bars = (form == OutputForm::Bars).then(|| Bars::new(table.jobs().iter().map(JobTableRow::label)));
-        Self { form, mode, bars, clock, terminal }
+        Self { form, mode, bars, terminal }
     }
 
     /// The printed part of an answer: if it is equal, there is nothing new to print.
@@ -124,8 +121,8 @@ impl<'t, 'o> Screen<'t, 'o> {
     }
 
     fn line(&mut self, job: &JobTableRow, answer: &WireResult, is_final: bool) -> Result<()> {
-        let Self { bars, terminal, clock, .. } = self;
-        let line = format!("{:.0} {} {}", clock.time_of_day(), job.label(), line::text(answer, is_final));
+        let Self { bars, terminal, .. } = self;
+        let line = format!("{:.0} {} {}", clock::time_of_day(), job.label(), line::text(answer, is_final));
         suspend_bars(bars.as_ref(), || terminal.say(&line))
     }
 }

@@ -1,10 +1,13 @@
-//! The output and the exit codes of `jobgate job`, without a gateway.
+//! The output and the outcome of the command, without a gateway.
+
+use std::sync::Arc;
 
 use indicatif::TermLike;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::outbound::gateway_client::{JobOutcome, WireResult};
+use crate::gateway::{JobOutcome, WireResult};
+use crate::{bars, line, table};
 
 fn job(id: &str, more: Value) -> WireResult {
     let mut sent = json!({
@@ -74,39 +77,39 @@ fn progress_bars_require_watch_mode_and_a_terminal() {
         (true, JobMode::Watch, true, ("TERM", "xterm"), OutputForm::Json),
         (true, JobMode::Get, false, ("TERM", "xterm"), OutputForm::Json),
     ] {
-        let found = form(json, mode, attended, &[env].into_iter().collect());
+        let found = form(json, mode, attended, &|name| (name == env.0).then_some(env.1));
         assert_eq!(found, shown, "{mode:?} json {json}, attended {attended}, {env:?}");
     }
 }
 
 #[test]
-fn exit_code_reports_the_worst_job_outcome() {
+fn outcome_of_several_jobs_is_the_worst() {
+    use ExitOutcome::{Failure, Success, Unknown};
     let ended = |state: &str| job("a", json!({ "state": state, "isTerminal": true }));
     for (answer, get, watch) in [
-        (ended("SUCCEEDED"), 0, 0),
-        (ended("FAILED"), 1, 1),
-        (ended("CANCELED"), 1, 1),
-        (ended("EXPIRED"), 1, 1),
-        (ended("A_LATER_WORD"), 1, 1),
-        (job("a", json!({})), 0, 2),
-        (job("a", json!({ "state": "UNKNOWN" })), 0, 2),
-        (problem("a", "NOT_FOUND"), 2, 2),
-        (problem("a", "EXPIRED"), 2, 2),
-        (problem("a", "A_LATER_CODE"), 2, 2),
+        (ended("SUCCEEDED"), Success, Success),
+        (ended("FAILED"), Failure, Failure),
+        (ended("CANCELED"), Failure, Failure),
+        (ended("EXPIRED"), Failure, Failure),
+        (ended("A_LATER_WORD"), Failure, Failure),
+        (job("a", json!({})), Success, Unknown),
+        (job("a", json!({ "state": "UNKNOWN" })), Success, Unknown),
+        (problem("a", "NOT_FOUND"), Unknown, Unknown),
+        (problem("a", "EXPIRED"), Unknown, Unknown),
+        (problem("a", "A_LATER_CODE"), Unknown, Unknown),
     ] {
-        for (mode, code) in [(JobMode::Get, get), (JobMode::Watch, watch), (JobMode::Await, watch)] {
+        for (mode, outcome) in [(JobMode::Get, get), (JobMode::Watch, watch), (JobMode::Await, watch)] {
             let mut table = refs(&["mind/a"]);
             assert_eq!(table.take(&answer, "x", true, mode), Some(0));
-            assert_eq!(u8::from(Exit::from(table.outcome())), code, "{mode:?} {answer:?}");
+            assert_eq!(table.outcome(), outcome, "{mode:?} {answer:?}");
         }
     }
     let mut table = refs(&["mind/a", "mind/b", "mind/c"]);
-    let so_far = |table: &JobTable| u8::from(Exit::from(table.outcome()));
     table.take(&ended("SUCCEEDED"), "x", true, JobMode::Watch);
     table.take(&job("b", json!({ "state": "FAILED", "isTerminal": true })), "x", true, JobMode::Watch);
-    assert_eq!(so_far(&table), 2, "the state of one is unknown");
+    assert_eq!(table.outcome(), Unknown, "the state of one is unknown");
     table.take(&job("c", json!({ "state": "SUCCEEDED", "isTerminal": true })), "x", true, JobMode::Watch);
-    assert_eq!(so_far(&table), 1);
+    assert_eq!(table.outcome(), Failure);
 }
 
 #[test]
@@ -204,31 +207,6 @@ fn progress_bar_shows_counts_only_if_the_job_reports_them() {
     let text = drawn();
     assert!(text.contains("RUNNING") && !text.contains("3/6") && !text.contains('['), "{text:?}");
     assert!(!text.contains("mind/bcd"), "{text:?}");
-}
-
-#[test]
-fn invalid_usage_exits_with_2_and_prints_no_secret() {
-    type JobCase = (&'static [&'static str], &'static [(&'static str, &'static str)], &'static str);
-    let cases: [JobCase; 9] = [
-        (&["get"], &[], "REF"),
-        (&["get", ""], &[], "is empty"),
-        (&["watch", "mind/"], &[], "has an empty part"),
-        (&["await", "mind/a", "--timeout", "10"], &[], "must be a duration with its unit"),
-        (&["get", "mind/a", "--url", "hunter2"], &[], "--url is not a URL"),
-        (&["get", "mind/a", "--url", "http://me:hunter2@there"], &[], "must hold no user name or password"),
-        (&["get", "mind/a"], &[("JOBGATE_URL", "hunter2")], "JOBGATE_URL is not a URL"),
-        (&["get", "mind/a"], &[("JOBGATE_KEY", "hunter 2")], "the key must be one line"),
-        (&["get", "mind/a", "--key-file", "/dev/null"], &[], "is empty"),
-    ];
-    for (line, env, expected) in cases {
-        let (mut out, mut err) = (Vec::new(), Vec::new());
-        let args = ["jobgate", "job"].iter().chain(line).map(std::ffi::OsString::from);
-        let terminal = Terminal::new(&mut out, &mut err, false);
-        let code = crate::cli::run_on(args, &env.iter().copied().collect(), terminal);
-        let err = String::from_utf8(err).unwrap();
-        assert_eq!((code, out.is_empty(), err.contains(expected)), (2, true, true), "{line:?}: {err}");
-        assert!(!err.contains("hunter"), "{line:?}: {err}");
-    }
 }
 
 #[test]

@@ -29,7 +29,7 @@ pub(super) fn subscription() -> String {
 
 /// A reference to a job.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum WireRef {
+pub(crate) enum WireRef {
     /// By the opaque id that a gateway issued.
     Id(String),
     /// By source and the upstream's own id.
@@ -55,16 +55,16 @@ impl WireRef {
 
 /// A `JobResult`: parsed, and as it was sent.
 #[derive(Clone, Debug, PartialEq)]
-pub struct WireResult {
+pub(crate) struct WireResult {
     /// The parsed result.
-    pub outcome: JobOutcome,
+    pub(crate) outcome: JobOutcome,
     /// The object as the gateway sent it.
-    pub sent: Value,
+    pub(crate) sent: Value,
 }
 
 /// A job, or the problem that replaces it.
 #[derive(Clone, Debug, PartialEq)]
-pub enum JobOutcome {
+pub(crate) enum JobOutcome {
     /// A job of any upstream.
     Job(Box<WireJob>),
     /// The problem.
@@ -74,98 +74,98 @@ pub enum JobOutcome {
 /// The fields of a job that are shown.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct WireJob {
+pub(crate) struct WireJob {
     /// The opaque id.
-    pub id: String,
+    pub(crate) id: String,
     /// The source of the job.
-    pub source: WireSource,
+    pub(crate) source: WireSource,
     /// The upstream's own id.
-    pub external_id: String,
+    pub(crate) external_id: String,
     /// A `JobState`.
-    pub state: String,
+    pub(crate) state: String,
     /// Whether the state is terminal.
-    pub is_terminal: bool,
+    pub(crate) is_terminal: bool,
     /// The state as the upstream spells it.
-    pub native_state: Option<String>,
+    pub(crate) native_state: Option<String>,
     /// The progress.
-    pub progress: Option<WireProgress>,
+    pub(crate) progress: Option<WireProgress>,
     /// Why it failed.
-    pub failure: Option<WireFailure>,
+    pub(crate) failure: Option<WireFailure>,
     /// How fresh this is.
-    pub freshness: WireFreshness,
+    pub(crate) freshness: WireFreshness,
 }
 
 /// The fields of a source that are shown.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct WireSource {
+pub(crate) struct WireSource {
     /// Its name.
-    pub name: String,
+    pub(crate) name: String,
 }
 
 /// A `JobProgress`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-pub struct WireProgress {
+pub(crate) struct WireProgress {
     /// Completed parts.
-    pub completed: u64,
+    pub(crate) completed: u64,
     /// Parts known so far.
-    pub total: u64,
+    pub(crate) total: u64,
 }
 
 /// A `JobFailure`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct WireFailure {
+pub(crate) struct WireFailure {
     /// The upstream's code.
-    pub code: Option<String>,
+    pub(crate) code: Option<String>,
     /// The upstream's message.
-    pub message: Option<String>,
+    pub(crate) message: Option<String>,
 }
 
 /// The fields of the freshness of a job that are shown.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct WireFreshness {
+pub(crate) struct WireFreshness {
     /// A `StaleReason`, if the answer is older than requested.
-    pub stale_reason: Option<String>,
+    pub(crate) stale_reason: Option<String>,
 }
 
 /// A `JobProblem`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct WireProblem {
+pub(crate) struct WireProblem {
     /// The reference as it was requested.
     #[serde(rename = "ref")]
-    pub reference: WireProblemRef,
+    pub(crate) reference: WireProblemRef,
     /// A `JobProblemCode`.
-    pub code: String,
+    pub(crate) code: String,
     /// The message for people.
-    pub message: String,
+    pub(crate) message: String,
 }
 
 /// A `WireProblemRef`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct WireProblemRef {
+pub(crate) struct WireProblemRef {
     /// The opaque id.
-    pub id: Option<String>,
+    pub(crate) id: Option<String>,
     /// The name of a source.
-    pub source: Option<String>,
+    pub(crate) source: Option<String>,
     /// The upstream's own id.
-    pub external_id: Option<String>,
+    pub(crate) external_id: Option<String>,
 }
 
 /// A `JobUpdate`.
 #[derive(Clone, Debug, PartialEq)]
-pub struct WireUpdate {
+pub(crate) struct WireUpdate {
     /// The job, or the problem that replaces it.
-    pub answer: WireResult,
+    pub(crate) answer: WireResult,
     /// Whether no more updates of this job follow.
-    pub is_final: bool,
+    pub(crate) is_final: bool,
     /// The object as the gateway sent it.
-    pub sent: Value,
+    pub(crate) sent: Value,
 }
 
 impl WireResult {
     /// Parses a `JobResult`; `None` if it is not one.
-    pub fn read(sent: Value) -> Option<Self> {
+    pub(crate) fn read(sent: Value) -> Option<Self> {
         let outcome = if sent.get("__typename")? == "JobProblem" {
             JobOutcome::Problem(WireProblem::deserialize(&sent).ok()?)
         } else {
@@ -175,7 +175,7 @@ impl WireResult {
     }
 
     /// Returns whether this is about the job that `reference` names.
-    pub fn concerns(&self, reference: &WireRef) -> bool {
+    pub(crate) fn concerns(&self, reference: &WireRef) -> bool {
         match (&self.outcome, reference) {
             (JobOutcome::Job(job), WireRef::Id(id)) => job.id == *id,
             (JobOutcome::Job(job), WireRef::External { source, external_id }) => {

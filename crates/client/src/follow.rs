@@ -2,25 +2,22 @@
 //! terminal, after a backoff with jitter that is never shorter than the pause that the gateway requests. After a
 //! reconnect the gateway sends the current state, so a known state may be repeated: the reader removes duplicates.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::Stream;
 use futures_util::stream;
 use tokio::time::sleep;
 
-use super::{GatewayClient, GatewayError, UpdateStream, WireRef, WireUpdate};
-use crate::domain::schedule::Backoff;
-use crate::ports::entropy::Entropy;
+use super::gateway::{GatewayClient, GatewayError, UpdateStream, WireRef, WireUpdate};
 
-/// A person is waiting: a gateway that recovers is found within the cap.
-const BACKOFF: Backoff = Backoff { base: Duration::from_secs(1), cap: Duration::from_secs(15) };
-/// After so many failures a further doubling of the pause changes nothing.
-const FAILURES_MAX: u32 = 16;
+/// The ceiling of the first pause; each failure doubles it.
+const BASE: Duration = Duration::from_secs(1);
+/// The largest ceiling. A person is waiting: a gateway that recovers is found within it.
+const CAP: Duration = Duration::from_secs(15);
 
 /// An event while jobs are followed.
 #[derive(Debug)]
-pub enum FollowEvent {
+pub(crate) enum FollowEvent {
     /// An update of a job.
     Update(Box<WireUpdate>),
     /// The stream could not be opened; the next attempt is after `pause`.
@@ -39,7 +36,7 @@ struct FollowState {
     /// The jobs that are not terminal.
     refs: Vec<WireRef>,
     max_staleness: Option<Duration>,
-    entropy: Arc<dyn Entropy>,
+    jitter: fn() -> f64,
     updates: Option<UpdateStream>,
     /// Whether the stream has delivered an update.
     progressed: bool,
@@ -48,20 +45,21 @@ struct FollowState {
     over: bool,
 }
 
-/// Follows 1 to [`super::REFS_MAX`] jobs. Ends when all of them are terminal, or after [`FollowEvent::GaveUp`].
+/// Follows 1 to `REFS_MAX` jobs. Ends when all of them are terminal, or after [`FollowEvent::GaveUp`]. `jitter` returns
+/// a random number from 0 (included) to 1 (excluded).
 ///
 /// Dropping it closes the stream.
-pub fn follow(
+pub(crate) fn follow(
     gateway: GatewayClient,
     refs: Vec<WireRef>,
     max_staleness: Option<Duration>,
-    entropy: Arc<dyn Entropy>,
+    jitter: fn() -> f64,
 ) -> impl Stream<Item = FollowEvent> + Send + use<> {
     let begin = FollowState {
         gateway,
         refs,
         max_staleness,
-        entropy,
+        jitter,
         updates: None,
         progressed: false,
         failures: 0,
@@ -128,7 +126,7 @@ impl FollowState {
             return FollowEvent::GaveUp(why);
         }
         let pause = self.wait(&why);
-        self.failures = (self.failures + 1).min(FAILURES_MAX);
+        self.failures = self.failures.saturating_add(1);
         self.pause = Some(pause);
         FollowEvent::Failed { why, pause }
     }
@@ -136,8 +134,9 @@ impl FollowState {
     /// At least half of the ceiling, so that a low random value does not cause rapid retries; and never shorter than
     /// the gateway requests.
     fn wait(&self, error: &GatewayError) -> Duration {
-        let unit = self.entropy.unit();
-        let wait = BACKOFF.wait(self.failures, 0.5 + unit / 2.0);
-        error.retry_after().map_or(wait, |requested| wait.max(requested + BACKOFF.base.mul_f64(unit)))
+        let unit = (self.jitter)();
+        let ceiling = BASE.saturating_mul(2_u32.saturating_pow(self.failures)).min(CAP);
+        let wait = ceiling.mul_f64(0.5 + unit / 2.0);
+        error.retry_after().map_or(wait, |requested| wait.max(requested + BASE.mul_f64(unit)))
     }
 }
