@@ -31,7 +31,7 @@ const FORBIDDEN: [(&str, &str, &str); 2] = [
 ];
 
 /// Crates that only some modules may use, with these modules.
-const ONE_PLACE: [(&str, &[&str]); 9] = [
+const ONE_PLACE: [(&str, &[&str]); 11] = [
     ("reqwest", &["outbound"]),
     ("moka", &["outbound"]),
     ("redis", &["outbound"]),
@@ -41,6 +41,9 @@ const ONE_PLACE: [(&str, &[&str]); 9] = [
     ("tower_http", &["inbound", "server"]),
     ("async_graphql", &["inbound", "server"]),
     ("clap", &["cli"]),
+    // `config` uses its names of variables
+    ("jobgate_client", &["cli", "config"]),
+    ("jobgate_simulator", &["cli"]),
 ];
 
 /// Files may not be longer than this (`style`, "Even, small files").
@@ -85,6 +88,7 @@ fn the_layer_check_reports_each_planted_violation() {
         ("src/jobs.rs", "fn f() { println!(\"{}\", crate::cli::NAME) }", "jobs imports cli"),
         ("src/jobs/rows.rs", "use moka::future::Cache;", "jobs uses the crate moka"),
         ("src/server/build.rs", "fn f() -> reqwest::Client { todo!() }", "server uses the crate reqwest"),
+        ("src/server/build.rs", "use jobgate_client::Terminal;", "server uses the crate jobgate_client"),
         ("src/telemetry.rs", "mod tests { use super::super::jobs::Jobs; }", "telemetry imports jobs"),
     ];
     for (path, text, expected) in planted {
