@@ -31,7 +31,7 @@ const FORBIDDEN: [(&str, &str, &str); 2] = [
 ];
 
 /// Crates that only some modules may use, with these modules.
-const ONE_PLACE: [(&str, &[&str]); 11] = [
+const ONE_PLACE: [(&str, &[&str]); 12] = [
     ("reqwest", &["outbound"]),
     ("moka", &["outbound"]),
     ("redis", &["outbound"]),
@@ -44,6 +44,7 @@ const ONE_PLACE: [(&str, &[&str]); 11] = [
     // `config` uses its names of variables
     ("jobgate_client", &["cli", "config"]),
     ("jobgate_simulator", &["cli"]),
+    ("tracing_opentelemetry", &["telemetry"]),
 ];
 
 /// Files may not be longer than this (`style`, "Even, small files").

@@ -17,7 +17,7 @@ use crate::jobs::tracking::Labels;
 use crate::jobs::visibility::RequestedRef;
 use crate::server::build::Gateway;
 use crate::server::lifecycle;
-use crate::server::telemetry::TelemetryGuard;
+use crate::server::telemetry::Telemetry;
 use jobgate_simulator::{Addresses, Handle, Scenario, SimUpstream, Simulator};
 
 /// The environment variables with the simulators' credentials, as an operator would set them.
@@ -71,8 +71,9 @@ pub(super) fn run(
         let simulator = Simulator::start(Scenario::demo(), Addresses::ephemeral()).await?;
         let env = arguments.environment(env);
         let config = Config::from_yaml(&configuration(&simulator, arguments)?, &env)?;
-        let _log = serve::start_log(&config.telemetry)?;
-        let telemetry_guard = TelemetryGuard::start(&config, &env)?;
+        let telemetry = Telemetry::new(&config, &env)?;
+        let _log = serve::start_log(&config.telemetry, &telemetry)?;
+        let telemetry_guard = telemetry.start()?;
         let gateway = Gateway::build(&config, &env).await?;
         let address = gateway.public_addr();
         let body = serde_json::json!({ "query": QUERY });

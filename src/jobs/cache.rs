@@ -98,9 +98,9 @@ impl JobCache {
 
     /// The same under a lease. Returns `false` if the lease was lost.
     pub(super) async fn note_missing_under(&self, key: &JobKey, fencing_token: FencingToken) -> bool {
-        let stored = trace::store(StoreOperation::Missing, 1);
-        let stored_missing = stored.of_store(self.store.note_missing_under(key, fencing_token).await);
-        self.or_miss(stored_missing).unwrap_or(true)
+        let span = trace::store(StoreOperation::Missing, 1);
+        let stored = trace::stored(span, self.store.note_missing_under(key, fencing_token).await);
+        self.or_miss(stored).unwrap_or(true)
     }
 
     /// The stored observations that match, in the order of their keys; `None` when the store fails.
@@ -121,12 +121,12 @@ impl JobCache {
             Some(unpersisted) if !new.supersedes(&unpersisted) => (unpersisted.clone(), Some(unpersisted)),
             unpersisted => (new, unpersisted),
         };
-        let stored = trace::store(StoreOperation::Keep, 1);
+        let span = trace::store(StoreOperation::Keep, 1);
         let kept = match fencing_token {
             Some(fencing_token) => self.store.keep_under(new.clone(), fencing_token).await,
             None => self.store.keep(new.clone()).await.map(Some),
         };
-        let replaced = match self.or_miss(stored.of_store(kept)) {
+        let replaced = match self.or_miss(trace::stored(span, kept)) {
             Some(None) => return Kept::LeaseLost,
             Some(Some(StoreOutcome::Older(held))) => {
                 self.unpersisted().remove(&new.job.key);
@@ -190,8 +190,8 @@ impl JobCache {
 
     /// The cached observation of each job; `None` when the store fails.
     async fn read(&self, keys: &[JobKey]) -> Option<Vec<Option<Observation>>> {
-        let stored = trace::store(StoreOperation::Get, keys.len());
-        let mut held = self.or_miss(stored.of_store(with_read_timeout(self.store.get(keys)).await))?;
+        let span = trace::store(StoreOperation::Get, keys.len());
+        let mut held = self.or_miss(trace::stored(span, with_read_timeout(self.store.get(keys)).await))?;
         let unpersisted = self.unpersisted();
         if !unpersisted.is_empty() {
             for (key, held) in keys.iter().zip(&mut held) {

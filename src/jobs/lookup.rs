@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use super::answer::{JobSnapshot, LookupError, LookupResult, age};
 use super::cache::JobCache;
@@ -115,13 +116,18 @@ impl Lookup {
         max_staleness: Option<Duration>,
     ) -> HashMap<JobKey, LookupResult> {
         let span = trace::lookup(requested.len());
-        let set_out = self.start_lookup(&requested, principal, max_staleness);
-        let StartedLookup { mut answers, pending, deadline, led } = span.context().hold(set_out).await;
-        let misses = pending.len();
-        let results = pending.into_iter().map(|pending_lookup| self.await_result(pending_lookup, deadline));
-        answers.extend(join_all(results).await);
-        let stale = || answers.values().flatten().filter(|seen| seen.stale.is_some()).count();
-        span.found(LookupSummary { misses, led, stale: if misses > 0 { stale() } else { 0 } });
+        let answered = async {
+            let StartedLookup { mut answers, pending, deadline, led } =
+                self.start_lookup(&requested, principal, max_staleness).await;
+            let misses = pending.len();
+            let results =
+                pending.into_iter().map(|pending_lookup| self.await_result(pending_lookup, deadline));
+            answers.extend(join_all(results).await);
+            let stale = || answers.values().flatten().filter(|seen| seen.stale.is_some()).count();
+            trace::found(&span, LookupSummary { misses, led, stale: if misses > 0 { stale() } else { 0 } });
+            answers
+        };
+        let mut answers = answered.instrument(span.clone()).await;
         drop(span);
         let time_of_day = self.clock.time_of_day();
         for (key, seen) in answers.iter_mut().filter_map(|(key, answer)| Some((key, answer.as_mut().ok()?))) {

@@ -10,12 +10,12 @@ use jiff::{SignedDuration, Timestamp};
 use rustix::time::{ClockId, clock_gettime};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::Instrument as _;
 
 use crate::ports::BoxFuture;
 use crate::ports::clock::{Clock, whole_millis};
 use crate::ports::entropy::Entropy;
 use crate::ports::spawner::{OnPanic, Spawner, TaskKind};
+use crate::telemetry::log::RequestScope;
 
 /// A difference between the system clock and its expected value above which the clock has stepped. A smaller one can
 /// occur between two readings on a busy machine.
@@ -120,12 +120,20 @@ impl Spawner for RuntimeSpawner {
                 }
             }
         };
-        self.tasks.spawn(guarded.in_current_span());
+        // The request only names the log lines of its task. A trace is continued by the context that the task holds, and
+        // never by a span, which would stay open as long as the task.
+        self.tasks.spawn(RequestScope::current().hold(guarded));
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use http::HeaderValue;
+    use tokio::sync::oneshot;
+    use tracing::Instrument as _;
+
     use super::*;
 
     #[tokio::test]
@@ -136,5 +144,20 @@ mod tests {
         assert!(!spawner.fatal.is_cancelled());
         spawner.spawn(TaskKind::Listener, Box::pin(async { panic!("planted") }));
         spawner.fatal().await;
+    }
+
+    #[tokio::test]
+    async fn a_task_keeps_its_request_and_no_span() {
+        let (spawner, request) =
+            (RuntimeSpawner::default(), RequestScope::of(HeaderValue::from_static("r1")));
+        let subscriber = Arc::new(tracing_subscriber::registry());
+        let _set = tracing::subscriber::set_default(Arc::clone(&subscriber));
+        let (seen, within) = oneshot::channel();
+        let task = async {
+            seen.send((RequestScope::current(), tracing::Span::current().id())).unwrap();
+        };
+        let spawned = async { spawner.spawn(TaskKind::Fetch, Box::pin(task)) };
+        request.clone().hold(spawned.instrument(tracing::info_span!("request"))).await;
+        assert_eq!(within.await.unwrap(), (request, None));
     }
 }

@@ -1,4 +1,4 @@
-//! The only way to start a task: named, traced, and with a policy for a panic.
+//! The only way to start a task: named, with the request of its log lines, and with a policy for a panic.
 
 use std::fmt::Debug;
 
@@ -80,6 +80,7 @@ impl TaskKind {
 
 /// Starts tasks.
 pub trait Spawner: Debug + Send + Sync {
-    /// Starts a task. It runs to completion even if no caller waits for it any more.
+    /// Starts a task. It runs to completion even if no caller waits for it any more. It continues the trace of the context
+    /// that it holds, and no other.
     fn spawn(&self, kind: TaskKind, task: BoxFuture<'static, ()>);
 }

@@ -15,12 +15,69 @@ use crate::outbound::credentials::secret;
 use crate::outbound::otlp::{self, OtlpTarget};
 use crate::outbound::system::RuntimeSpawner;
 use crate::ports::spawner::{Spawner as _, TaskKind};
+use crate::telemetry::log::TraceLayer;
 use crate::telemetry::meters;
 use crate::telemetry::trace::TraceKey;
-use crate::telemetry::trace::provider::{self, Batches, Sampling};
+use crate::telemetry::trace::provider::{Batches, Sampling, TracePipeline};
 
 /// The timeout of the shutdown: what is not exported by then is lost.
 const END_WITHIN: Duration = Duration::from_secs(3);
+
+/// What is exported, before the export starts.
+#[derive(Debug, Default)]
+pub struct Telemetry {
+    traces: Option<(OtlpTarget, TracePipeline)>,
+    metrics: Option<(OtlpTarget, Resource)>,
+}
+
+impl Telemetry {
+    /// Reads the configuration and the variables.
+    ///
+    /// # Errors
+    /// Returns an error if a secret cannot be read, or an address or a variable is invalid; names the option or the
+    /// variable.
+    pub fn new(config: &Config, env: &Environment) -> anyhow::Result<Self> {
+        let settings = OtlpSettings { config, env };
+        let [traces, metrics] = [settings.target(&TRACES)?, settings.target(&METRICS)?];
+        if traces.is_none() && metrics.is_none() {
+            return Ok(Self::default());
+        }
+        let resource = settings.resource();
+        let pipeline = |target| {
+            let (key, sampling) = (settings.trace_key()?, settings.sampling()?);
+            let pipeline = TracePipeline::new(resource.clone(), key, sampling, settings.batches()?);
+            anyhow::Ok((target, pipeline))
+        };
+        let traces = traces.map(pipeline).transpose()?;
+        Ok(Self { traces, metrics: metrics.map(|target| (target, resource)) })
+    }
+
+    /// The layer that creates the spans; none if they are not exported.
+    pub fn layer(&self) -> Option<TraceLayer> {
+        self.traces.as_ref().map(|(_, pipeline)| -> TraceLayer { Box::new(pipeline.layer()) })
+    }
+
+    /// Starts the export. A runtime must be entered; does not connect yet.
+    ///
+    /// # Errors
+    /// Returns an error if an exporter cannot be built.
+    pub fn start(self) -> anyhow::Result<TelemetryGuard> {
+        let mut guard = TelemetryGuard::default();
+        if let Some((target, pipeline)) = self.traces {
+            let exporter = otlp::spans(&target).context("traces cannot be exported")?;
+            let exporting = pipeline.export(exporter).run(guard.stop.clone());
+            guard.spawner.spawn(TaskKind::Telemetry, Box::pin(exporting));
+        }
+        if let Some((target, resource)) = self.metrics {
+            let exporter = otlp::metrics(&target).context("metrics cannot be exported")?;
+            let meters = otlp::provider(exporter, resource);
+            opentelemetry::global::set_meter_provider(meters.clone());
+            meters::attach();
+            guard.meters = Some(meters);
+        }
+        Ok(guard)
+    }
+}
 
 /// The export to a collector, while the process serves.
 #[derive(Debug, Default)]
@@ -31,43 +88,6 @@ pub struct TelemetryGuard {
 }
 
 impl TelemetryGuard {
-    /// Starts the configured export. A runtime must be entered; does not connect yet.
-    ///
-    /// # Errors
-    /// Returns an error if a secret cannot be read, or an address or a variable is invalid; names the option or the
-    /// variable.
-    pub fn start(config: &Config, env: &Environment) -> anyhow::Result<Self> {
-        let guard = Self::default();
-        let settings = OtlpSettings { config, env };
-        let [traces, metrics] = [settings.target(&TRACES)?, settings.target(&METRICS)?];
-        if traces.is_none() && metrics.is_none() {
-            return Ok(guard);
-        }
-        let resource = settings.resource();
-        if let Some(target) = traces {
-            let exporter = otlp::spans(&target).context("traces cannot be exported")?;
-            let batch_exporter = provider::start(
-                exporter,
-                resource.clone(),
-                settings.trace_key()?,
-                settings.sampling()?,
-                settings.batches()?,
-            );
-            guard.spawner.spawn(TaskKind::Telemetry, Box::pin(batch_exporter.run(guard.stop.clone())));
-        }
-        let meters = match metrics {
-            Some(target) => {
-                let exporter = otlp::metrics(&target).context("metrics cannot be exported")?;
-                let meters = otlp::provider(exporter, resource);
-                opentelemetry::global::set_meter_provider(meters.clone());
-                meters::attach();
-                Some(meters)
-            }
-            None => None,
-        };
-        Ok(Self { meters, ..guard })
-    }
-
     /// Exports the rest, within a few seconds.
     pub async fn end(mut self) {
         self.stop.cancel();
@@ -86,7 +106,7 @@ impl TelemetryGuard {
 /// Checks whether the export could be started. Does not connect.
 ///
 /// # Errors
-/// The same as for [`TelemetryGuard::start`].
+/// The same as for [`Telemetry::new`].
 pub fn check(config: &Config, env: &Environment) -> anyhow::Result<()> {
     let settings = OtlpSettings { config, env };
     for signal in [&TRACES, &METRICS] {

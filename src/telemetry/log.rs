@@ -7,6 +7,7 @@ mod last_reason;
 mod layer;
 mod level;
 mod line;
+mod request;
 mod throttle;
 mod writer;
 
@@ -20,40 +21,35 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 pub use self::counters::{LogCounters, RecentEvents, counters};
 pub use self::last_reason::LastReason;
+pub use self::layer::ACCESS;
 use self::layer::LogLayer;
-pub use self::layer::{ACCESS, REQUEST};
 pub use self::level::{BadDirectives, LogLevel, level, set_level, set_level_for};
 pub use self::line::LogFormatKind;
+pub use self::request::RequestScope;
 use self::writer::LogWriter;
 
 /// How long the process waits on exit until the last lines are written.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
-/// The subscriber that further layers, such as that of the traces, are added to. The filter of the log applies to the
-/// log only.
+/// The subscriber with the log, to which the layer of the traces is added. The filter of the log applies to the log only.
 pub type Base = Layered<Box<dyn Layer<Registry> + Send + Sync>, Registry>;
+
+/// The layer of the traces, which has its own filter.
+pub type TraceLayer = Box<dyn Layer<Base> + Send + Sync>;
 
 /// The running log. Dropping it waits a moment until the last lines are written.
 #[derive(Debug)]
 #[must_use = "the last lines are lost when the process ends before they are written"]
 pub struct LogGuard(Option<LogWriter>);
 
-/// Starts the log of this process. A second start has no effect.
+/// Starts the log of this process, and its traces. A second start has no effect.
 ///
 /// # Errors
 /// When the directives are not valid.
-pub fn start(format: LogFormatKind, directives: &str) -> Result<LogGuard, BadDirectives> {
-    start_with(format, directives, None::<tracing_subscriber::layer::Identity>)
-}
-
-/// The same with a further layer, which has its own filter and ignores that of the log.
-///
-/// # Errors
-/// When the directives are not valid.
-pub fn start_with(
+pub fn start(
     format: LogFormatKind,
     directives: &str,
-    further: impl Layer<Base> + Send + Sync,
+    traces: Option<TraceLayer>,
 ) -> Result<LogGuard, BadDirectives> {
     let ansi = format == LogFormatKind::Text && std::io::stderr().is_terminal();
     let (filter, handle) = level::filter(directives)?;
@@ -61,7 +57,13 @@ pub fn start_with(
     let log = LogLayer::new(format, ansi, writer.clone());
     let suppressed = log.repeats();
     let log: Box<dyn Layer<Registry> + Send + Sync> = Box::new(log.with_filter(filter));
-    if tracing_subscriber::registry().with(log).with(further).try_init().is_err() {
+    let base = tracing_subscriber::registry().with(log);
+    // An absent layer is not added: with one, each disabled event would ask the filters.
+    let started = match traces {
+        Some(traces) => base.with(traces).try_init(),
+        None => base.try_init(),
+    };
+    if started.is_err() {
         writer.end(Duration::ZERO);
         return Ok(LogGuard(None));
     }

@@ -1,46 +1,44 @@
-//! Traces: the only module that creates spans. `names` is the closed list of spans and their attributes. Spans are
-//! created with the OpenTelemetry API and not with the macros of `tracing`, so that no log level disables a span.
+//! Traces: the only module that creates spans. `names` is the closed list of spans and their attributes. Spans are those
+//! of `tracing` with one target, exported by a layer with a filter of its own, so that no log level disables a span.
+//! `job.observe` alone is created with the OpenTelemetry API, because it starts in the past.
 //!
-//! Off until [`provider::start`]; until then every function here only checks an empty cell.
+//! Off unless the subscriber has that layer ([`provider::TracePipeline::layer`]): then creating a span only checks its
+//! call site.
 
 mod job;
 mod names;
 pub mod provider;
 mod spans;
+#[cfg(test)]
+pub(crate) mod testing;
 
-use std::sync::OnceLock;
+use std::sync::Arc;
 
 use http::HeaderMap;
+use opentelemetry::Context;
 use opentelemetry::context::{ContextGuard, FutureExt as _, WithContext};
 use opentelemetry::propagation::TextMapPropagator as _;
-use opentelemetry::trace::{
-    SpanBuilder, SpanContext, SpanId, Status, TraceContextExt as _, TraceId, TraceState, Tracer as _,
-};
-use opentelemetry::{Context, KeyValue, StringValue, Value};
+use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt as _, TraceId, TraceState};
 use opentelemetry_http::HeaderExtractor;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::SdkTracer;
+use tracing::{Level, Span, Subscriber, dispatcher};
+use tracing_subscriber::Layer;
 
-use crate::domain::id::JobKey;
 pub use job::TraceKey;
 pub use names::{SPANS, SpanAttribute, SpanDescriptor};
 pub use spans::{
-    LastCall, LookupSummary, StoreOperation, UpstreamSpan, deliver, ingest, lookup, observe, operation, poll,
-    request, store, upstream,
+    LastCall, LookupSummary, StoreOperation, UpstreamSpan, answered, deliver, found, ingest, kept, lookup,
+    observe, operation, poll, replied, request, store, stored, traceparent, unanswered, upstream,
+    with_last_call,
 };
 
-/// The tracer, once tracing is started.
-struct Tracer {
-    tracer: SdkTracer,
-    key: TraceKey,
-}
-
-/// One per process, as the current span is one per thread.
-static LIVE: OnceLock<Tracer> = OnceLock::new();
+/// The target of every span: the filters of the log and of the traces distinguish spans by it.
+pub const TARGET: &str = "jobgate::trace";
 
 /// Returns whether spans are created.
 pub fn is_on() -> bool {
-    LIVE.get().is_some()
+    tracing::span_enabled!(target: TARGET, Level::INFO)
 }
 
 /// The current span: trace, span, and whether it is sampled. For exemplars and log lines.
@@ -57,64 +55,50 @@ pub fn is_sampled() -> bool {
     current().is_some_and(|(_, _, sampled)| sampled)
 }
 
-/// The trace of a job, by its keyed hash; `None` while no spans are created.
-pub fn of_job(job: &JobKey) -> Option<TraceId> {
-    LIVE.get().map(|live| live.key.trace(job))
+/// Returns whether the current span is a local one that is not sampled: no span is created below it.
+fn is_dropped() -> bool {
+    Context::map_current(|context| {
+        let span = context.span();
+        let span = span.span_context();
+        span.is_valid() && !span.is_remote() && !span.is_sampled()
+    })
 }
 
-/// A span in progress. Dropping it ends it. Empty if no span is created.
-#[derive(Debug, Default)]
-pub struct SpanGuard(Option<Context>);
+/// The span, for owners of many that are mostly disabled; `None` if it is disabled.
+pub fn boxed(span: Span) -> Option<Box<Span>> {
+    (!span.is_disabled()).then(|| Box::new(span))
+}
 
-/// A context to link to, and to run work in. Cheap to clone; dropping it ends no span.
+/// What the traces of jobs need: the tracer of the spans that `tracing` cannot create, and the key of the ids. A part of
+/// the subscriber, so that it is found wherever spans are created.
+#[derive(Clone)]
+struct JobTraces(Arc<(SdkTracer, TraceKey)>);
+
+impl<S: Subscriber> Layer<S> for JobTraces {}
+
+impl JobTraces {
+    /// Those of the current subscriber; `None` while no spans are created.
+    fn current() -> Option<Self> {
+        dispatcher::get_default(|subscriber| subscriber.downcast_ref::<Self>().cloned())
+    }
+
+    fn tracer(&self) -> &SdkTracer {
+        &self.0.0
+    }
+
+    fn key(&self) -> &TraceKey {
+        &self.0.1
+    }
+}
+
+/// A context to link to, and to run work in. Cheap to clone. It keeps no span open, so that a task that outlives its
+/// request takes this and never a span.
 #[derive(Clone, Debug, Default)]
-pub struct TraceContext(Option<Context>);
-
-impl SpanGuard {
-    /// The context of this span; without a span, the current context.
-    pub fn context(&self) -> TraceContext {
-        if !is_on() {
-            return TraceContext(None);
-        }
-        TraceContext(Some(self.0.clone().unwrap_or_else(Context::current)))
-    }
-
-    /// The boxed span, for owners with many empty guards; `None` if there is no span.
-    pub fn boxed(self) -> Option<Box<Self>> {
-        self.0.is_some().then(|| Box::new(self))
-    }
-
-    fn set(&self, key: SpanAttribute, value: impl Into<Value>) {
-        if let Some(context) = &self.0 {
-            context.span().set_attribute(KeyValue::new(key.name(), value));
-        }
-    }
-
-    fn fail(&self, what: impl Into<StringValue>) {
-        if let Some(context) = &self.0 {
-            context
-                .span()
-                .set_attribute(KeyValue::new(SpanAttribute::Error.name(), Value::String(what.into())));
-            context.span().set_status(Status::error(""));
-        }
-    }
-
-    fn is_recording(&self) -> bool {
-        self.0.as_ref().is_some_and(|context| context.span().is_recording())
-    }
-}
-
-impl Drop for SpanGuard {
-    fn drop(&mut self) {
-        if let Some(context) = self.0.take() {
-            context.span().end();
-        }
-    }
-}
+pub struct TraceContext(Context);
 
 /// The parent in the headers, without `tracestate`: otherwise every span would propagate the content that a client
 /// wrote there.
-fn named_by(headers: &HeaderMap) -> Context {
+fn remote_parent(headers: &HeaderMap) -> Context {
     let named =
         TraceContextPropagator::new().extract_with_context(&Context::new(), &HeaderExtractor(headers));
     let span = named.span();
@@ -129,79 +113,35 @@ fn named_by(headers: &HeaderMap) -> Context {
 impl TraceContext {
     /// The current context.
     pub fn here() -> Self {
-        Self(is_on().then(Context::current))
+        Self(Context::current())
     }
 
-    /// The context in the W3C header `traceparent` of another process; empty if there is none.
+    /// The context in the W3C header `traceparent` of another process; empty if there is none, or no spans are created.
     pub fn of_headers(headers: &HeaderMap) -> Self {
-        Self(is_on().then(|| named_by(headers)))
+        Self(if is_on() { remote_parent(headers) } else { Context::new() })
     }
 
     /// Returns whether there is a trace to continue.
     pub fn is_somewhere(&self) -> bool {
-        self.0.as_ref().is_some_and(|context| context.span().span_context().is_valid())
+        self.0.span().span_context().is_valid()
     }
 
     /// Runs a future in this context, wherever it is polled.
     pub fn hold<F: Future>(&self, future: F) -> WithContext<F> {
-        future.with_context(self.0.clone().unwrap_or_default())
+        future.with_context(self.0.clone())
     }
 
     /// Sets this context for the current thread until the returned guard is dropped.
-    pub fn enter(&self) -> Option<ContextGuard> {
-        self.0.clone().map(Context::attach)
+    pub fn enter(&self) -> ContextGuard {
+        self.0.clone().attach()
     }
 
     /// The span context to link to.
     pub fn to_link(&self) -> Option<Box<SpanContext>> {
-        let context = self.0.as_ref()?;
-        let span = context.span();
+        let span = self.0.span();
         span.span_context().is_valid().then(|| Box::new(span.span_context().clone()))
     }
 }
 
-/// Creates a span below `above`. Below a local span that is not sampled, none is created.
-fn begin(above: &Context, build: impl FnOnce() -> SpanBuilder) -> SpanGuard {
-    let Some(live) = LIVE.get() else { return SpanGuard(None) };
-    {
-        let span = above.span();
-        let span = span.span_context();
-        if span.is_valid() && !span.is_remote() && !span.is_sampled() {
-            return SpanGuard(None);
-        }
-    }
-    let span = live.tracer.build_with_context(build(), above);
-    SpanGuard(Some(above.with_span(span)))
-}
-
-/// Creates a span below the current one; none if there is no sampled one.
-fn below(build: impl FnOnce() -> SpanBuilder) -> SpanGuard {
-    if !is_sampled() {
-        return SpanGuard(None);
-    }
-    Context::map_current(|above| begin(above, build))
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn traceparent_sets_the_remote_parent_without_tracestate() {
-        let (trace, span) = ("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7");
-        let mut headers = HeaderMap::new();
-        headers.insert("traceparent", format!("00-{trace}-{span}-01").parse().unwrap());
-        headers.insert("tracestate", "a=cAnaRy".parse().unwrap());
-        let context = named_by(&headers);
-        let there = context.span();
-        let there = there.span_context();
-        assert_eq!(
-            (there.trace_id().to_string().as_str(), there.span_id().to_string().as_str()),
-            (trace, span)
-        );
-        assert!(there.is_sampled() && there.is_remote());
-        assert_eq!(there.trace_state().header(), "");
-        headers.insert("traceparent", "00-0-0-01".parse().unwrap());
-        assert!(!named_by(&headers).span().span_context().is_valid());
-    }
-}
+mod tests;

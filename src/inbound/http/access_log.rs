@@ -11,25 +11,24 @@ use axum::response::Response;
 use http::{Method, StatusCode};
 use hyper::body::{Frame, SizeHint};
 use tokio::time::Instant;
-use tracing::Instrument as _;
 
 use super::request_facts::RequestFacts;
 use super::request_id::RequestId;
 use super::route::{self, Route};
 use crate::config::AccessLog;
-use crate::telemetry::log::{ACCESS, REQUEST};
+use crate::telemetry::log::{ACCESS, RequestScope};
+use crate::telemetry::trace::TraceContext;
 
 /// The status of a request whose client disconnected before there was a response: only for logs, never sent.
 const LEFT: u16 = 499;
 
-/// Creates the span and the facts of a request, and writes the line. Wraps everything except the layer that sets the
-/// request id.
+/// Names the log lines of a request, creates its facts, and writes its line. Wraps everything except the layers that set
+/// the request id and the span.
 pub(super) async fn write(State(which): State<AccessLog>, mut request: Request, next: Next) -> Response {
-    let id = request.extensions().get::<RequestId>().and_then(|id| id.0.to_str().ok().map(ToOwned::to_owned));
-    let id = id.unwrap_or_default();
-    let span = tracing::info_span!(target: REQUEST, "request", request_id = id);
+    let scope = request.extensions().get::<RequestId>().map(|id| RequestScope::of(id.0.clone()));
+    let scope = scope.unwrap_or_default();
     if which == AccessLog::Off {
-        return next.run(request).instrument(span).await;
+        return scope.hold(next.run(request)).await;
     }
     let facts = RequestFacts::default();
     request.extensions_mut().insert(facts.clone());
@@ -41,12 +40,13 @@ pub(super) async fn write(State(which): State<AccessLog>, mut request: Request, 
         status: StatusCode::from_u16(LEFT).unwrap_or_default(),
         bytes: 0,
         complete: false,
-        id,
+        scope: scope.clone(),
+        trace: TraceContext::here(),
         facts,
     };
     // the line is written when the guard is dropped: also if the client disconnects before there is a response
     let mut guard = AccessLogGuard(Box::new(line));
-    let response = next.run(request).instrument(span).await;
+    let response = scope.hold(next.run(request)).await;
     guard.0.status = response.status();
     if which == AccessLog::Errors && !response.status().is_server_error() {
         return response;
@@ -74,7 +74,8 @@ struct AccessLogLine {
     bytes: u64,
     /// Whether the whole response was sent.
     complete: bool,
-    id: String,
+    scope: RequestScope,
+    trace: TraceContext,
     facts: RequestFacts,
 }
 
@@ -83,7 +84,7 @@ struct AccessLogGuard(Box<AccessLogLine>);
 
 impl Drop for AccessLogGuard {
     fn drop(&mut self) {
-        let AccessLogLine { which, begun, method, route, status, bytes, complete, id: request_id, facts } =
+        let AccessLogLine { which, begun, method, route, status, bytes, complete, scope, trace, facts } =
             &*self.0;
         let failed = status.is_server_error();
         if *which != AccessLog::All && !failed {
@@ -91,27 +92,29 @@ impl Drop for AccessLogGuard {
         }
         let duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         let (client, operation) = (facts.client(), facts.operation());
-        let status = status.as_u16();
-        if *which == AccessLog::All {
-            tracing::info!(
-                target: ACCESS,
-                method, route, status, bytes, whole = complete, duration_ms, client, operation, request_id,
-                "request served"
-            );
-        } else {
-            tracing::warn!(
-                method,
-                route,
-                status,
-                bytes,
-                whole = complete,
-                duration_ms,
-                client,
-                operation,
-                request_id,
-                "request failed"
-            );
-        }
+        let (status, whole) = (status.as_u16(), complete);
+        // the body may end anywhere: the line belongs to its request all the same
+        let _entered = trace.enter();
+        scope.within(|| {
+            if *which == AccessLog::All {
+                tracing::info!(
+                    target: ACCESS,
+                    method, route, status, bytes, whole, duration_ms, client, operation, "request served"
+                );
+            } else {
+                tracing::warn!(
+                    method,
+                    route,
+                    status,
+                    bytes,
+                    whole,
+                    duration_ms,
+                    client,
+                    operation,
+                    "request failed"
+                );
+            }
+        });
     }
 }
 

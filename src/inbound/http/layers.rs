@@ -136,10 +136,10 @@ pub fn around_live(routes: Router, settings: &LayerSettings, live: LiveSettings)
             .layer(from_fn(request_metrics::count))
             // before anything can fail, so that a failure can be found by its id
             .layer(from_fn(request_id::assign))
-            // next: the line about a request contains its outcome, whichever layer rejected it
-            .layer(from_fn_with_state(settings.access_log, access_log::write))
             // around everything that takes time or logs
             .layer(from_fn(request_span::request))
+            // next: the line about a request contains its outcome, whichever layer rejected it
+            .layer(from_fn_with_state(settings.access_log, access_log::write))
             // before every layer that reads the peer
             .layer(from_fn_with_state(live.proxies, locate))
             // outside of all layers that can reject a request, so that a page may read why; before anything is read or

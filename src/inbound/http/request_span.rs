@@ -4,6 +4,7 @@
 use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::Response;
+use tracing::Instrument as _;
 
 use super::route::Route;
 use crate::telemetry::trace;
@@ -14,7 +15,7 @@ pub(super) async fn request(request: Request, next: Next) -> Response {
         return next.run(request).await;
     }
     let span = trace::request(request.headers(), request.method(), Route::of(&request).map(Route::pattern));
-    let response = span.context().hold(Box::pin(next.run(request))).await;
-    span.answered(response.status());
+    let response = Box::pin(next.run(request)).instrument(span.clone()).await;
+    trace::answered(&span, response.status());
     response
 }

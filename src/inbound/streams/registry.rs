@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::domain::principal::Principal;
+use crate::telemetry::log::RequestScope;
 use crate::telemetry::meters;
 
 use super::end_reason::EndReason;
@@ -179,7 +180,7 @@ impl StreamRegistry {
             ended,
             opened: Instant::now(),
             updates: 0,
-            span: tracing::Span::current(),
+            request: RequestScope::current(),
             old_at: Instant::now() + settings.max_age.mul_f64(spread),
             expires_at: None,
             why: EndReason::ClientLeft,
@@ -285,8 +286,8 @@ pub struct StreamGuard {
     ended: oneshot::Receiver<EndReason>,
     opened: Instant,
     updates: u64,
-    /// The span in which the stream was opened: its end is logged there.
-    span: tracing::Span,
+    /// The request that opened the stream: its end is logged for it.
+    request: RequestScope,
     old_at: Instant,
     expires_at: Option<Instant>,
     why: EndReason,
@@ -376,7 +377,7 @@ impl Drop for StreamGuard {
         let age_ms = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX);
         let updates = self.updates;
         meters::stream_ended(transport, reason);
-        self.span.in_scope(|| tracing::debug!(transport, reason, client, age_ms, updates, "stream ended"));
+        self.request.within(|| tracing::debug!(transport, reason, client, age_ms, updates, "stream ended"));
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::time::Instant;
+use tracing::{Instrument as _, Span};
 
 use super::ingest::{FetchResult, Ingest};
 use super::remote::RemoteChanges;
@@ -185,20 +186,17 @@ impl FetchTask {
         }
         let outcome = fetch.outcome.as_ref().map(|job| job.state().name()).map_err(FetchError::word);
         let polled = self.trigger == FetchTrigger::Background;
-        let span = trace::observe(key, (fetch.requested_at, fetch.observed_at), caller, polled, outcome);
-        span.context().hold(Box::pin(self.ingest(key, fetch, fencing_token))).await
+        let context = trace::observe(key, (fetch.requested_at, fetch.observed_at), caller, polled, outcome);
+        context.hold(Box::pin(self.ingest(key, fetch, fencing_token))).await
     }
 
     /// Calls the upstream, and renews the leases until it has responded.
     async fn fetch(&self, held: &[(JobKey, FencingToken)]) -> (Vec<Fetch>, LastCall) {
         let span = match (&self.trigger, held.first()) {
             (FetchTrigger::Background, Some((key, _))) => trace::poll(key.source.as_str(), held.len()),
-            (FetchTrigger::Background | FetchTrigger::Operator | FetchTrigger::Client(_), _) => {
-                trace::SpanGuard::default()
-            }
+            (FetchTrigger::Background | FetchTrigger::Operator | FetchTrigger::Client(_), _) => Span::none(),
         };
-        let (context, caller) = span.context().with_caller();
-        (context.hold(self.call_upstream(held)).await, caller)
+        trace::with_last_call(self.call_upstream(held)).instrument(span).await
     }
 
     async fn call_upstream(&self, held: &[(JobKey, FencingToken)]) -> Vec<Fetch> {

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use tracing::{Instrument as _, Span};
 
 use super::rollback::LowerVersions;
 use crate::domain::error::{Problem, ProblemCode};
@@ -56,9 +57,10 @@ impl Ingest {
         fencing_token: FencingToken,
     ) -> Option<FetchResult> {
         let span = trace::ingest();
-        let result = span.context().hold(self.compare_and_keep(key, fetch, fencing_token, &span)).await;
+        let kept = self.compare_and_keep(key, fetch, fencing_token, &span);
+        let result = kept.instrument(span.clone()).await;
         let Some(result) = result else {
-            span.kept("lease_lost");
+            trace::kept(&span, "lease_lost");
             return None;
         };
         let outcome = result.as_ref().map_err(|error| LookupError::Fetch(error.clone()));
@@ -128,7 +130,7 @@ impl Ingest {
         key: &JobKey,
         fetch: Fetch,
         fencing_token: FencingToken,
-        span: &trace::SpanGuard,
+        span: &Span,
     ) -> Option<FetchResult> {
         let Fetch { requested_at, observed_at, outcome } = fetch;
         match outcome {
@@ -137,14 +139,14 @@ impl Ingest {
             }
             Err(FetchError::NotFound) => match self.ever_seen(key).await {
                 Err(error) => {
-                    span.kept("failed");
+                    trace::kept(span, "failed");
                     self.leases.release(key, fencing_token).await;
                     Some(Err(error))
                 }
                 Ok(seen) => self.take_absence(key, seen, observed_at, fencing_token, span).await,
             },
             Err(error) => {
-                span.kept("failed");
+                trace::kept(span, "failed");
                 self.leases.release(key, fencing_token).await;
                 Some(Err(error))
             }
@@ -171,11 +173,11 @@ impl Ingest {
         seen: Option<Observation>,
         observed_at: Timestamp,
         fencing_token: FencingToken,
-        span: &trace::SpanGuard,
+        span: &Span,
     ) -> Option<FetchResult> {
         match seen {
             Some(held) if held.job.is_terminal() => {
-                span.kept("older");
+                trace::kept(span, "older");
                 self.leases.release(key, fencing_token).await;
                 Some(Ok(held))
             }
@@ -190,15 +192,15 @@ impl Ingest {
                 let shared = self.cache.refresh(std::slice::from_ref(key)).await;
                 let shared = shared.and_then(|mut shared| shared.pop().flatten());
                 if let Some(newer) = shared.filter(|shared| shared.supersedes(&held)) {
-                    span.kept("older");
+                    trace::kept(span, "older");
                     return Some(Ok(newer));
                 }
-                span.kept("not_found");
+                trace::kept(span, "not_found");
                 self.cache.note_missing(key).await;
                 Some(Err(FetchError::NotFound))
             }
             None => {
-                span.kept("missing");
+                trace::kept(span, "missing");
                 let stored = self.cache.note_missing_under(key, fencing_token).await;
                 stored.then_some(Err(FetchError::NotFound))
             }
@@ -210,7 +212,7 @@ impl Ingest {
         &self,
         answer: Observation,
         fencing_token: FencingToken,
-        span: &trace::SpanGuard,
+        span: &Span,
     ) -> Option<FetchResult> {
         let key = answer.job.key.clone();
         // An answer that was requested before the known observation may be from before its rollback, and is ordered
@@ -236,7 +238,7 @@ impl Ingest {
             return Some(Ok(held));
         }
         if !self.lower.reported(&held, self.following.settings().verify_interval) {
-            span.kept("conflicting_version");
+            trace::kept(span, "conflicting_version");
             return Some(Err(FetchError::ConflictingVersion));
         }
         let (from, to) = (held.job.counter(), answer.job.counter());
@@ -257,16 +259,16 @@ impl Ingest {
         &self,
         new: Observation,
         fencing_token: Option<FencingToken>,
-        span: &trace::SpanGuard,
+        span: &Span,
     ) -> Option<Observation> {
         match self.cache.keep(new, fencing_token).await {
             Kept::LeaseLost => None,
             Kept::Older(held) => {
-                span.kept("older");
+                trace::kept(span, "older");
                 Some(held)
             }
             Kept::New(new, replaced) => {
-                span.kept("new");
+                trace::kept(span, "new");
                 if new.job.is_terminal() {
                     self.tracked.ended(&new.job.key);
                 }

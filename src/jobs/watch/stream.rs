@@ -13,6 +13,7 @@ use std::time::Duration;
 use futures_util::stream::{self, Stream, StreamExt as _};
 use jiff::Timestamp;
 use tokio::time::Sleep;
+use tracing::Instrument as _;
 
 use super::update::{UpdateKind, WatchUpdate};
 use super::view::{View, VisibleState};
@@ -118,8 +119,9 @@ impl JobWatch {
         }
         let span = trace::lookup(requested.len());
         let set_out = self.lookup.start_lookup(&requested, principal, max_staleness);
-        let StartedLookup { answers, pending, deadline, led } = span.context().hold(set_out).await;
-        span.found(LookupSummary { misses: pending.len(), led, stale: 0 });
+        let StartedLookup { answers, pending, deadline, led } = set_out.instrument(span.clone()).await;
+        trace::found(&span, LookupSummary { misses: pending.len(), led, stale: 0 });
+        drop(span);
         for (key, answer) in &answers {
             self.ingest.apply_answer(key, answer);
         }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::time::Instant;
-use tracing::Instrument as _;
+use tracing::{Instrument as _, Span};
 
 use self::answers::CallPurpose;
 use self::conclude::TryOutcome;
@@ -135,14 +135,14 @@ impl Source {
                 self.endpoint.limiter.earn_retry();
             }
             (requested_at, sent_at) = (self.endpoint.moment(), Instant::now());
-            let span = tracing::info_span!("upstream.call", source = %self.endpoint.settings.name, attempt);
             let mask = self.endpoint.mask(&credential);
             let http_client = self.endpoint.deps.http_client.as_ref();
-            let traced = self.endpoint.span(call, attempt);
-            let trace = traced.traceparent().filter(|_| self.endpoint.settings.propagate_trace);
+            let span = self.endpoint.span(call, attempt);
+            let propagates = self.endpoint.settings.propagate_trace;
+            let trace = if propagates { trace::traceparent(&span) } else { None };
             let send = http_client.send_in_trace(call, left(deadline), &credential, &mask, trace);
-            let sent = traced.context().hold(send).instrument(span).await;
-            end(traced, &sent);
+            let sent = send.instrument(span.clone()).await;
+            end(span, &sent);
             let about = call.about.as_deref().map_or(CallPurpose::Many, CallPurpose::Job);
             match self.endpoint.conclude(permit, credential, about, sent, &classify) {
                 TryOutcome::Final(outcome) => {
@@ -187,12 +187,11 @@ impl Source {
         };
         let max_wait = left(deadline).saturating_sub(LEAST_TIME);
         let permit = self.endpoint.limiter.acquire_probe(&FetchTrigger::Operator, max_wait).await?;
-        let span = tracing::info_span!("upstream.probe", source = %self.endpoint.settings.name);
         let mask = self.endpoint.mask(other);
-        let traced = self.endpoint.span(call, 0);
-        let sent =
-            self.endpoint.deps.http_client.send(call, left(deadline), other, &mask).instrument(span).await;
-        end(traced, &sent);
+        let span = self.endpoint.span(call, 0);
+        let send = self.endpoint.deps.http_client.send(call, left(deadline), other, &mask);
+        let sent = send.instrument(span.clone()).await;
+        end(span, &sent);
         // to the limiter, a rejection of another credential is a response like any other
         let classify = |reply: &UpstreamReply| match classify(reply) {
             ReplyVerdict::Rejected => ReplyVerdict::Spoke(Err(FetchError::CredentialRejected)),
@@ -224,10 +223,10 @@ impl Source {
 }
 
 /// Ends the span of a call with its outcome.
-fn end(span: trace::SpanGuard, sent: &Result<UpstreamReply, SendError>) {
+fn end(span: Span, sent: &Result<UpstreamReply, SendError>) {
     match sent {
-        Ok(reply) => span.replied(reply.status, reply.request_id()),
-        Err(error) => span.unanswered(error.word()),
+        Ok(reply) => trace::replied(&span, reply.status, reply.request_id()),
+        Err(error) => trace::unanswered(&span, error.word()),
     }
     drop(span);
 }

@@ -1,21 +1,18 @@
 //! Converts an event to its line: adds the request and the trace it belongs to, and decides whether it is written.
 
 use tokio::time::Instant;
-use tracing::span::{Attributes, Id};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::layer::{Context, Layer};
-use tracing_subscriber::registry::LookupSpan;
 
 use super::counters;
 use super::line::{FieldValue, LineContext, LogFields, LogFormatKind};
+use super::request;
 use super::throttle::{Suppressed, Throttle};
 use super::writer::LogWriter;
 use crate::telemetry::trace;
 
 /// The target of the access log, one line per request: all of them are written.
 pub const ACCESS: &str = "jobgate::access";
-/// The target of the span that identifies a request by its field `request_id`: each line within it contains the id.
-pub const REQUEST: &str = "jobgate::request";
 
 /// Writes the events that pass its filter.
 pub(super) struct LogLayer {
@@ -24,9 +21,6 @@ pub(super) struct LogLayer {
     writer: LogWriter,
     repeats: Throttle,
 }
-
-/// The id of the request of a span.
-struct SpanRequestId(String);
 
 impl LogLayer {
     pub(super) fn new(format: LogFormatKind, ansi: bool, writer: LogWriter) -> Self {
@@ -40,19 +34,8 @@ impl LogLayer {
     }
 }
 
-impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for LogLayer {
-    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, ctx: Context<'_, S>) {
-        if attributes.metadata().target() != REQUEST {
-            return;
-        }
-        let mut fields = LogFields::default();
-        attributes.record(&mut fields);
-        if let (Some(span), Some(id)) = (ctx.span(id), fields.text("request_id")) {
-            span.extensions_mut().replace(SpanRequestId(id.to_owned()));
-        }
-    }
-
-    fn on_event(&self, event: &Event<'_>, ctx: Context<'_, S>) {
+impl<S: Subscriber> Layer<S> for LogLayer {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let metadata = event.metadata();
         counters::count(*metadata.level());
         let mut fields = LogFields::default();
@@ -66,9 +49,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for LogLayer {
         frame.trace = trace::current().map(|(trace, span, _)| (trace.to_string(), span.to_string()));
         // An event with its own request id keeps it.
         if fields.text("request_id").is_none() {
-            frame.request_id = ctx.event_scope(event).and_then(|mut scope| {
-                scope.find_map(|span| span.extensions().get::<SpanRequestId>().map(|id| id.0.clone()))
-            });
+            frame.request_id = request::current_id();
         }
         self.writer.put(&frame.render(self.format, self.ansi, &fields.others));
     }

@@ -12,8 +12,8 @@ use tracing_subscriber::layer::Filter;
 use tracing_subscriber::registry::Registry;
 use tracing_subscriber::reload::{self, Handle};
 
-use super::layer::REQUEST;
 use crate::config::log_directives;
+use crate::telemetry::trace::TARGET;
 
 /// Directives that are not valid. The message contains valid ones.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -49,14 +49,14 @@ fn lock() -> MutexGuard<'static, LevelState> {
     STATE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The filter of the log, and the handle that changes it. The span that identifies a request passes at every level, so
-/// that an error contains its request id.
+/// The filter of the log, and the handle that changes it. The spans of the traces are not the log's: without a collector
+/// none is created, whatever the level.
 pub(super) fn filter(
     directives: &str,
 ) -> Result<(impl Filter<Registry> + use<>, Handle<EnvFilter, Registry>), BadDirectives> {
     let (filter, handle) = reload::Layer::new(log_directives(directives).map_err(BadDirectives)?);
-    let request = |seen: &Metadata<'_>| seen.is_span() && seen.target() == REQUEST;
-    Ok((filter.or(filter_fn(request).with_max_level_hint(LevelFilter::INFO)), handle))
+    let of_log = |seen: &Metadata<'_>| !(seen.is_span() && seen.target() == TARGET);
+    Ok((filter.and(filter_fn(of_log).with_max_level_hint(LevelFilter::TRACE)), handle))
 }
 
 pub(super) fn install(handle: Handle<EnvFilter, Registry>, directives: &str) {

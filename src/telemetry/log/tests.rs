@@ -9,6 +9,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+use http::HeaderValue;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use tokio::time::Instant;
@@ -16,6 +17,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 
 use super::writer::ROOM;
 use super::*;
+use crate::telemetry::trace;
 
 #[derive(Clone, Default)]
 struct Buffer(Arc<Mutex<Vec<u8>>>);
@@ -122,14 +124,24 @@ fn repeated_event_is_limited_without_hiding_other_events() {
 fn log_line_contains_the_id_of_its_request() {
     let log_text = log_text(
         || {
-            let _request = tracing::info_span!(target: REQUEST, "request", request_id = "r1").entered();
             let _other = tracing::info_span!("other", request_id = "not this").entered();
-            tracing::info!("within");
+            RequestScope::of(HeaderValue::from_static("r1")).within(|| tracing::info!("within"));
         },
         Duration::ZERO,
     );
     let line: serde_json::Value = serde_json::from_str(&log_text).unwrap();
     assert_eq!((&line["message"], &line["request_id"]), (&"within".into(), &"r1".into()));
+}
+
+#[test]
+fn the_log_alone_creates_no_span_of_the_traces() {
+    let (filter, _handle) = level::filter("trace").unwrap();
+    let writer = LogWriter::start(Buffer::default()).unwrap();
+    let log = LogLayer::new(LogFormatKind::Json, false, writer.clone()).with_filter(filter);
+    let enabled = || (tracing::enabled!(tracing::Level::TRACE), trace::is_on());
+    let subscriber = tracing_subscriber::registry().with(log);
+    assert_eq!(tracing::subscriber::with_default(subscriber, enabled), (true, false));
+    writer.end(Duration::from_secs(30));
 }
 
 /// Accepts one piece of output each time it is released.

@@ -1,6 +1,6 @@
-//! The export pipeline of spans: a bounded queue, one exporting task, and the count of dropped spans. A collector that
-//! is down, hangs or is slow loses spans and delays no response. The exporter and its endpoint are configured
-//! elsewhere.
+//! The export pipeline of spans: the layer that creates them, a bounded queue, one exporting task, and the count of
+//! dropped spans. A collector that is down, hangs or is slow loses spans and delays no response. The exporter and its
+//! endpoint are configured elsewhere.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -15,9 +15,14 @@ use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider, Span, SpanData, SpanExporter, SpanProcessor};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+use tracing::Subscriber;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::Layer;
+use tracing_subscriber::registry::LookupSpan;
 
 use super::job::{DeterministicIds, TraceKey};
-use super::{LIVE, Tracer};
+use super::{JobTraces, TARGET};
 use crate::telemetry::warning_throttle::LimitedWarning;
 
 static TRACES_DROPPED: AtomicU64 = AtomicU64::new(0);
@@ -137,25 +142,62 @@ impl Drop for DropCounter {
     }
 }
 
-/// Starts tracing. A second start has no effect: only the spans of the first one are exported.
-pub fn start<E: SpanExporter>(
-    mut exporter: E,
+/// What creates spans, before their export has started.
+#[derive(Debug)]
+pub struct TracePipeline {
+    traces: JobTraces,
     resource: Resource,
-    key: TraceKey,
-    sampling: Sampling,
-    batches: Batches,
-) -> BatchExporter<E> {
-    exporter.set_resource(&resource);
-    let queue = Arc::new(SpanQueue { waiting: Mutex::default(), wake: Notify::new(), batches });
-    let ratio = Sampler::TraceIdRatioBased(sampling.ratio);
-    let provider = SdkTracerProvider::builder()
-        .with_resource(resource)
-        .with_id_generator(DeterministicIds::default())
-        .with_sampler(if sampling.parent_based { Sampler::ParentBased(Box::new(ratio)) } else { ratio })
-        .with_span_processor(QueueProcessor(Arc::clone(&queue)))
-        .build();
-    LIVE.set(Tracer { tracer: provider.tracer("jobgate"), key }).ok();
-    BatchExporter { queue, exporter, failing: LimitedWarning::default() }
+    queue: Arc<SpanQueue>,
+}
+
+impl TracePipeline {
+    /// A pipeline of its own: several do not share spans.
+    pub fn new(resource: Resource, key: TraceKey, sampling: Sampling, batches: Batches) -> Self {
+        let queue = Arc::new(SpanQueue { waiting: Mutex::default(), wake: Notify::new(), batches });
+        let ratio = Sampler::TraceIdRatioBased(sampling.ratio);
+        let provider = SdkTracerProvider::builder()
+            .with_resource(resource.clone())
+            .with_id_generator(DeterministicIds::default())
+            .with_sampler(if sampling.parent_based { Sampler::ParentBased(Box::new(ratio)) } else { ratio })
+            .with_span_processor(QueueProcessor(Arc::clone(&queue)))
+            .build();
+        let traces = JobTraces(Arc::new((provider.tracer("jobgate"), key)));
+        Self { traces, resource, queue }
+    }
+
+    /// The layer that turns the spans of [`TARGET`] into spans of the pipeline. It has its own filter: no event becomes
+    /// part of a span.
+    pub fn layer<S>(&self) -> impl Layer<S> + Send + Sync + use<S>
+    where
+        S: Subscriber + for<'a> LookupSpan<'a> + Send + Sync,
+    {
+        tracing_opentelemetry::layer()
+            .with_tracer(self.traces.tracer().clone())
+            .with_location(false)
+            .with_threads(false)
+            .with_target(false)
+            .with_tracked_inactivity(false)
+            .and_then(self.traces.clone())
+            .with_filter(Targets::new().with_target(TARGET, LevelFilter::INFO))
+    }
+
+    /// The spans that wait for export.
+    #[cfg(test)]
+    pub(super) fn take(&self) -> Vec<SpanData> {
+        self.queue.take()
+    }
+
+    /// The consumer of its spans.
+    pub fn export<E: SpanExporter>(self, mut exporter: E) -> BatchExporter<E> {
+        exporter.set_resource(&self.resource);
+        BatchExporter { queue: self.queue, exporter, failing: LimitedWarning::default() }
+    }
+}
+
+impl fmt::Debug for JobTraces {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JobTraces")
+    }
 }
 
 impl<E: SpanExporter> BatchExporter<E> {

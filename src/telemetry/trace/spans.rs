@@ -1,4 +1,5 @@
-//! The spans: one function for each, which sets its attributes. `names` lists their names.
+//! The spans: one function for each, which sets its attributes, and one for what is known only later. `names` lists their
+//! names.
 
 use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,28 +7,33 @@ use std::time::SystemTime;
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use jiff::Timestamp;
+use opentelemetry::context::FutureExt as _;
 use opentelemetry::trace::{
-    Link, SpanBuilder, SpanContext, SpanKind, TraceContextExt as _, TraceFlags, TraceState,
+    Link, SpanContext, SpanKind, Status, TraceContextExt as _, TraceFlags, TraceState, Tracer as _,
 };
 use opentelemetry::{Context, KeyValue, Value};
+use tracing::field::Empty;
+use tracing::{Span, info_span};
+use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
-use super::{LIVE, SpanAttribute, SpanGuard, TraceContext, begin, below, is_on, job};
+use super::{
+    JobTraces, SpanAttribute, TARGET, TraceContext, is_dropped, is_on, is_sampled, job, remote_parent,
+};
 use crate::domain::id::JobKey;
 use crate::domain::observation::Observation;
 
 /// The maximum length of a recorded operation name, in characters.
 const NAME_MAX: usize = 64;
 
-fn builder(name: impl Into<Cow<'static, str>>, kind: SpanKind, attributes: Vec<KeyValue>) -> SpanBuilder {
-    SpanBuilder::from_name(name).with_kind(kind).with_attributes(attributes)
+/// Other integers would be exported as texts.
+fn number(count: impl TryInto<i64>) -> i64 {
+    count.try_into().unwrap_or(i64::MAX)
 }
 
-fn kv(key: SpanAttribute, value: impl Into<Value>) -> KeyValue {
-    KeyValue::new(key.name(), value)
-}
-
-fn number(count: usize) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
+/// Marks a span as failed, with a reason from a closed list.
+fn fail(span: &Span, why: &str) {
+    span.record("error.type", why);
+    span.record("otel.status_code", "ERROR");
 }
 
 fn method_name(method: &Method) -> &'static str {
@@ -44,49 +50,67 @@ fn method_name(method: &Method) -> &'static str {
 }
 
 /// A request of the public listener, with the parent from its headers. `route` is one of our routes, never the path.
-pub fn request(headers: &HeaderMap, method: &Method, route: Option<&'static str>) -> SpanGuard {
-    let TraceContext(Some(above)) = TraceContext::of_headers(headers) else { return SpanGuard(None) };
-    begin(&above, || {
-        let method = method_name(method);
-        // The span of an unknown method is named as in the semantic conventions.
-        let verb = if method == "_OTHER" { "HTTP" } else { method };
-        let name = route.map_or(Cow::Borrowed(verb), |route| format!("{verb} {route}").into());
-        let route = route.map(|route| kv(SpanAttribute::Route, route));
-        builder(
-            name,
-            SpanKind::Server,
-            [kv(SpanAttribute::Method, method)].into_iter().chain(route).collect(),
-        )
-    })
-}
-
-impl SpanGuard {
-    /// Called when the response to a request starts.
-    pub fn answered(&self, status: StatusCode) {
-        self.set(SpanAttribute::Status, i64::from(status.as_u16()));
-        if status.is_server_error() {
-            self.fail(status.as_str().to_owned());
-        }
-    }
-}
-
-/// A GraphQL operation. `hash` returns that of its document, and is called only if the span is recorded.
-pub fn operation(kind: &'static str, name: Option<&str>, hash: impl FnOnce() -> String) -> SpanGuard {
+pub fn request(headers: &HeaderMap, method: &Method, route: Option<&'static str>) -> Span {
     if !is_on() {
-        return SpanGuard(None);
+        return Span::none();
     }
-    let above = Context::current();
-    begin(&above, || {
-        let name = name
-            .map(|name| kv(SpanAttribute::OperationName, name.chars().take(NAME_MAX).collect::<String>()));
-        let sure = [kv(SpanAttribute::OperationType, kind), kv(SpanAttribute::DocumentHash, hash())];
-        builder(kind, SpanKind::Internal, sure.into_iter().chain(name).collect())
-    })
+    let method = method_name(method);
+    // The span of an unknown method is named as in the semantic conventions.
+    let verb = if method == "_OTHER" { "HTTP" } else { method };
+    let name = route.map_or(Cow::Borrowed(verb), |route| format!("{verb} {route}").into());
+    let span = info_span!(
+        target: TARGET,
+        parent: None,
+        "request",
+        otel.name = &*name,
+        otel.kind = "server",
+        otel.status_code = Empty,
+        http.request.method = method,
+        http.route = route,
+        http.response.status_code = Empty,
+        "error.type" = Empty,
+    );
+    // It fails only for a span that has started.
+    span.set_parent(remote_parent(headers)).ok();
+    span
+}
+
+/// Called when the response to a request starts.
+pub fn answered(span: &Span, status: StatusCode) {
+    span.record("http.response.status_code", i64::from(status.as_u16()));
+    if status.is_server_error() {
+        fail(span, status.as_str());
+    }
+}
+
+/// A GraphQL operation. `hash` returns that of its document, and is called only if the span is created.
+pub fn operation(kind: &'static str, name: Option<&str>, hash: impl FnOnce() -> String) -> Span {
+    if !is_on() || is_dropped() {
+        return Span::none();
+    }
+    info_span!(
+        target: TARGET,
+        "operation",
+        otel.name = kind,
+        graphql.operation.type = kind,
+        graphql.operation.name = name.map(|name| name.chars().take(NAME_MAX).collect::<String>()),
+        graphql.document.hash = hash(),
+    )
 }
 
 /// A lookup of this number of jobs.
-pub fn lookup(jobs: usize) -> SpanGuard {
-    below(|| builder("job.lookup", SpanKind::Internal, vec![kv(SpanAttribute::Jobs, number(jobs))]))
+pub fn lookup(jobs: usize) -> Span {
+    if !is_sampled() {
+        return Span::none();
+    }
+    info_span!(
+        target: TARGET,
+        "job.lookup",
+        job.count = number(jobs),
+        cache.outcome = Empty,
+        cache.misses = Empty,
+        singleflight.role = Empty,
+    )
 }
 
 /// The outcome of a lookup.
@@ -100,22 +124,17 @@ pub struct LookupSummary {
     pub stale: usize,
 }
 
-impl SpanGuard {
-    /// Records the outcome of a lookup.
-    pub fn found(&self, found: LookupSummary) {
-        if !self.is_recording() {
-            return;
-        }
-        let outcome = match found {
-            LookupSummary { stale: 1.., .. } => "stale",
-            LookupSummary { misses: 1.., .. } => "miss",
-            LookupSummary { .. } => "hit",
-        };
-        self.set(SpanAttribute::CacheOutcome, outcome);
-        self.set(SpanAttribute::Misses, number(found.misses));
-        if found.misses > 0 {
-            self.set(SpanAttribute::SingleFlightRole, if found.led > 0 { "leader" } else { "joiner" });
-        }
+/// Records the outcome of a lookup.
+pub fn found(span: &Span, found: LookupSummary) {
+    let outcome = match found {
+        LookupSummary { stale: 1.., .. } => "stale",
+        LookupSummary { misses: 1.., .. } => "miss",
+        LookupSummary { .. } => "hit",
+    };
+    span.record("cache.outcome", outcome);
+    span.record("cache.misses", number(found.misses));
+    if found.misses > 0 {
+        span.record("singleflight.role", if found.led > 0 { "leader" } else { "joiner" });
     }
 }
 
@@ -130,37 +149,38 @@ pub enum StoreOperation {
     Missing,
 }
 
-/// A store operation for this number of jobs.
-pub fn store(operation: StoreOperation, jobs: usize) -> SpanGuard {
+/// An operation on the job store. Its span is not the current one, and ends when it is dropped.
+pub fn store(operation: StoreOperation, jobs: usize) -> Span {
+    if !is_sampled() {
+        return Span::none();
+    }
     let operation = match operation {
         StoreOperation::Get => "get",
         StoreOperation::Keep => "put",
         StoreOperation::Missing => "put_missing",
     };
-    below(|| {
-        let attributes =
-            vec![kv(SpanAttribute::StoreOperation, operation), kv(SpanAttribute::Jobs, number(jobs))];
-        builder("store", SpanKind::Internal, attributes)
-    })
+    info_span!(
+        target: TARGET,
+        "store",
+        otel.status_code = Empty,
+        store.operation = operation,
+        job.count = number(jobs),
+        "error.type" = Empty,
+    )
 }
 
-impl SpanGuard {
-    /// Records the result of the store, and ends the span.
-    pub fn of_store<T, E>(self, answer: Result<T, E>) -> Result<T, E> {
-        if answer.is_err() {
-            self.fail("store");
-        }
-        answer
+/// Records the result of the store, and ends the span.
+pub fn stored<T, E>(span: Span, answer: Result<T, E>) -> Result<T, E> {
+    if answer.is_err() {
+        fail(&span, "store");
     }
+    drop(span);
+    answer
 }
 
 /// One poll of some jobs of a source: the root of a trace.
-pub fn poll(source: &str, jobs: usize) -> SpanGuard {
-    begin(&Context::new(), || {
-        let attributes =
-            vec![kv(SpanAttribute::Source, source.to_owned()), kv(SpanAttribute::Jobs, number(jobs))];
-        builder("job.poll", SpanKind::Internal, attributes)
-    })
+pub fn poll(source: &str, jobs: usize) -> Span {
+    info_span!(target: TARGET, parent: None, "job.poll", jobgate.source = source, job.count = number(jobs))
 }
 
 /// The last upstream call in a context, for the observations that it returns.
@@ -170,15 +190,16 @@ pub struct LastCall(Option<Arc<Mutex<Option<SpanContext>>>>);
 /// The entry of a context that stores it.
 struct CallContext(Arc<Mutex<Option<SpanContext>>>);
 
-impl TraceContext {
-    /// This context, and the recorder of the calls made in it.
-    pub fn with_caller(&self) -> (Self, LastCall) {
-        let Some(context) = &self.0 else { return (Self(None), LastCall(None)) };
-        let span = context.span();
-        let span = Some(span.span_context().clone()).filter(SpanContext::is_sampled);
-        let last = Arc::new(Mutex::new(span));
-        (Self(Some(context.with_value(CallContext(Arc::clone(&last))))), LastCall(Some(last)))
+/// Completes with the result of `work`, and the last upstream call in it.
+pub async fn with_last_call<T>(work: impl Future<Output = T>) -> (T, LastCall) {
+    let context = Context::current();
+    if !is_on() {
+        return (work.with_context(context).await, LastCall(None));
     }
+    let span = Some(context.span().span_context().clone()).filter(SpanContext::is_sampled);
+    let last = Arc::new(Mutex::new(span));
+    let context = context.with_value(CallContext(Arc::clone(&last)));
+    (work.with_context(context).await, LastCall(Some(last)))
 }
 
 /// The data of an upstream call before it is made.
@@ -201,65 +222,63 @@ pub struct UpstreamSpan<'a> {
 }
 
 /// A call of an upstream. Without a current span it starts a trace.
-pub fn upstream(call: UpstreamSpan<'_>) -> SpanGuard {
-    let Some(above) = is_on().then(Context::current) else { return SpanGuard(None) };
-    let made = begin(&above, || {
-        let method = method_name(call.method);
-        let mut attributes = vec![
-            kv(SpanAttribute::Method, method),
-            kv(SpanAttribute::Template, call.template.to_owned()),
-            kv(SpanAttribute::Address, call.host.to_owned()),
-            kv(SpanAttribute::Port, i64::from(call.port)),
-            kv(SpanAttribute::Source, call.source.to_owned()),
-            kv(SpanAttribute::Upstream, call.upstream),
-        ];
-        if call.tries > 0 {
-            attributes.push(kv(SpanAttribute::Resends, i64::from(call.tries)));
+pub fn upstream(call: UpstreamSpan<'_>) -> Span {
+    if !is_on() || is_dropped() {
+        return Span::none();
+    }
+    let method = method_name(call.method);
+    let span = info_span!(
+        target: TARGET,
+        "upstream.call",
+        otel.name = format!("{method} {}", call.template),
+        otel.kind = "client",
+        otel.status_code = Empty,
+        http.request.method = method,
+        url.template = call.template,
+        server.address = call.host,
+        server.port = i64::from(call.port),
+        jobgate.source = call.source,
+        jobgate.upstream = call.upstream,
+        http.response.status_code = Empty,
+        http.request.resend_count = (call.tries > 0).then(|| i64::from(call.tries)),
+        upstream.request.id = Empty,
+        "error.type" = Empty,
+    );
+    Context::map_current(|above| {
+        if let Some(CallContext(last)) = above.get() {
+            let context = span.context().span().span_context().clone();
+            *last.lock().unwrap_or_else(PoisonError::into_inner) = Some(context);
         }
-        builder(format!("{method} {}", call.template), SpanKind::Client, attributes)
     });
-    if let (Some(context), Some(calls)) = (&made.0, above.get::<CallContext>()) {
-        let span = context.span().span_context().clone();
-        *calls.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(span);
-    }
-    made
+    span
 }
 
-impl SpanGuard {
-    /// Called when the response of an upstream arrives.
-    pub fn replied(&self, status: StatusCode, request_id: Option<&str>) {
-        self.set(SpanAttribute::Status, i64::from(status.as_u16()));
-        if let Some(id) = request_id {
-            self.set(SpanAttribute::UpstreamRequest, id.to_owned());
-        }
-        if status.is_client_error() || status.is_server_error() {
-            self.fail(status.as_str().to_owned());
-        }
-    }
-
-    /// Called when there is no response, with a reason from a closed list.
-    pub fn unanswered(&self, why: &'static str) {
-        self.fail(why);
-    }
-
-    /// The header `traceparent` of this span; without a span, of the current one.
-    pub fn traceparent(&self) -> Option<HeaderValue> {
-        let write = |context: &Context| {
-            let span = context.span();
-            let span = span.span_context();
-            let flags = u8::from(span.is_sampled());
-            let text = format!("00-{}-{}-{flags:02x}", span.trace_id(), span.span_id());
-            span.is_valid().then(|| HeaderValue::try_from(text).ok())?
-        };
-        match &self.0 {
-            Some(context) => write(context),
-            None if is_on() => Context::map_current(write),
-            None => None,
-        }
+/// Called when the response of an upstream arrives.
+pub fn replied(span: &Span, status: StatusCode, request_id: Option<&str>) {
+    span.record("http.response.status_code", i64::from(status.as_u16()));
+    span.record("upstream.request.id", request_id);
+    if status.is_client_error() || status.is_server_error() {
+        fail(span, status.as_str());
     }
 }
 
-/// One observation of one job: in the trace of the job, linked to the upstream call.
+/// Called when there is no response, with a reason from a closed list.
+pub fn unanswered(span: &Span, why: &'static str) {
+    fail(span, why);
+}
+
+/// The header `traceparent` of a span; of the current one, if it is disabled.
+pub fn traceparent(span: &Span) -> Option<HeaderValue> {
+    let context = if span.is_disabled() { Context::current() } else { span.context() };
+    let span = context.span();
+    let span = span.span_context();
+    let flags = u8::from(span.is_sampled());
+    let text = format_args!("00-{}-{}-{flags:02x}", span.trace_id(), span.span_id()).to_string();
+    span.is_valid().then(|| HeaderValue::try_from(text).ok())?
+}
+
+/// One observation of one job: in the trace of the job, linked to the upstream call. Returns the context of its ingestion.
+/// Not a span of `tracing`, because it starts and ends in the past.
 ///
 /// `outcome` is the job's state, or the error.
 pub fn observe(
@@ -268,47 +287,50 @@ pub fn observe(
     caller: &LastCall,
     polled: bool,
     outcome: Result<&'static str, &'static str>,
-) -> SpanGuard {
-    let Some(live) = LIVE.get() else { return SpanGuard(None) };
+) -> TraceContext {
+    let Some(traces) = JobTraces::current() else { return TraceContext::default() };
     let (requested_at, observed_at) = (times.0, times.1.max(times.0));
-    let (trace, span) = (live.key.trace(job), live.key.observation(job, requested_at, observed_at));
+    let ids = (traces.key().trace(job), traces.key().observation(job, requested_at, observed_at));
     let caller =
         caller.0.as_ref().and_then(|last| last.lock().unwrap_or_else(PoisonError::into_inner).clone());
-    let made = job::with_ids(trace, Some(span), || {
-        begin(&Context::new(), || {
-            let trigger = if polled { "poll" } else { "client" };
-            let mut attributes = vec![
-                kv(SpanAttribute::Source, job.source.as_str().to_owned()),
-                kv(SpanAttribute::Trigger, trigger),
-            ];
-            if let Ok(state) = outcome {
-                attributes.push(kv(SpanAttribute::State, state));
-            }
-            builder("job.observe", SpanKind::Internal, attributes)
-                .with_start_time(SystemTime::from(requested_at))
-                .with_links(caller.map(link).into_iter().collect())
-        })
+    let kv = |key: SpanAttribute, value: Value| KeyValue::new(key.name(), value);
+    let mut attributes = vec![
+        kv(SpanAttribute::Source, job.source.as_str().to_owned().into()),
+        kv(SpanAttribute::Trigger, if polled { "poll" } else { "client" }.into()),
+    ];
+    attributes.push(match outcome {
+        Ok(state) => kv(SpanAttribute::State, state.into()),
+        Err(why) => kv(SpanAttribute::Error, why.into()),
     });
-    if let Err(why) = outcome {
-        made.fail(why);
+    let builder = traces
+        .tracer()
+        .span_builder("job.observe")
+        .with_kind(SpanKind::Internal)
+        .with_start_time(SystemTime::from(requested_at))
+        .with_attributes(attributes)
+        .with_links(caller.map(|call| Link::new(call, Vec::new(), 0)).into_iter().collect());
+    let root = Context::new();
+    let span = job::with_ids(ids.0, Some(ids.1), || traces.tracer().build_with_context(builder, &root));
+    let context = root.with_span(span);
+    if outcome.is_err() {
+        context.span().set_status(Status::error(""));
     }
-    if let Some(context) = &made.0 {
-        context.span().end_with_timestamp(observed_at.into());
-    }
-    made
+    context.span().end_with_timestamp(observed_at.into());
+    TraceContext(context)
 }
 
 /// The ingestion of an observation.
-pub fn ingest() -> SpanGuard {
-    below(|| builder("job.ingest", SpanKind::Internal, Vec::new()))
+pub fn ingest() -> Span {
+    if !is_sampled() {
+        return Span::none();
+    }
+    info_span!(target: TARGET, "job.ingest", ingest.outcome = Empty)
 }
 
-impl SpanGuard {
-    /// Records the outcome of the ingestion: `new`, `older`, `missing`, `not_found`, `conflicting_version`, `failed` or
-    /// `lease_lost`.
-    pub fn kept(&self, what: &'static str) {
-        self.set(SpanAttribute::Kept, what);
-    }
+/// Records the outcome of the ingestion: `new`, `older`, `missing`, `not_found`, `conflicting_version`, `failed` or
+/// `lease_lost`.
+pub fn kept(span: &Span, what: &'static str) {
+    span.record("ingest.outcome", what);
 }
 
 /// The delivery of an update: in the trace of the job, linked to the observation of the change and to the subscription.
@@ -318,29 +340,27 @@ pub fn deliver(
     sequence: u64,
     age_ms: u64,
     subscription: Option<&SpanContext>,
-) -> SpanGuard {
-    let Some(live) = LIVE.get() else { return SpanGuard(None) };
+) -> Span {
+    let Some(traces) = JobTraces::current() else { return Span::none() };
     let key = &observation.job.key;
-    let trace = live.key.trace(key);
-    job::with_ids(trace, None, || {
-        begin(&Context::new(), || {
-            let attributes = vec![
-                kv(SpanAttribute::Source, key.source.as_str().to_owned()),
-                kv(SpanAttribute::State, observation.job.state().name()),
-                kv(SpanAttribute::UpdateKind, kind),
-                kv(SpanAttribute::Sequence, i64::try_from(sequence).unwrap_or(i64::MAX)),
-                kv(SpanAttribute::Age, i64::try_from(age_ms).unwrap_or(i64::MAX)),
-            ];
-            let observation_span =
-                live.key.observation(key, observation.requested_at, observation.observed_at);
-            let observation_span =
-                SpanContext::new(trace, observation_span, TraceFlags::SAMPLED, true, TraceState::NONE);
-            let links = [Some(observation_span), subscription.cloned()].into_iter().flatten().map(link);
-            builder("job.deliver", SpanKind::Producer, attributes).with_links(links.collect())
-        })
-    })
-}
-
-fn link(to: SpanContext) -> Link {
-    Link::new(to, Vec::new(), 0)
+    let trace = traces.key().trace(key);
+    let span = info_span!(
+        target: TARGET,
+        parent: None,
+        "job.deliver",
+        otel.kind = "producer",
+        jobgate.source = key.source.as_str(),
+        job.state = observation.job.state().name(),
+        job.update.kind = kind,
+        job.update.sequence = number(sequence),
+        job.update.age_ms = number(age_ms),
+    );
+    let observed = traces.key().observation(key, observation.requested_at, observation.observed_at);
+    span.add_link(SpanContext::new(trace, observed, TraceFlags::SAMPLED, true, TraceState::NONE));
+    if let Some(subscription) = subscription {
+        span.add_link(subscription.clone());
+    }
+    // The span starts when its context is read.
+    job::with_ids(trace, None, || drop(span.context()));
+    span
 }

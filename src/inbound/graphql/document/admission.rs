@@ -6,6 +6,7 @@ use std::sync::Arc;
 use async_graphql::Request as EngineRequest;
 use async_graphql::parser::types::{ExecutableDocument, OperationType};
 use async_graphql::parser::{self, parse_query};
+use tracing::Span;
 
 use super::coercion::InputTypes;
 use super::limits::DocumentLimits;
@@ -58,7 +59,7 @@ pub(in crate::inbound::graphql) struct PreparedOperation {
     pub(in crate::inbound::graphql) memory: ClientMemory,
     /// The permits for each step of a large answer.
     pub(in crate::inbound::graphql) cpu: Option<CpuGate>,
-    pub(in crate::inbound::graphql) span: trace::SpanGuard,
+    pub(in crate::inbound::graphql) span: Span,
 }
 
 /// A document to be cached once the engine has validated it.

@@ -7,6 +7,7 @@ use async_graphql::parser::types::{
     DocumentOperations, ExecutableDocument, OperationDefinition, OperationType,
 };
 use aws_lc_rs::digest::{SHA256, digest};
+use tracing::Span;
 
 use crate::inbound::http::error::{HttpRefusal, RefusalKind};
 use crate::telemetry::trace;
@@ -71,7 +72,7 @@ impl OperationInfo {
     }
 
     /// The span of the operation; `text` is the text of its document.
-    pub(in crate::inbound::graphql) fn span(&self, text: &str) -> trace::SpanGuard {
+    pub(in crate::inbound::graphql) fn span(&self, text: &str) -> Span {
         let kind = match self.kind {
             OperationType::Query => "query",
             OperationType::Mutation => "mutation",

@@ -9,6 +9,7 @@ use std::task::{Context, Poll, ready};
 use async_graphql::Response as GraphqlResponse;
 use async_graphql::parser::types::OperationType;
 use futures_util::stream::{self, BoxStream, Stream, StreamExt as _};
+use tracing::Span;
 
 use super::endpoint::GraphqlEndpoint;
 use super::response::{self, was_executed};
@@ -66,7 +67,7 @@ pub(in crate::inbound::graphql) struct AnswerStream {
     cpu: Option<CpuGate>,
     _watching: Option<RequestPermit>,
     /// The span of the operation, until it has begun: a subscription may continue for hours after that.
-    span: Option<Box<trace::SpanGuard>>,
+    span: Option<Box<Span>>,
 }
 
 impl GraphqlEndpoint {
@@ -87,7 +88,7 @@ impl GraphqlEndpoint {
         };
         let last = captured_stream.as_ref().map(|captured_stream| captured_stream.last());
         let responses = self.execute_stream(request);
-        let span = span.boxed();
+        let span = trace::boxed(span);
         AnswerStream {
             endpoint: self.clone(),
             responses,
@@ -120,7 +121,7 @@ impl AnswerStream {
     fn poll_response(&mut self, cx: &mut Context<'_>) -> Poll<Option<GraphqlResponse>> {
         loop {
             let polled = {
-                let _entered = self.span.as_ref().and_then(|span| span.context().enter());
+                let _entered = self.span.as_ref().map(|span| span.enter());
                 let responses = self.responses.as_mut();
                 match &self.meter {
                     Some(meter) => meter.within(|| responses.poll_next(cx)),

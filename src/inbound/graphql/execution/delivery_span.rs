@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use opentelemetry::trace::SpanContext;
+use tracing::Span;
 
 use crate::domain::observation::Observation;
 use crate::jobs::watch::{self, WatchUpdate};
@@ -26,7 +27,7 @@ impl DeliverySpan {
     }
 
     /// The span of the delivery to a subscription.
-    pub(in crate::inbound::graphql) fn span(&self, subscription: Option<&SpanContext>) -> trace::SpanGuard {
+    pub(in crate::inbound::graphql) fn span(&self, subscription: Option<&SpanContext>) -> Span {
         let kind = match self.kind {
             watch::UpdateKind::Snapshot => "snapshot",
             watch::UpdateKind::Changed => "changed",

@@ -9,6 +9,7 @@ use async_graphql::parser::types::ExecutableDocument;
 use async_graphql::{Context, OutputType, Pos, Response};
 use futures_util::FutureExt as _;
 use futures_util::stream::{self, BoxStream, Stream, StreamExt as _};
+use tracing::Instrument as _;
 
 use super::delivery_span::DeliverySpan;
 use super::plan::UpdatePlans;
@@ -122,10 +123,7 @@ where
             let answer = metered(memory.begin_update(values), last.clone(), answer);
             match delivery {
                 None => answer.boxed(),
-                Some(delivery) => {
-                    let span = delivery.span(subscription.as_deref());
-                    async move { span.context().hold(answer).await }.boxed()
-                }
+                Some(delivery) => answer.instrument(delivery.span(subscription.as_deref())).boxed(),
             }
         })
         .boxed();

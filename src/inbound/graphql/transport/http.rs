@@ -16,6 +16,7 @@ use axum::routing::{MethodRouter, any};
 use futures_util::FutureExt as _;
 use http::Method;
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use super::{event_stream, ws};
 use crate::inbound::auth::bearer;
@@ -97,7 +98,7 @@ async fn once(endpoint: &GraphqlEndpoint, prepared: PreparedOperation, media: Re
     };
     let began = Instant::now();
     let executing = Arc::clone(&meter).around(endpoint.execute(request));
-    let response = span.context().hold(executing).await;
+    let response = executing.instrument(span).await;
     meters::operation(operation.word(), "http");
     meters::operation_took(operation.word(), began.elapsed());
     let executed = was_executed(&response);

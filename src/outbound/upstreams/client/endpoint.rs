@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::time::Instant;
+use tracing::Span;
 
 use super::answers::AnswerQuality;
 use super::settings::{SourceDeps, SourceSettings};
@@ -130,9 +131,9 @@ impl SourceEndpoint {
     }
 
     /// The span of one call.
-    pub(super) fn span(&self, call: &UpstreamCall, tries: u32) -> trace::SpanGuard {
+    pub(super) fn span(&self, call: &UpstreamCall, tries: u32) -> Span {
         if !trace::is_on() {
-            return trace::SpanGuard::default();
+            return Span::none();
         }
         let (host, port) = call.base.place();
         trace::upstream(trace::UpstreamSpan {

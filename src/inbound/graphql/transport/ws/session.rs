@@ -283,7 +283,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SocketSession<S> {
             .with("limit", "max_operations_per_client")
         })?;
         self.endpoint.client_limits().pace(&principal)?;
-        let _entered = self.trace_context.as_ref().and_then(|trace_context| trace_context.enter());
+        let _entered = self.trace_context.as_ref().map(|trace_context| trace_context.enter());
         let prepared = self.endpoint.prepare(parameters, principal, |_| Ok(()))?;
         Ok((self.endpoint.run(prepared, Transport::WebSocket), guard))
     }

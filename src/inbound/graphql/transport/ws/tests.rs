@@ -21,6 +21,7 @@ use crate::inbound::streams::StreamSettings;
 mod credentials;
 mod misuse;
 mod sharing;
+mod spans;
 mod time;
 mod upgrades;
 

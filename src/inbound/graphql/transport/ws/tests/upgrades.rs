@@ -92,7 +92,7 @@ async fn invalid_upgrade_is_refused_with_an_http_status() {
 }
 
 /// Opens a socket as a client does, with the whole HTTP server at the other end.
-async fn connect(fixture: &TestGraphql, authorization: Option<&str>) -> Result<Client, Error> {
+pub(super) async fn connect(fixture: &TestGraphql, authorization: Option<&str>) -> Result<Client, Error> {
     let (ours, theirs) = tokio::io::duplex(64 * 1024);
     let service = TowerToHyperService::new(fixture.app.clone());
     let http = hyper::server::conn::http1::Builder::new();

@@ -1,0 +1,31 @@
+//! For tests: the spans of one thread.
+
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::trace::SpanData;
+use tracing::subscriber::DefaultGuard;
+use tracing_subscriber::layer::SubscriberExt as _;
+
+use super::TraceKey;
+use super::provider::{Batches, Sampling, TracePipeline};
+
+/// Records the spans of the current thread until it is dropped.
+#[derive(Debug)]
+pub(crate) struct RecordedSpans {
+    pipeline: TracePipeline,
+    _set: DefaultGuard,
+}
+
+impl RecordedSpans {
+    pub(crate) fn start() -> Self {
+        let (key, sampling) = (TraceKey::new(b"test"), Sampling { ratio: 1.0, parent_based: true });
+        let resource = Resource::builder_empty().build();
+        let pipeline = TracePipeline::new(resource, key, sampling, Batches::default());
+        let subscriber = tracing_subscriber::registry().with(pipeline.layer());
+        Self { pipeline, _set: tracing::subscriber::set_default(subscriber) }
+    }
+
+    /// The spans that have ended since the last call, in the order of their ends.
+    pub(crate) fn ended(&self) -> Vec<SpanData> {
+        self.pipeline.take()
+    }
+}

@@ -1,0 +1,132 @@
+//! Tests of the spans that do not depend on a collector.
+
+use std::collections::BTreeSet;
+
+use http::{Method, StatusCode};
+use jiff::Timestamp;
+use opentelemetry_sdk::trace::SpanData;
+use tracing::Instrument as _;
+
+use super::testing::RecordedSpans;
+use super::*;
+use crate::domain::id::{ExternalId, JobKey, SourceName};
+
+fn job() -> JobKey {
+    let external_id = ExternalId::parse("a").unwrap();
+    JobKey { source: SourceName::parse("mind").unwrap(), external_id }
+}
+
+fn call() -> UpstreamSpan<'static> {
+    let (method, template, host, source) = (&Method::GET, "/jobs/{id}", "up.example", "mind");
+    UpstreamSpan { method, template, host, port: 443, source, upstream: "mindbridge", tries: 1 }
+}
+
+/// The span with this name.
+fn one<'a>(spans: &'a [SpanData], name: &str) -> &'a SpanData {
+    let found: Vec<&SpanData> = spans.iter().filter(|span| span.name == name).collect();
+    assert_eq!(found.len(), 1, "{name} in {spans:?}");
+    found[0]
+}
+
+#[test]
+fn spans_have_exactly_the_attributes_of_the_list() {
+    let spans = RecordedSpans::start();
+    let request = request(&HeaderMap::new(), &Method::POST, Some("/graphql"));
+    {
+        let _request = request.enter();
+        let operation = operation("query", Some("Q"), || "hash".to_owned());
+        let _operation = operation.enter();
+        let lookup = lookup(1);
+        found(&lookup, LookupSummary { misses: 1, led: 1, stale: 0 });
+        stored(store(StoreOperation::Get, 1), Err::<(), ()>(())).unwrap_err();
+        drop(poll("mind", 1));
+        replied(&upstream(call()), StatusCode::NOT_FOUND, Some("r"));
+        let at = Timestamp::from_second;
+        let times = (at(1).unwrap(), at(2).unwrap());
+        let _observed = observe(&job(), times, &LastCall::default(), true, Ok("RUNNING")).enter();
+        kept(&ingest(), "new");
+    }
+    answered(&request, StatusCode::INTERNAL_SERVER_ERROR);
+    drop(request);
+    let spans = spans.ended();
+    let names = [
+        ("POST /graphql", "{method} {route}"),
+        ("query", "query, mutation, subscription"),
+        ("job.lookup", "job.lookup"),
+        ("store", "store"),
+        ("job.poll", "job.poll"),
+        ("GET /jobs/{id}", "{method} {url.template}"),
+        ("job.observe", "job.observe"),
+        ("job.ingest", "job.ingest"),
+    ];
+    assert_eq!(spans.len(), names.len(), "{spans:#?}");
+    for (name, listed) in names {
+        let listed = SPANS.iter().find(|span| span.name == listed).unwrap();
+        let span = one(&spans, name);
+        let kind = format!("{:?}", span.span_kind).to_lowercase();
+        let keys: BTreeSet<&str> = span.attributes.iter().map(|pair| pair.key.as_str()).collect();
+        let mut expected: BTreeSet<&str> = listed.keys.iter().map(|key| key.name()).collect();
+        if name == "job.observe" {
+            // It has either a state or an error.
+            expected.remove(SpanAttribute::Error.name());
+        }
+        assert_eq!((kind.as_str(), keys, span.attributes.len()), (listed.kind, expected, listed_len(span)));
+    }
+    assert_eq!(one(&spans, "job.ingest").parent_span_id, one(&spans, "job.observe").span_context.span_id());
+    assert_eq!(one(&spans, "query").parent_span_id, one(&spans, "POST /graphql").span_context.span_id());
+}
+
+/// The number of its attributes, each counted once.
+fn listed_len(span: &SpanData) -> usize {
+    span.attributes.iter().map(|pair| pair.key.as_str()).collect::<BTreeSet<_>>().len()
+}
+
+#[tokio::test]
+async fn an_observation_links_the_last_upstream_call() {
+    let spans = RecordedSpans::start();
+    let calls = async {
+        drop(upstream(call()));
+        drop(upstream(call()));
+    };
+    let ((), last) = with_last_call(calls).instrument(poll("mind", 1)).await;
+    let times = (Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH);
+    observe(&job(), times, &last, true, Err("timed_out"));
+    let spans = spans.ended();
+    let calls: Vec<&SpanData> = spans.iter().filter(|span| span.name.starts_with("GET")).collect();
+    let (poll, observation) = (one(&spans, "job.poll"), one(&spans, "job.observe"));
+    assert!(calls.iter().all(|call| call.parent_span_id == poll.span_context.span_id()));
+    assert_eq!(observation.links.links[0].span_context, calls[1].span_context);
+    assert_ne!(observation.span_context.trace_id(), poll.span_context.trace_id());
+}
+
+#[test]
+fn nothing_is_created_below_a_span_that_is_not_sampled() {
+    let spans = RecordedSpans::start();
+    let mut headers = HeaderMap::new();
+    let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00";
+    headers.insert("traceparent", parent.parse().unwrap());
+    let request = request(&headers, &Method::GET, None);
+    let _request = request.enter();
+    assert!(operation("query", None, || unreachable!("it is not recorded")).is_disabled());
+    assert!(lookup(1).is_disabled() && upstream(call()).is_disabled());
+    let sent = traceparent(&upstream(call())).unwrap();
+    assert!(sent.to_str().unwrap().starts_with("00-4bf92f3577b34da6a3ce929d0e0e4736-"), "{sent:?}");
+    assert!(sent.to_str().unwrap().ends_with("-00"), "{sent:?}");
+    assert!(spans.ended().is_empty());
+}
+
+#[test]
+fn traceparent_sets_the_remote_parent_without_tracestate() {
+    let (trace, span) = ("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7");
+    let mut headers = HeaderMap::new();
+    headers.insert("traceparent", format!("00-{trace}-{span}-01").parse().unwrap());
+    headers.insert("tracestate", "a=cAnaRy".parse().unwrap());
+    let context = remote_parent(&headers);
+    let there = context.span();
+    let there = there.span_context();
+    assert_eq!((there.trace_id().to_string().as_str(), there.span_id().to_string().as_str()), (trace, span));
+    assert!(there.is_sampled() && there.is_remote());
+    assert_eq!(there.trace_state().header(), "");
+    headers.insert("traceparent", "00-0-0-01".parse().unwrap());
+    assert!(!remote_parent(&headers).span().span_context().is_valid());
+}
