@@ -85,8 +85,8 @@ async fn execute(gateway: SocketAddr, trace: &str) -> Value {
     wire::exchange(gateway, &wire::request("POST", "/graphql", &headers, &body)).await.data()
 }
 
-/// The spans of a query, exported one way.
-async fn a_query_is_a_tree(sink: Sink, rest: &str, more: &[(&str, &str)]) {
+/// The spans of a query, exported one way. Returns the log.
+async fn a_query_is_a_tree(sink: Sink, rest: &str, more: &[(&str, &str)]) -> String {
     let setup = Setup {
         rest: format!("telemetry: {{ otlp_headers: {{ env: OTLP_HEADERS }}, {rest} }}"),
         ..Setup::with(vec![MindBridgeJob::new(JOB, &[(0, "COMPLETE")])], vec![])
@@ -111,6 +111,7 @@ async fn a_query_is_a_tree(sink: Sink, rest: &str, more: &[(&str, &str)]) {
         (request.attribute("http.route"), request.attribute("http.response.status_code")),
         ("/graphql", "200")
     );
+    assert_eq!((request.attribute("url.scheme"), request.attribute("url.path")), ("http", "/graphql"));
     let operation = one(&spans, "query", of(TRACE));
     assert_eq!((&operation.parent, operation.attribute("graphql.operation.name")), (&request.id, "One"));
     assert_eq!(operation.attribute("graphql.document.hash").len(), 64);
@@ -147,6 +148,7 @@ async fn a_query_is_a_tree(sink: Sink, rest: &str, more: &[(&str, &str)]) {
     process.signal("TERM").await;
     let (status, output) = process.ended().await;
     assert!(status.success() && !output.contains("spans dropped"), "{output}");
+    output
 }
 
 #[tokio::test]
@@ -161,12 +163,13 @@ async fn a_query_is_a_tree_of_spans_over_grpc() {
 async fn a_query_is_a_tree_of_spans_over_http_with_otel_variables() {
     let sink = Sink::http().await;
     let url = sink.url();
-    a_query_is_a_tree(
-        sink,
-        "",
-        &[("OTEL_EXPORTER_OTLP_ENDPOINT", url.as_str()), ("OTEL_SERVICE_NAME", "gate")],
-    )
-    .await;
+    let env = [("OTEL_EXPORTER_OTLP_ENDPOINT", url.as_str()), ("OTEL_SERVICE_NAME", "gate")];
+    let output = a_query_is_a_tree(sink, "access_log: all, log_format: json", &env).await;
+    let served = |trace: &str| {
+        let lines = output.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        lines.filter(|line| line["message"] == "request served" && line["trace_id"] == trace).count()
+    };
+    assert_eq!((served(TRACE), served(OTHER_TRACE)), (1, 1), "{output}");
 }
 
 /// A subscription on a WebSocket whose `connection_init` contains a `traceparent`: the kinds of its updates until it
@@ -347,7 +350,7 @@ async fn trace_context_is_propagated_only_to_configured_sources() {
         spans.iter().all(|span| span.trace == TRACE),
         "the ratio of traces that start here is 0: {spans:#?}"
     );
-    assert!(spans.iter().any(|span| span.name == "GET /v1/jobs/{source}/{external_id}"), "{spans:#?}");
+    assert!(spans.iter().any(|span| span.name == "GET /v1/jobs/{source}/{externalId}"), "{spans:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -372,5 +375,5 @@ fn span_attribute_names_are_unique() {
         SPANS.iter().flat_map(|sort| sort.keys).map(|key: &SpanAttribute| key.name()).collect();
     names.sort_unstable();
     names.dedup();
-    assert_eq!(names.len(), 25);
+    assert_eq!(names.len(), 27);
 }

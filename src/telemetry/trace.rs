@@ -28,9 +28,9 @@ use tracing_subscriber::Layer;
 pub use job::TraceKey;
 pub use names::{SPANS, SpanAttribute, SpanDescriptor};
 pub use spans::{
-    LastCall, LookupSummary, StoreOperation, UpstreamSpan, answered, deliver, found, ingest, kept, lookup,
-    observe, operation, poll, replied, request, store, stored, traceparent, unanswered, upstream,
-    with_last_call,
+    LastCall, LookupSummary, StoreOperation, UpstreamSpan, answered, deliver, fail, found, ingest, kept,
+    lookup, observe, operation, poll, replied, request, sent_securely, store, stored, traceparent,
+    unanswered, upstream, with_last_call,
 };
 
 /// The target of every span: the filters of the log and of the traces distinguish spans by it.

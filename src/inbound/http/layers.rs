@@ -34,6 +34,7 @@ use super::request_span;
 use super::route::Route;
 use crate::config::AccessLog;
 use crate::inbound::auth::bad_credentials::{BadCredentials, limit_bad_credentials};
+use crate::telemetry::trace;
 
 const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
@@ -180,6 +181,7 @@ async fn locate(
             return refuse(Route::of(&request), refusal);
         }
         let peer = proxies.load().peer(connection, request.headers());
+        trace::sent_securely(peer.secure == Some(true));
         request.extensions_mut().insert(peer);
     }
     next.run(request).await

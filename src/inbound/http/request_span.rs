@@ -6,7 +6,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 use tracing::Instrument as _;
 
-use super::route::Route;
+use super::route::{self, Route};
 use crate::telemetry::trace;
 
 /// The layer that creates it.
@@ -14,7 +14,9 @@ pub(super) async fn request(request: Request, next: Next) -> Response {
     if !trace::is_on() {
         return next.run(request).await;
     }
-    let span = trace::request(request.headers(), request.method(), Route::of(&request).map(Route::pattern));
+    let route = Route::of(&request);
+    let name = route.and_then(Route::span);
+    let span = trace::request(request.headers(), request.method(), name, route::span_path(route));
     let response = Box::pin(next.run(request)).instrument(span.clone()).await;
     trace::answered(&span, response.status());
     response

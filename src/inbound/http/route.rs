@@ -8,6 +8,9 @@ use crate::telemetry::meters::Handler;
 /// Every method that a route allows, for the permission of a browser.
 pub(in crate::inbound) const METHODS: &str = "GET, HEAD, POST";
 
+/// The path in traces of a request without a route.
+const REDACTED: &str = "/REDACTED";
+
 /// A route of the public listener. A new variant does not compile until the table has a row for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::inbound) enum Route {
@@ -29,12 +32,16 @@ pub(in crate::inbound) enum Route {
 
 /// What the table has about a route.
 struct RouteRow {
-    /// The pattern of the router, and `http.route` in traces.
+    /// The pattern of the router.
     pattern: &'static str,
     /// A second pattern that is served in the same way.
     alias: Option<&'static str>,
     /// The allowed methods, as in the header `allow`; empty where nothing is served.
     allow: &'static str,
+    /// `http.route` in traces; none where nothing is served.
+    span: Option<&'static str>,
+    /// The path in traces, with `REDACTED` in place of what the client writes.
+    path: &'static str,
     /// The label in the access log.
     log: &'static str,
     /// The label in metrics.
@@ -61,6 +68,8 @@ impl Route {
                 // many clients add a trailing slash
                 alias: Some("/graphql/"),
                 allow: METHODS,
+                span: Some("/graphql"),
+                path: "/graphql",
                 log: "/graphql",
                 handler: Handler::Graphql,
             },
@@ -68,6 +77,8 @@ impl Route {
                 pattern: "/v1/jobs/{source}/{external_id}",
                 alias: None,
                 allow: "GET, HEAD",
+                span: Some("/v1/jobs/{source}/{externalId}"),
+                path: "/v1/jobs/REDACTED/REDACTED",
                 log: "/v1/jobs/{source}/{externalId}",
                 handler: Handler::Rest,
             },
@@ -75,6 +86,8 @@ impl Route {
                 pattern: "/v1/{*rest}",
                 alias: None,
                 allow: "",
+                span: None,
+                path: REDACTED,
                 log: "none",
                 handler: Handler::Rest,
             },
@@ -97,9 +110,14 @@ impl Route {
         [Some(row.pattern), row.alias].into_iter().flatten()
     }
 
-    /// Its `http.route` in traces.
+    /// Its pattern, for the router.
     pub(in crate::inbound) const fn pattern(self) -> &'static str {
         self.row().pattern
+    }
+
+    /// Its `http.route` in traces, as in the access log but with each file of the page; none where nothing is served.
+    pub(in crate::inbound) const fn span(self) -> Option<&'static str> {
+        self.row().span
     }
 
     /// Its methods, for the header `allow`.
@@ -125,7 +143,20 @@ impl Route {
 
 /// A file of the live page.
 const fn page(pattern: &'static str) -> RouteRow {
-    RouteRow { pattern, alias: None, allow: "GET, HEAD", log: "page", handler: Handler::Page }
+    RouteRow {
+        pattern,
+        alias: None,
+        allow: "GET, HEAD",
+        span: Some(pattern),
+        path: pattern,
+        log: "page",
+        handler: Handler::Page,
+    }
+}
+
+/// The path of a request in traces, without what the client wrote.
+pub(in crate::inbound) fn span_path(route: Option<Route>) -> &'static str {
+    route.map_or(REDACTED, |route| route.row().path)
 }
 
 /// The label of a route in the access log.
@@ -150,7 +181,8 @@ mod tests {
         let routes = routes.fold(Router::new(), |routes, pattern| routes.route(pattern, any(async || "")));
         let layer = async |request: Request, _: Next| {
             let route = Route::of(&request);
-            format!("{:?} {}", route.map(Route::pattern), log_label(route)).into_response()
+            let span = route.and_then(Route::span).unwrap_or_default();
+            format!("{span} {} {}", span_path(route), log_label(route)).into_response()
         };
         let app = routes.fallback(async || "").layer(from_fn(layer));
         let response = app.oneshot(Request::get(path).body(Body::empty()).unwrap()).await.unwrap();
@@ -161,19 +193,19 @@ mod tests {
     #[tokio::test]
     async fn route_labels_never_contain_client_text() {
         for (path, expected) in [
-            ("/graphql", "Some(\"/graphql\") /graphql"),
-            ("/graphql/", "Some(\"/graphql\") /graphql"),
-            ("/graphql//", "None none"),
+            ("/graphql", "/graphql /graphql /graphql"),
+            ("/graphql/", "/graphql /graphql /graphql"),
+            ("/graphql//", " /REDACTED none"),
             (
                 "/v1/jobs/mind/5f1c",
-                "Some(\"/v1/jobs/{source}/{external_id}\") /v1/jobs/{source}/{externalId}",
+                "/v1/jobs/{source}/{externalId} /v1/jobs/REDACTED/REDACTED /v1/jobs/{source}/{externalId}",
             ),
-            ("/v1/jobs/mind", "Some(\"/v1/{*rest}\") none"),
-            ("/v1/jobs/mind/a/b", "Some(\"/v1/{*rest}\") none"),
-            ("/v1/", "None none"),
-            ("/page.js", "Some(\"/page.js\") page"),
-            ("/", "Some(\"/\") page"),
-            ("/secret", "None none"),
+            ("/v1/jobs/mind", " /REDACTED none"),
+            ("/v1/jobs/mind/a/b", " /REDACTED none"),
+            ("/v1/", " /REDACTED none"),
+            ("/page.js", "/page.js /page.js page"),
+            ("/", "/ / page"),
+            ("/secret", " /REDACTED none"),
         ] {
             assert_eq!(labels(path).await, expected, "{path}");
         }

@@ -7,6 +7,10 @@ pub enum SpanAttribute {
     Method,
     /// The matched route.
     Route,
+    /// The scheme of a request.
+    Scheme,
+    /// The path of a request, without what the client wrote.
+    Path,
     /// The HTTP status of the response.
     Status,
     /// The error class.
@@ -60,9 +64,19 @@ impl SpanAttribute {
     pub const fn row(self) -> (&'static str, &'static str) {
         match self {
             Self::Method => ("http.request.method", "HTTP method; `_OTHER` for an unknown method"),
-            Self::Route => ("http.route", "matched route, never the path; absent if no route matches"),
+            Self::Route => ("http.route", "matched route, as in the access log; absent if no route matches"),
+            Self::Scheme => {
+                ("url.scheme", "`http` or `https`, as the client sent it to the outermost trusted proxy")
+            }
+            Self::Path => (
+                "url.path",
+                "path of the matched route, with `REDACTED` in place of source and job id; `/REDACTED` if no route matches",
+            ),
             Self::Status => ("http.response.status_code", "HTTP status of the response"),
-            Self::Error => ("error.type", "error class from a closed list, or the HTTP status"),
+            Self::Error => (
+                "error.type",
+                "error class from a closed list, or the HTTP status; for an operation, the `code` of its first error",
+            ),
             Self::OperationType => ("graphql.operation.type", "`query`, `mutation` or `subscription`"),
             Self::OperationName => {
                 ("graphql.operation.name", "operation name from the document, truncated to 64 characters")
@@ -139,7 +153,14 @@ const REQUEST: SpanDescriptor = SpanDescriptor {
     below: "`traceparent` of the client",
     links: "",
     about: "one request on the public listener, until the response starts",
-    keys: &[SpanAttribute::Method, SpanAttribute::Route, SpanAttribute::Status, SpanAttribute::Error],
+    keys: &[
+        SpanAttribute::Method,
+        SpanAttribute::Scheme,
+        SpanAttribute::Path,
+        SpanAttribute::Route,
+        SpanAttribute::Status,
+        SpanAttribute::Error,
+    ],
 };
 
 /// A GraphQL operation.
@@ -149,7 +170,12 @@ const OPERATION: SpanDescriptor = SpanDescriptor {
     below: "the request; on a WebSocket, `traceparent` of `connection_init` or of the upgrade request",
     links: "",
     about: "one GraphQL operation; for a subscription, until its stream starts",
-    keys: &[SpanAttribute::OperationType, SpanAttribute::OperationName, SpanAttribute::DocumentHash],
+    keys: &[
+        SpanAttribute::OperationType,
+        SpanAttribute::OperationName,
+        SpanAttribute::DocumentHash,
+        SpanAttribute::Error,
+    ],
 };
 
 /// A lookup of jobs.

@@ -31,7 +31,7 @@ fn number(count: impl TryInto<i64>) -> i64 {
 }
 
 /// Marks a span as failed, with a reason from a closed list.
-fn fail(span: &Span, why: &str) {
+pub fn fail(span: &Span, why: &str) {
     span.record("error.type", why);
     span.record("otel.status_code", "ERROR");
 }
@@ -49,8 +49,14 @@ fn method_name(method: &Method) -> &'static str {
     }
 }
 
-/// A request of the public listener, with the parent from its headers. `route` is one of our routes, never the path.
-pub fn request(headers: &HeaderMap, method: &Method, route: Option<&'static str>) -> Span {
+/// A request of the public listener, with the parent from its headers. `route` is one of our routes, and `path` contains
+/// nothing that the client wrote.
+pub fn request(
+    headers: &HeaderMap,
+    method: &Method,
+    route: Option<&'static str>,
+    path: &'static str,
+) -> Span {
     if !is_on() {
         return Span::none();
     }
@@ -66,6 +72,8 @@ pub fn request(headers: &HeaderMap, method: &Method, route: Option<&'static str>
         otel.kind = "server",
         otel.status_code = Empty,
         http.request.method = method,
+        url.scheme = Empty,
+        url.path = path,
         http.route = route,
         http.response.status_code = Empty,
         "error.type" = Empty,
@@ -73,6 +81,13 @@ pub fn request(headers: &HeaderMap, method: &Method, route: Option<&'static str>
     // It fails only for a span that has started.
     span.set_parent(remote_parent(headers)).ok();
     span
+}
+
+/// Called when it is known how the current request was sent.
+pub fn sent_securely(secure: bool) {
+    if is_on() {
+        Span::current().record("url.scheme", if secure { "https" } else { "http" });
+    }
 }
 
 /// Called when the response to a request starts.
@@ -92,9 +107,11 @@ pub fn operation(kind: &'static str, name: Option<&str>, hash: impl FnOnce() -> 
         target: TARGET,
         "operation",
         otel.name = kind,
+        otel.status_code = Empty,
         graphql.operation.type = kind,
         graphql.operation.name = name.map(|name| name.chars().take(NAME_MAX).collect::<String>()),
         graphql.document.hash = hash(),
+        "error.type" = Empty,
     )
 }
 
@@ -192,10 +209,10 @@ struct CallContext(Arc<Mutex<Option<SpanContext>>>);
 
 /// Completes with the result of `work`, and the last upstream call in it.
 pub async fn with_last_call<T>(work: impl Future<Output = T>) -> (T, LastCall) {
-    let context = Context::current();
     if !is_on() {
-        return (work.with_context(context).await, LastCall(None));
+        return (work.await, LastCall(None));
     }
+    let context = Context::current();
     let span = Some(context.span().span_context().clone()).filter(SpanContext::is_sampled);
     let last = Arc::new(Mutex::new(span));
     let context = context.with_value(CallContext(Arc::clone(&last)));

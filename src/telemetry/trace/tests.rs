@@ -31,10 +31,12 @@ fn one<'a>(spans: &'a [SpanData], name: &str) -> &'a SpanData {
 #[test]
 fn spans_have_exactly_the_attributes_of_the_list() {
     let spans = RecordedSpans::start();
-    let request = request(&HeaderMap::new(), &Method::POST, Some("/graphql"));
+    let request = request(&HeaderMap::new(), &Method::POST, Some("/graphql"), "/graphql");
     {
         let _request = request.enter();
+        sent_securely(true);
         let operation = operation("query", Some("Q"), || "hash".to_owned());
+        fail(&operation, "BAD_USER_INPUT");
         let _operation = operation.enter();
         let lookup = lookup(1);
         found(&lookup, LookupSummary { misses: 1, led: 1, stale: 0 });
@@ -105,7 +107,7 @@ fn nothing_is_created_below_a_span_that_is_not_sampled() {
     let mut headers = HeaderMap::new();
     let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00";
     headers.insert("traceparent", parent.parse().unwrap());
-    let request = request(&headers, &Method::GET, None);
+    let request = request(&headers, &Method::GET, None, "/REDACTED");
     let _request = request.enter();
     assert!(operation("query", None, || unreachable!("it is not recorded")).is_disabled());
     assert!(lookup(1).is_disabled() && upstream(call()).is_disabled());

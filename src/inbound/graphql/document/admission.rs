@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
-use async_graphql::Request as EngineRequest;
-use async_graphql::parser::types::{ExecutableDocument, OperationType};
+use async_graphql::parser::types::{ExecutableDocument, OperationDefinition, OperationType};
 use async_graphql::parser::{self, parse_query};
+use async_graphql::{Request as EngineRequest, Variables};
 use tracing::Span;
 
 use super::coercion::InputTypes;
@@ -126,18 +126,8 @@ impl OperationAdmission {
         let (operation, definition) = OperationInfo::select(&document, parameters.operation_name.as_deref())?;
         permits(operation.kind)?;
         let span = operation.span(&text);
-        self.types.check(definition, &parameters.variables)?;
-        // an operation without variables was checked with its document
-        if !definition.variable_definitions.is_empty() {
-            self.types.check_positions(&document, definition, &parameters.variables)?;
-        }
-        let cost = self.limits.check_cost(&self.types, &document, definition, &parameters.variables)?;
-        let limits = &self.limits;
-        let values = limits.check_answer_cost(&self.types, &document, definition, &parameters.variables)?;
-        let watching = match operation.kind {
-            OperationType::Subscription => Some(self.settings.clients.watch(&principal, cost)?),
-            OperationType::Query | OperationType::Mutation => None,
-        };
+        let checked = self.check(&operation, &document, definition, &parameters.variables, &principal);
+        let (values, watching) = checked.inspect_err(|refusal| trace::fail(&span, refusal.kind().code()))?;
         let memory = self.settings.memory.of(&principal);
         let cpu = self.settings.cpu.gate(&principal, values);
 
@@ -157,6 +147,29 @@ impl OperationAdmission {
             (None, None) => None,
         };
         Ok(PreparedOperation { request, operation, document, fresh, watching, values, memory, cpu, span })
+    }
+
+    /// Checks an operation with its variables. Returns the most values of its answer, and the permit of a subscription.
+    fn check(
+        &self,
+        operation: &OperationInfo,
+        document: &ExecutableDocument,
+        definition: &OperationDefinition,
+        variables: &Variables,
+        principal: &Principal,
+    ) -> Result<(u64, Option<RequestPermit>), HttpRefusal> {
+        self.types.check(definition, variables)?;
+        // an operation without variables was checked with its document
+        if !definition.variable_definitions.is_empty() {
+            self.types.check_positions(document, definition, variables)?;
+        }
+        let cost = self.limits.check_cost(&self.types, document, definition, variables)?;
+        let values = self.limits.check_answer_cost(&self.types, document, definition, variables)?;
+        let watching = match operation.kind {
+            OperationType::Subscription => Some(self.settings.clients.watch(principal, cost)?),
+            OperationType::Query | OperationType::Mutation => None,
+        };
+        Ok((values, watching))
     }
 
     /// Whether the document of a text is cached.

@@ -117,6 +117,15 @@ impl AnswerStream {
         }
     }
 
+    /// Ends the span of the operation with its first response.
+    fn end_span(&mut self, response: Option<&GraphqlResponse>) {
+        let Some(span) = self.span.take() else { return };
+        let executed = |response| !self.first || was_executed(response);
+        if let Some(code) = response.and_then(|response| response::first_code(response, executed(response))) {
+            trace::fail(&span, code);
+        }
+    }
+
     /// The next response: of the engine, or of the streams that its resolvers returned.
     fn poll_response(&mut self, cx: &mut Context<'_>) -> Poll<Option<GraphqlResponse>> {
         loop {
@@ -128,8 +137,8 @@ impl AnswerStream {
                     None => responses.poll_next(cx),
                 }
             };
-            if polled.is_ready() {
-                self.span = None;
+            if let Poll::Ready(response) = &polled {
+                self.end_span(response.as_ref());
             }
             let Some(left) = self.captured_stream.as_ref().and_then(|captured_stream| captured_stream.take())
             else {
@@ -209,7 +218,12 @@ impl Stream for AnswerStream {
         if let Some((memory, values)) = self.begins.take() {
             match memory.begin(values) {
                 Ok(meter) => self.meter = Some(meter),
-                Err(refusal) => return Poll::Ready(Some(GraphqlAnswer::refused(refusal))),
+                Err(refusal) => {
+                    if let Some(span) = self.span.take() {
+                        trace::fail(&span, refusal.kind().code());
+                    }
+                    return Poll::Ready(Some(GraphqlAnswer::refused(refusal)));
+                }
             }
         }
         self.poll_response(cx).map(|response| response.map(|response| self.write(response)))

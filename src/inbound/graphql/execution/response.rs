@@ -58,11 +58,7 @@ fn complete(error: &mut ServerError, executed: bool) {
     if coded {
         return;
     }
-    let kind = match (executed, error.source.is_some()) {
-        (false, _) => RefusalKind::DocumentInvalid,
-        (true, true) => RefusalKind::Internal,
-        (true, false) => RefusalKind::BadInput,
-    };
+    let kind = stage(error, executed);
     error::log(kind, &error.message);
     error.message = if kind == RefusalKind::Internal {
         "internal error; the log has the details under this x-request-id".to_owned()
@@ -70,4 +66,22 @@ fn complete(error: &mut ServerError, executed: bool) {
         error::shortened(std::mem::take(&mut error.message).into()).into_owned()
     };
     error.extensions.get_or_insert_with(ErrorExtensionValues::default).set("code", kind.code());
+}
+
+/// What an error without a code is: by the stage that it comes from.
+const fn stage(error: &ServerError, executed: bool) -> RefusalKind {
+    match (executed, error.source.is_some()) {
+        (false, _) => RefusalKind::DocumentInvalid,
+        (true, true) => RefusalKind::Internal,
+        (true, false) => RefusalKind::BadInput,
+    }
+}
+
+/// The code of the first error of a response; none if it has no errors.
+pub(in crate::inbound::graphql) fn first_code(response: &GraphqlResponse, executed: bool) -> Option<&str> {
+    let error = response.errors.first()?;
+    match error.extensions.as_ref().and_then(|extensions| extensions.get("code")) {
+        Some(Value::String(code)) => Some(code),
+        _ => Some(stage(error, executed).code()),
+    }
 }

@@ -23,12 +23,12 @@ use crate::inbound::auth::bearer;
 use crate::inbound::graphql::document::admission::PreparedOperation;
 use crate::inbound::graphql::document::request::GraphqlRequest;
 use crate::inbound::graphql::execution::endpoint::GraphqlEndpoint;
-use crate::inbound::graphql::execution::response::was_executed;
+use crate::inbound::graphql::execution::response::{first_code, was_executed};
 use crate::inbound::http::error::{HttpRefusal, RefusalKind};
 use crate::inbound::http::peer::Peer;
 use crate::inbound::http::request_facts::RequestFacts;
 use crate::inbound::http::route::Route;
-use crate::telemetry::meters;
+use crate::telemetry::{meters, trace};
 
 use negotiate::{ResponseForm, ResponseType};
 
@@ -94,20 +94,29 @@ async fn once(endpoint: &GraphqlEndpoint, prepared: PreparedOperation, media: Re
     // here, so that a large answer that waits for its permit reserves none
     let meter = match memory.begin(values) {
         Ok(meter) => meter,
-        Err(refusal) => return refusal.into_response(),
+        Err(refusal) => {
+            trace::fail(&span, refusal.kind().code());
+            return refusal.into_response();
+        }
     };
     let began = Instant::now();
     let executing = Arc::clone(&meter).around(endpoint.execute(request));
-    let response = executing.instrument(span).await;
+    let response = executing.instrument(span.clone()).await;
     meters::operation(operation.word(), "http");
     meters::operation_took(operation.word(), began.elapsed());
     let executed = was_executed(&response);
+    if let Some(code) = first_code(&response, executed) {
+        trace::fail(&span, code);
+    }
     if executed && let Some(fresh) = fresh {
         endpoint.keep(*fresh);
     }
     let mut response: http::Response<Body> = match meter.refusal() {
         None => reply::render(response, executed, media, meter),
-        Some(refusal) => refusal.into_response(),
+        Some(refusal) => {
+            trace::fail(&span, refusal.kind().code());
+            refusal.into_response()
+        }
     };
     response.extensions_mut().insert(operation);
     response

@@ -2,7 +2,10 @@
 
 use std::future::pending;
 
+use opentelemetry::trace::Status;
+
 use super::*;
+use crate::telemetry::trace::testing::RecordedSpans;
 
 #[tokio::test]
 async fn malformed_body_error_names_the_problem() {
@@ -106,4 +109,25 @@ async fn bad_headers_are_refused_before_the_body_is_read() {
         assert!(!answer.text.contains("wrong"), "{}", answer.text);
     }
     assert_eq!(fixture.calls.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn a_failed_operation_has_the_code_of_its_error_on_its_span() {
+    let spans = RecordedSpans::start();
+    let fixture = fixture();
+    for (text, name, code) in [
+        ("{hello}", "query", None),
+        ("{refused}", "query", Some("BAD_USER_INPUT")),
+        ("{bug}", "query", Some("INTERNAL_SERVER_ERROR")),
+        ("{unknown}", "query", Some("GRAPHQL_VALIDATION_FAILED")),
+        ("mutation($n: Int){touch(n: $n)}", "mutation", None),
+        ("query($n: Int!){jobs(refs: [], n: $n)}", "query", Some("BAD_USER_INPUT")),
+    ] {
+        fixture.post(query(text)).await;
+        let ended = spans.ended();
+        let span = ended.iter().find(|span| span.name == name).unwrap();
+        let attributes = span.attributes.iter().find(|pair| pair.key.as_str() == "error.type");
+        assert_eq!(attributes.map(|pair| pair.value.as_str().into_owned()).as_deref(), code, "{text}");
+        assert_eq!(matches!(span.status, Status::Error { .. }), code.is_some(), "{text}");
+    }
 }
