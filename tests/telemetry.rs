@@ -172,6 +172,49 @@ async fn a_query_is_a_tree_of_spans_over_http_with_otel_variables() {
     assert_eq!((served(TRACE), served(OTHER_TRACE)), (1, 1), "{output}");
 }
 
+/// Variables that are not supported, on a gateway that starts all the same; and a compressed export.
+#[tokio::test]
+async fn unsupported_otel_variables_are_ignored_with_a_warning() {
+    for (sink, protocol, coding) in [
+        (Sink::http().await, "http/protobuf", "content-encoding: gzip"),
+        (Sink::grpc().await, "grpc", "grpc-encoding: gzip"),
+    ] {
+        let setup = Setup::with(vec![MindBridgeJob::new(JOB, &[(0, "COMPLETE")])], vec![]);
+        let simulator = Simulator::start(setup.scenario.clone(), Addresses::ephemeral()).await.unwrap();
+        let config = Scratch::new(&setup.yaml(&simulator.mindbridge_url(), &simulator.supermetrics_url()));
+        let (mut env, url) = (secrets(), sink.url());
+        env.extend([
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", url.as_str()),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol),
+            ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip"),
+            ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/cAnArY.pem"),
+            ("OTEL_PROPAGATORS", "b3"),
+            ("OTEL_TRACES_EXPORTER", "console"),
+            ("OTEL_TRACES_SAMPLER", "jaeger_remote"),
+            ("OTEL_RESOURCE_ATTRIBUTES", "team=a%2Cb"),
+        ]);
+        let mut process = Process::start(&["serve", "--config", config.path()], &env);
+        let gateway = process.address("public").await;
+        assert_eq!(execute(gateway, TRACE).await["job"]["state"], "SUCCEEDED");
+        let spans = sink.spans("the query", |all| all.iter().any(|span| span.name == "query")).await;
+        assert_eq!(spans[0].team, "a,b");
+        let (_, headers) = sink.bytes();
+        assert!(headers.iter().any(|header| header == coding), "{headers:?}");
+        process.signal("TERM").await;
+        let (status, output) = process.ended().await;
+        assert!(status.success() && !output.contains("cAnArY"), "{output}");
+        for name in [
+            "OTEL_EXPORTER_OTLP_CERTIFICATE",
+            "OTEL_PROPAGATORS",
+            "OTEL_TRACES_EXPORTER",
+            "OTEL_TRACES_SAMPLER",
+        ] {
+            let warned = |line: &str| line.contains("environment variable ignored") && line.contains(name);
+            assert_eq!(output.lines().filter(|line| warned(line)).count(), 1, "{name}: {output}");
+        }
+    }
+}
+
 /// A subscription on a WebSocket whose `connection_init` contains a `traceparent`: the kinds of its updates until it
 /// completes. `begun` counts those that have received their first.
 async fn watch(gateway: SocketAddr, trace: &str, begun: &AtomicUsize) -> Vec<String> {

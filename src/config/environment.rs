@@ -59,7 +59,7 @@ impl Environment {
     }
 
     /// The names of all variables that start with `prefix`, sorted.
-    pub(super) fn names<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a str> {
+    pub fn names<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a str> {
         self.variables.keys().map(String::as_str).filter(move |name| name.starts_with(prefix))
     }
 }

@@ -1,16 +1,20 @@
 //! Starts the export to a collector, from the configuration and the standard `OTEL_*` variables, and stops it within a
 //! timeout. Disabled, and without cost, unless one of them names a collector.
 
+mod variables;
+
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use opentelemetry::KeyValue;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
+use opentelemetry_sdk::resource::TelemetryResourceDetector;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, Environment, OtlpProtocol, SecretRef, endpoint_fault};
+use crate::config::{Config, Environment, OtlpProtocol, SecretRef};
 use crate::outbound::credentials::secret;
 use crate::outbound::otlp::{self, OtlpTarget};
 use crate::outbound::system::RuntimeSpawner;
@@ -18,7 +22,9 @@ use crate::ports::spawner::{Spawner as _, TaskKind};
 use crate::telemetry::log::TraceLayer;
 use crate::telemetry::meters;
 use crate::telemetry::trace::TraceKey;
-use crate::telemetry::trace::provider::{Batches, Sampling, TracePipeline};
+use crate::telemetry::trace::provider::{Sampling, TracePipeline};
+
+use variables::OtelVariables;
 
 /// The timeout of the shutdown: what is not exported by then is lost.
 const END_WITHIN: Duration = Duration::from_secs(3);
@@ -28,28 +34,26 @@ const END_WITHIN: Duration = Duration::from_secs(3);
 pub struct Telemetry {
     traces: Option<(OtlpTarget, TracePipeline)>,
     metrics: Option<(OtlpTarget, Resource)>,
+    ignored: BTreeMap<String, &'static str>,
 }
 
 impl Telemetry {
     /// Reads the configuration and the variables.
     ///
     /// # Errors
-    /// Returns an error if a secret cannot be read, or an address or a variable is invalid; names the option or the
-    /// variable.
+    /// Returns an error if a secret cannot be read, or an option is invalid; names the option.
     pub fn new(config: &Config, env: &Environment) -> anyhow::Result<Self> {
-        let settings = OtlpSettings { config, env };
+        let settings = OtlpSettings::new(config, env);
         let [traces, metrics] = [settings.target(&TRACES)?, settings.target(&METRICS)?];
-        if traces.is_none() && metrics.is_none() {
-            return Ok(Self::default());
-        }
         let resource = settings.resource();
         let pipeline = |target| {
-            let (key, sampling) = (settings.trace_key()?, settings.sampling()?);
-            let pipeline = TracePipeline::new(resource.clone(), key, sampling, settings.batches()?);
+            let (sampling, batches) = (settings.sampling(), settings.variables.batches());
+            let pipeline = TracePipeline::new(resource.clone(), settings.trace_key()?, sampling, batches);
             anyhow::Ok((target, pipeline))
         };
         let traces = traces.map(pipeline).transpose()?;
-        Ok(Self { traces, metrics: metrics.map(|target| (target, resource)) })
+        let ignored = settings.variables.ignored();
+        Ok(Self { traces, metrics: metrics.map(|target| (target, resource)), ignored })
     }
 
     /// The layer that creates the spans; none if they are not exported.
@@ -62,6 +66,9 @@ impl Telemetry {
     /// # Errors
     /// Returns an error if an exporter cannot be built.
     pub fn start(self) -> anyhow::Result<TelemetryGuard> {
+        for (variable, reason) in self.ignored {
+            tracing::warn!(variable, reason, "environment variable ignored");
+        }
         let mut guard = TelemetryGuard::default();
         if let Some((target, pipeline)) = self.traces {
             let exporter = otlp::spans(&target).context("traces cannot be exported")?;
@@ -108,20 +115,15 @@ impl TelemetryGuard {
 /// # Errors
 /// The same as for [`Telemetry::new`].
 pub fn check(config: &Config, env: &Environment) -> anyhow::Result<()> {
-    let settings = OtlpSettings { config, env };
+    let settings = OtlpSettings::new(config, env);
     for signal in [&TRACES, &METRICS] {
         if let Some(target) = settings.target(signal)? {
             target.check().context("telemetry.otlp_headers")?;
             settings.trace_key()?;
-            settings.sampling()?;
-            settings.batches()?;
         }
     }
     Ok(())
 }
-
-/// The variable that selects which traces are exported.
-const SAMPLER: &str = "OTEL_TRACES_SAMPLER";
 
 /// The names of one signal in the variables, and its path.
 struct Signal {
@@ -136,65 +138,35 @@ const METRICS: Signal = Signal { word: "METRICS", path: "/v1/metrics" };
 struct OtlpSettings<'a> {
     config: &'a Config,
     env: &'a Environment,
+    variables: OtelVariables<'a>,
 }
 
-impl OtlpSettings<'_> {
-    /// A variable that is set and not empty.
-    fn variable(&self, name: &str) -> Option<&str> {
-        self.env.get(name).ok().map(str::trim).filter(|text| !text.is_empty())
-    }
-
-    fn read<T: std::str::FromStr>(&self, name: &str, what: &str) -> anyhow::Result<Option<T>> {
-        let Some(text) = self.variable(name) else { return Ok(None) };
-        text.parse().map(Some).map_err(|_| anyhow::anyhow!("{name}: must be {what}"))
+impl<'a> OtlpSettings<'a> {
+    fn new(config: &'a Config, env: &'a Environment) -> Self {
+        Self { config, env, variables: OtelVariables::new(env) }
     }
 
     /// The destination of a signal; none unless it is configured.
     fn target(&self, signal: &Signal) -> anyhow::Result<Option<OtlpTarget>> {
-        let word = signal.word;
-        let disabled =
-            self.variable("OTEL_SDK_DISABLED").is_some_and(|text| text.eq_ignore_ascii_case("true"));
-        let none = self.variable(&format!("OTEL_{word}_EXPORTER")) == Some("none");
         let telemetry = &self.config.telemetry;
-        let own = format!("OTEL_EXPORTER_OTLP_{word}_ENDPOINT");
-        let (name, endpoint, whole) = if let Some(endpoint) = &telemetry.otlp_endpoint {
-            ("telemetry.otlp_endpoint", endpoint.as_str(), false)
-        } else if let Some(endpoint) = self.variable(&own) {
-            (own.as_str(), endpoint, true)
-        } else if let Some(endpoint) = self.variable("OTEL_EXPORTER_OTLP_ENDPOINT") {
-            ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint, false)
-        } else {
-            return Ok(None);
+        // read in any case, so that an unsupported value is reported
+        let (none, of_variable) = (self.variables.is_none(signal), self.variables.endpoint(signal));
+        let (endpoint, whole) = match (&telemetry.otlp_endpoint, of_variable) {
+            (Some(endpoint), _) => (endpoint.as_str(), false),
+            (None, Some(found)) if !none => found,
+            (None, _) => return Ok(None),
         };
-        if disabled || (none && telemetry.otlp_endpoint.is_none()) {
+        if self.variables.is_disabled() {
             return Ok(None);
         }
-        if let Some(fault) = endpoint_fault(endpoint) {
-            anyhow::bail!("{name}: {fault}");
-        }
-        let grpc = self.protocol(signal)? == OtlpProtocol::Grpc;
+        let protocol = telemetry.otlp_protocol.or_else(|| self.variables.protocol(signal));
+        let grpc = protocol == Some(OtlpProtocol::Grpc);
         let endpoint = match (grpc, whole) {
             (true, _) | (_, true) => endpoint.to_owned(),
             (false, false) => format!("{}{}", endpoint.trim_end_matches('/'), signal.path),
         };
         let headers = self.secret("telemetry.otlp_headers", telemetry.otlp_headers.as_ref())?;
         Ok(Some(OtlpTarget { endpoint, grpc, headers }))
-    }
-
-    fn protocol(&self, signal: &Signal) -> anyhow::Result<OtlpProtocol> {
-        if let Some(protocol) = self.config.telemetry.otlp_protocol {
-            return Ok(protocol);
-        }
-        let own = format!("OTEL_EXPORTER_OTLP_{}_PROTOCOL", signal.word);
-        for name in [own.as_str(), "OTEL_EXPORTER_OTLP_PROTOCOL"] {
-            match self.variable(name) {
-                None => {}
-                Some("grpc") => return Ok(OtlpProtocol::Grpc),
-                Some("http/protobuf") => return Ok(OtlpProtocol::Http),
-                Some(_) => anyhow::bail!("{name}: must be grpc or http/protobuf"),
-            }
-        }
-        Ok(OtlpProtocol::Http)
     }
 
     fn secret(&self, option: &str, reference: Option<&SecretRef>) -> anyhow::Result<Option<SecretString>> {
@@ -213,60 +185,27 @@ impl OtlpSettings<'_> {
         Ok(TraceKey::new(b"jobgate"))
     }
 
-    fn sampling(&self) -> anyhow::Result<Sampling> {
-        if let Some(ratio) = self.config.telemetry.sample_ratio {
-            return Ok(Sampling { ratio: ratio.get(), parent_based: true });
+    fn sampling(&self) -> Sampling {
+        match self.config.telemetry.sample_ratio {
+            Some(ratio) => Sampling { ratio: ratio.get(), parent_based: true },
+            None => self.variables.sampling(),
         }
-        let what = "a number from 0 to 1";
-        let argument = || self.read("OTEL_TRACES_SAMPLER_ARG", what).map(|ratio| ratio.unwrap_or(1.0));
-        let (ratio, parent_based) = match self.variable(SAMPLER) {
-            None | Some("parentbased_always_on") => (1.0, true),
-            Some("always_on") => (1.0, false),
-            Some("always_off") => (0.0, false),
-            Some("parentbased_always_off") => (0.0, true),
-            Some("traceidratio") => (argument()?, false),
-            Some("parentbased_traceidratio") => (argument()?, true),
-            Some(_) => anyhow::bail!(
-                "{SAMPLER}: must be always_on, always_off, traceidratio, or one of these after parentbased_"
-            ),
-        };
-        anyhow::ensure!((0.0..=1.0).contains(&ratio), "OTEL_TRACES_SAMPLER_ARG: must be {what}");
-        Ok(Sampling { ratio, parent_based })
     }
 
-    fn batches(&self) -> anyhow::Result<Batches> {
-        let usual = Batches::default();
-        let count = |name: &str, usual: usize| {
-            Ok::<_, anyhow::Error>(self.read::<usize>(name, "a whole number")?.unwrap_or(usual).max(1))
-        };
-        let time = |name: &str, usual: Duration| {
-            let read = self.read::<u64>(name, "a number of milliseconds")?;
-            Ok::<_, anyhow::Error>(read.map_or(usual, Duration::from_millis))
-        };
-        let queue = count("OTEL_BSP_MAX_QUEUE_SIZE", usual.queue)?;
-        Ok(Batches {
-            queue,
-            at_most: count("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", usual.at_most)?.min(queue),
-            every: time("OTEL_BSP_SCHEDULE_DELAY", usual.every)?,
-            within: time("OTEL_BSP_EXPORT_TIMEOUT", usual.within)?,
-        })
-    }
-
-    /// The resource: the library adds the values of `OTEL_RESOURCE_ATTRIBUTES` and `OTEL_SERVICE_NAME`.
+    /// The resource: our attributes, and those of the variables, which have precedence.
     fn resource(&self) -> Resource {
-        let attributes = self.variable("OTEL_RESOURCE_ATTRIBUTES").unwrap_or_default();
-        let has_attribute = |name: &str| attributes.split(',').any(|pair| pair.trim().starts_with(name));
-        let mut resource = Resource::builder();
-        if self.variable("OTEL_SERVICE_NAME").is_none() && !has_attribute("service.name=") {
-            resource = resource.with_service_name("jobgate");
-        }
-        if !has_attribute("service.version=") {
-            resource = resource.with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")));
-        }
-        if !has_attribute("service.instance.id=") {
-            let id = format!("{:032x}", fastrand::u128(..));
-            resource = resource.with_attribute(KeyValue::new("service.instance.id", id));
-        }
-        resource.build()
+        let instance = format!("{:032x}", fastrand::u128(..));
+        let ours = [
+            ("service.name", "jobgate"),
+            ("service.version", env!("CARGO_PKG_VERSION")),
+            ("service.instance.id", instance.as_str()),
+        ];
+        let mut attributes: BTreeMap<String, String> =
+            ours.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        attributes.extend(self.variables.resource_attributes());
+        Resource::builder_empty()
+            .with_detector(Box::new(TelemetryResourceDetector))
+            .with_attributes(attributes.into_iter().map(|(name, value)| KeyValue::new(name, value)))
+            .build()
     }
 }

@@ -1,6 +1,7 @@
 //! A real OTLP receiver, over gRPC or over HTTP: records every span and every byte.
 
 use std::collections::BTreeMap;
+use std::io::Read as _;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -9,6 +10,7 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::routing::post;
+use flate2::read::GzDecoder;
 use http::{HeaderMap, header};
 use jiff::Timestamp;
 use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::{
@@ -27,6 +29,7 @@ use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value};
 use prost::Message as _;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use tonic::codec::CompressionEncoding;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 
@@ -37,6 +40,7 @@ const LIMIT: Duration = Duration::from_mins(1);
 #[derive(Clone, Debug)]
 pub(crate) struct Got {
     pub(crate) instance: String,
+    pub(crate) team: String,
     pub(crate) name: String,
     pub(crate) trace: String,
     pub(crate) id: String,
@@ -90,8 +94,12 @@ impl Sink {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let server = tonic::transport::Server::builder()
-            .add_service(TraceServiceServer::new(received.clone()))
-            .add_service(MetricsServiceServer::new(received.clone()))
+            .add_service(
+                TraceServiceServer::new(received.clone()).accept_compressed(CompressionEncoding::Gzip),
+            )
+            .add_service(
+                MetricsServiceServer::new(received.clone()).accept_compressed(CompressionEncoding::Gzip),
+            )
             .serve_with_incoming(TcpIncoming::from(listener));
         let mut tasks = JoinSet::new();
         tasks.spawn(async move { server.await.unwrap() });
@@ -137,9 +145,11 @@ impl Received {
             let resource = attributes(&of_resource.resource.unwrap().attributes);
             assert!(resource.contains_key("service.name"), "{resource:?}");
             let instance = resource["service.instance.id"].clone();
+            let team = resource.get("team").cloned().unwrap_or_default();
             for span in of_resource.scope_spans.into_iter().flat_map(|scope| scope.spans) {
                 spans.push(Got {
                     instance: instance.clone(),
+                    team: team.clone(),
                     attributes: attributes(&span.attributes),
                     trace: hex(&span.trace_id),
                     id: hex(&span.span_id),
@@ -189,6 +199,16 @@ fn attributes(attributes: &[KeyValue]) -> BTreeMap<String, String> {
     attributes.iter().map(|one| (one.key.clone(), text(one))).collect()
 }
 
+/// The body without its content coding.
+fn unpacked(headers: &HeaderMap, body: Bytes) -> Bytes {
+    if headers.get(header::CONTENT_ENCODING).is_none_or(|coding| coding != "gzip") {
+        return body;
+    }
+    let mut unpacked = Vec::new();
+    GzDecoder::new(body.as_ref()).read_to_end(&mut unpacked).unwrap();
+    unpacked.into()
+}
+
 const PROTOBUF: [(header::HeaderName, &str); 1] = [(header::CONTENT_TYPE, "application/x-protobuf")];
 
 async fn traces(
@@ -196,6 +216,7 @@ async fn traces(
     headers: HeaderMap,
     body: Bytes,
 ) -> ([(header::HeaderName, &'static str); 1], Vec<u8>) {
+    let body = unpacked(&headers, body);
     received.note(&body, &headers);
     received.take_spans(ExportTraceServiceRequest::decode(body).unwrap());
     (PROTOBUF, ExportTraceServiceResponse::default().encode_to_vec())
@@ -206,6 +227,7 @@ async fn metrics(
     headers: HeaderMap,
     body: Bytes,
 ) -> ([(header::HeaderName, &'static str); 1], Vec<u8>) {
+    let body = unpacked(&headers, body);
     received.note(&body, &headers);
     received.take_metrics(ExportMetricsServiceRequest::decode(body).unwrap());
     (PROTOBUF, ExportMetricsServiceResponse::default().encode_to_vec())
