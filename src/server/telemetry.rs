@@ -24,7 +24,7 @@ use crate::telemetry::meters;
 use crate::telemetry::trace::TraceKey;
 use crate::telemetry::trace::provider::{Sampling, TracePipeline};
 
-use variables::OtelVariables;
+use variables::{METRICS, OtelVariables, Signal, TRACES};
 
 /// The timeout of the shutdown: what is not exported by then is lost.
 const END_WITHIN: Duration = Duration::from_secs(3);
@@ -124,15 +124,6 @@ pub fn check(config: &Config, env: &Environment) -> anyhow::Result<()> {
     }
     Ok(())
 }
-
-/// The names of one signal in the variables, and its path.
-struct Signal {
-    word: &'static str,
-    path: &'static str,
-}
-
-const TRACES: Signal = Signal { word: "TRACES", path: "/v1/traces" };
-const METRICS: Signal = Signal { word: "METRICS", path: "/v1/metrics" };
 
 /// The configuration, with the variables as defaults.
 struct OtlpSettings<'a> {

@@ -5,26 +5,17 @@
 //! Off unless the subscriber has that layer ([`provider::TracePipeline::layer`]): then creating a span only checks its
 //! call site.
 
+mod context;
 mod job;
 mod names;
 pub mod provider;
 mod spans;
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 
-use std::sync::Arc;
-
-use http::HeaderMap;
-use opentelemetry::Context;
-use opentelemetry::context::{ContextGuard, FutureExt as _, WithContext};
-use opentelemetry::propagation::TextMapPropagator as _;
-use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt as _, TraceId, TraceState};
-use opentelemetry_http::HeaderExtractor;
-use opentelemetry_sdk::propagation::TraceContextPropagator;
-use opentelemetry_sdk::trace::SdkTracer;
-use tracing::{Level, Span, Subscriber, dispatcher};
-use tracing_subscriber::Layer;
-
+pub use context::{TARGET, TraceContext, boxed, current, is_on, is_sampled};
 pub use job::TraceKey;
 pub use names::{SPANS, SpanAttribute, SpanDescriptor};
 pub use spans::{
@@ -32,116 +23,3 @@ pub use spans::{
     lookup, observe, operation, poll, replied, request, sent_securely, store, stored, traceparent,
     unanswered, upstream, with_last_call,
 };
-
-/// The target of every span: the filters of the log and of the traces distinguish spans by it.
-pub const TARGET: &str = "jobgate::trace";
-
-/// Returns whether spans are created.
-pub fn is_on() -> bool {
-    tracing::span_enabled!(target: TARGET, Level::INFO)
-}
-
-/// The current span: trace, span, and whether it is sampled. For exemplars and log lines.
-pub fn current() -> Option<(TraceId, SpanId, bool)> {
-    Context::map_current(|context| {
-        let span = context.span();
-        let span = span.span_context();
-        span.is_valid().then(|| (span.trace_id(), span.span_id(), span.is_sampled()))
-    })
-}
-
-/// Returns whether the current span is sampled: otherwise data that is computed only for it is not needed.
-pub fn is_sampled() -> bool {
-    current().is_some_and(|(_, _, sampled)| sampled)
-}
-
-/// Returns whether the current span is a local one that is not sampled: no span is created below it.
-fn is_dropped() -> bool {
-    Context::map_current(|context| {
-        let span = context.span();
-        let span = span.span_context();
-        span.is_valid() && !span.is_remote() && !span.is_sampled()
-    })
-}
-
-/// The span, for owners of many that are mostly disabled; `None` if it is disabled.
-pub fn boxed(span: Span) -> Option<Box<Span>> {
-    (!span.is_disabled()).then(|| Box::new(span))
-}
-
-/// What the traces of jobs need: the tracer of the spans that `tracing` cannot create, and the key of the ids. A part of
-/// the subscriber, so that it is found wherever spans are created.
-#[derive(Clone)]
-struct JobTraces(Arc<(SdkTracer, TraceKey)>);
-
-impl<S: Subscriber> Layer<S> for JobTraces {}
-
-impl JobTraces {
-    /// Those of the current subscriber; `None` while no spans are created.
-    fn current() -> Option<Self> {
-        dispatcher::get_default(|subscriber| subscriber.downcast_ref::<Self>().cloned())
-    }
-
-    fn tracer(&self) -> &SdkTracer {
-        &self.0.0
-    }
-
-    fn key(&self) -> &TraceKey {
-        &self.0.1
-    }
-}
-
-/// A context to link to, and to run work in. Cheap to clone. It keeps no span open, so that a task that outlives its
-/// request takes this and never a span.
-#[derive(Clone, Debug, Default)]
-pub struct TraceContext(Context);
-
-/// The parent in the headers, without `tracestate`: otherwise every span would propagate the content that a client
-/// wrote there.
-fn remote_parent(headers: &HeaderMap) -> Context {
-    let named =
-        TraceContextPropagator::new().extract_with_context(&Context::new(), &HeaderExtractor(headers));
-    let span = named.span();
-    let span = span.span_context();
-    if !span.is_valid() {
-        return Context::new();
-    }
-    let plain = SpanContext::new(span.trace_id(), span.span_id(), span.trace_flags(), true, TraceState::NONE);
-    Context::new().with_remote_span_context(plain)
-}
-
-impl TraceContext {
-    /// The current context.
-    pub fn here() -> Self {
-        Self(Context::current())
-    }
-
-    /// The context in the W3C header `traceparent` of another process; empty if there is none, or no spans are created.
-    pub fn of_headers(headers: &HeaderMap) -> Self {
-        Self(if is_on() { remote_parent(headers) } else { Context::new() })
-    }
-
-    /// Returns whether there is a trace to continue.
-    pub fn is_somewhere(&self) -> bool {
-        self.0.span().span_context().is_valid()
-    }
-
-    /// Runs a future in this context, wherever it is polled.
-    pub fn hold<F: Future>(&self, future: F) -> WithContext<F> {
-        future.with_context(self.0.clone())
-    }
-
-    /// Sets this context for the current thread until the returned guard is dropped.
-    pub fn enter(&self) -> ContextGuard {
-        self.0.clone().attach()
-    }
-
-    /// The span context to link to.
-    pub fn to_link(&self) -> Option<Box<SpanContext>> {
-        let span = self.0.span();
-        span.span_context().is_valid().then(|| Box::new(span.span_context().clone()))
-    }
-}
-
-#[cfg(test)]
-mod tests;

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
 
-use super::Signal;
 use crate::config::{Environment, OtlpProtocol, endpoint_fault};
 use crate::telemetry::trace::provider::{Batches, Sampling};
 
@@ -33,6 +32,15 @@ const COMMON: [&str; 16] = [
 ];
 /// The variables of an exporter, after `OTEL_EXPORTER_OTLP_` and the signal.
 const OF_EXPORTER: [&str; 6] = ["COMPRESSION", "ENDPOINT", "HEADERS", "INSECURE", "PROTOCOL", "TIMEOUT"];
+
+/// The names of one signal in the variables, and its path.
+pub(super) struct Signal {
+    pub(super) word: &'static str,
+    pub(super) path: &'static str,
+}
+
+pub(super) const TRACES: Signal = Signal { word: "TRACES", path: "/v1/traces" };
+pub(super) const METRICS: Signal = Signal { word: "METRICS", path: "/v1/metrics" };
 
 /// The variables, and what was ignored of them so far.
 pub(super) struct OtelVariables<'a> {

@@ -3,11 +3,14 @@
 
 use std::cell::Cell;
 use std::fmt;
+use std::sync::Arc;
 
 use aws_lc_rs::hmac;
 use jiff::Timestamp;
 use opentelemetry::trace::{SpanId, TraceId};
-use opentelemetry_sdk::trace::{IdGenerator, RandomIdGenerator};
+use opentelemetry_sdk::trace::{IdGenerator, RandomIdGenerator, SdkTracer};
+use tracing::{Subscriber, dispatcher};
+use tracing_subscriber::Layer;
 
 use crate::domain::id::JobKey;
 
@@ -86,6 +89,33 @@ impl IdGenerator for DeterministicIds {
 
     fn new_span_id(&self) -> SpanId {
         GIVEN.get().1.unwrap_or_else(|| self.0.new_span_id())
+    }
+}
+
+/// What the traces of jobs need: the tracer of the spans that `tracing` cannot create, and the key of the ids. A part of
+/// the subscriber, so that it is found wherever spans are created.
+#[derive(Clone)]
+pub(super) struct JobTraces(Arc<(SdkTracer, TraceKey)>);
+
+impl<S: Subscriber> Layer<S> for JobTraces {}
+
+impl JobTraces {
+    /// Those of a pipeline.
+    pub(super) fn new(tracer: SdkTracer, key: TraceKey) -> Self {
+        Self(Arc::new((tracer, key)))
+    }
+
+    /// Those of the current subscriber; `None` while no spans are created.
+    pub(super) fn current() -> Option<Self> {
+        dispatcher::get_default(|subscriber| subscriber.downcast_ref::<Self>().cloned())
+    }
+
+    pub(super) fn tracer(&self) -> &SdkTracer {
+        &self.0.0
+    }
+
+    pub(super) fn key(&self) -> &TraceKey {
+        &self.0.1
     }
 }
 

@@ -21,8 +21,8 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::Layer;
 use tracing_subscriber::registry::LookupSpan;
 
-use super::job::{DeterministicIds, TraceKey};
-use super::{JobTraces, TARGET};
+use super::context::TARGET;
+use super::job::{DeterministicIds, JobTraces, TraceKey};
 use crate::telemetry::warning_throttle::LimitedWarning;
 
 static TRACES_DROPPED: AtomicU64 = AtomicU64::new(0);
@@ -161,7 +161,7 @@ impl TracePipeline {
             .with_sampler(if sampling.parent_based { Sampler::ParentBased(Box::new(ratio)) } else { ratio })
             .with_span_processor(QueueProcessor(Arc::clone(&queue)))
             .build();
-        let traces = JobTraces(Arc::new((provider.tracer("jobgate"), key)));
+        let traces = JobTraces::new(provider.tracer("jobgate"), key);
         Self { traces, resource, queue }
     }
 

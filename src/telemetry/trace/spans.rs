@@ -16,9 +16,9 @@ use tracing::field::Empty;
 use tracing::{Span, info_span};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
-use super::{
-    JobTraces, SpanAttribute, TARGET, TraceContext, is_dropped, is_on, is_sampled, job, remote_parent,
-};
+use super::context::{TARGET, TraceContext, is_dropped, is_on, is_sampled, remote_parent};
+use super::job::{self, JobTraces};
+use super::names::SpanAttribute;
 use crate::domain::id::JobKey;
 use crate::domain::observation::Observation;
 

@@ -5,7 +5,7 @@ use opentelemetry_sdk::trace::SpanData;
 use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::layer::SubscriberExt as _;
 
-use super::TraceKey;
+use super::job::TraceKey;
 use super::provider::{Batches, Sampling, TracePipeline};
 
 /// Records the spans of the current thread until it is dropped.

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use http::{Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 use jiff::Timestamp;
+use opentelemetry::trace::TraceContextExt as _;
 use opentelemetry_sdk::trace::SpanData;
 use tracing::Instrument as _;
 
+use super::context::remote_parent;
 use super::testing::RecordedSpans;
 use super::*;
 use crate::domain::id::{ExternalId, JobKey, SourceName};
