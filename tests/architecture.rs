@@ -1,6 +1,8 @@
 //! The layers of `src/` (see the head of `src/lib.rs`): a module may import only from layers below its own. Reads every
-//! import and every path in every file, macros included, and lists each import of the same or of a higher layer.
+//! import and every path in every file, macros included, and lists each import of the same or of a higher layer. Cycles
+//! between the files of one module are in `cycles`.
 
+mod cycles;
 mod vocabulary;
 
 use std::collections::BTreeSet;
