@@ -1,15 +1,17 @@
 //! Layer 3: the use cases. Every inbound adapter uses [`Jobs`]. There is no other path that avoids the access check,
 //! the cache or the single write path.
 //!
-//! This file builds the services and delegates to them. Dependencies go in one direction:
+//! This file builds the services and delegates to them. No file imports a file that imports it, from the bottom up:
 //!
 //! ```text
-//! Tracking  JobWatch  AwaitTerminal     what a client keeps and receives
-//!     Lookup  JobList  Rows             one answer
-//!         Poller  Fetcher               when and how an observation is obtained
-//!             Ingest                    the only write path
-//!                 JobCache  FollowRegistry  FeedReaders
-//!                     Visibility        who may read what
+//! Tracking  JobWatch  AwaitTerminal        what a client keeps and receives
+//! Lookup    Rows      JobList   Poller     answers, and the loop that polls
+//! Fetcher   Replicas  Resume               how an observation is obtained, also from other replicas
+//! Ingest                                   the only write path
+//! FeedReaders  JobCache                    who receives a change, what is cached
+//! Visibility                               who may read what
+//! TrackedJobs                              labels, and the interests that they keep
+//! FollowRegistry                           what is followed, and when it is polled
 //! ```
 
 pub mod answer;
@@ -349,7 +351,7 @@ impl Jobs {
         if timeout.is_zero() {
             return self.lookup_one(principal, reference, None).await;
         }
-        self.services.await_terminal.end(principal, reference, timeout).await
+        self.services.await_terminal.wait(principal, reference, timeout).await
     }
 
     /// Watches jobs: a snapshot of each, then its changes; the stream completes when all jobs have.
@@ -408,8 +410,11 @@ impl Jobs {
 
     /// Follows jobs until they are untracked, and answers for each: same order, same length.
     ///
+    /// Tracking a job again replaces its labels. A job that the client cannot read is not tracked. A client that is
+    /// restricted to labels changes no labels.
+    ///
     /// # Errors
-    /// When the labels are invalid; then nothing is tracked.
+    /// When the labels are invalid: then nothing is tracked. When a limit is reached: then some of the jobs are.
     pub async fn track(
         &self,
         principal: &Principal,
@@ -432,7 +437,7 @@ impl Jobs {
         self.services.tracking.track(principal, refs, labels).await
     }
 
-    /// Untracks jobs; their watchers are not affected. Returns how many were tracked.
+    /// Untracks jobs; their watchers are not affected. Returns how many were tracked. Makes no upstream call.
     pub async fn untrack(&self, principal: &Principal, refs: &[RequestedRef]) -> usize {
         self.services.tracking.untrack(principal, refs).await
     }

@@ -1,8 +1,9 @@
 //! The cached observations: those in the store, and those that it has not accepted yet.
 //!
-//! A store that fails is a cache miss, a counter and one rate-limited warning, never a failed request. An observation
-//! that it does not accept is buffered here and written again until it is accepted; until then it is part of the cache,
-//! so that nothing published is taken back.
+//! A store that fails is a cache miss, a counter and one rate-limited warning. Only two requests fail because of it: a
+//! list, and one for a job that its upstream does not know, since it may have existed. The same holds for the ledger.
+//! An observation that it does not accept is buffered here and written again until it is accepted; until then it is
+//! part of the cache, so that nothing published is taken back.
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;

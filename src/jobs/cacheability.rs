@@ -1,5 +1,5 @@
-//! The rules of freshness, and the decision whether a cached observation can be served: a table over age, state and what
-//! the caller allows.
+//! The rules of freshness, and the decision whether a cached observation can be served: a table over age, state and
+//! what the caller allows.
 
 use std::sync::Arc;
 use std::time::Duration;

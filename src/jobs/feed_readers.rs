@@ -1,8 +1,8 @@
 //! The readers of the feed of changes.
 //!
 //! Each reader buffers the newest state of every job that changed since its last read. A slow reader receives fewer
-//! updates, never an old one, and at most [`BACKLOG_MAX`] jobs are buffered for it. A reader that falls further behind
-//! is closed with an error.
+//! updates, never an old one, and at most [`BACKLOG_MAX`] jobs are buffered for it. The stream of a reader that
+//! falls further behind ends.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};

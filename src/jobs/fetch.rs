@@ -1,5 +1,5 @@
-//! How an observation is obtained: one fetch per job at a time, under a lease, and one write path for its result. When a
-//! job is polled is decided in `follow`.
+//! How an observation is obtained: one fetch per job at a time, under a lease, and one write path for its result. When
+//! a job is polled is decided in `follow`.
 
 mod fetcher;
 mod ingest;

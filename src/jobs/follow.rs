@@ -1,5 +1,6 @@
 //! What is followed, and when it is polled: `registry` has the lock, `state` and `schedule` the decisions, `poller` the
-//! loop. How an observation is obtained is in `fetch`; what a client receives is in `watch`.
+//! loop with its `permits`, and `resume` what a restart restores. How an observation is obtained is in `fetch`; what a
+//! client receives is in `watch`.
 
 mod duration_stats;
 mod followed_job;

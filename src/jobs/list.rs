@@ -85,9 +85,9 @@ impl JobList {
         let has_next = held.len() > first;
         held.truncate(first);
         let now = self.clock.reading();
-        let fresh_for = self.freshness.rules().fresh_for;
+        let (time_of_day, fresh_for) = (self.clock.time_of_day(), self.freshness.rules().fresh_for);
         let jobs = held.into_iter().map(|observation| {
-            let next_poll = self.following.next_poll(&observation.job.key, now.date(now.now));
+            let next_poll = self.following.next_poll(&observation.job.key, time_of_day);
             let seen = if age(&observation, now) <= fresh_for {
                 JobSnapshot::fresh(observation, now)
             } else {

@@ -71,7 +71,7 @@ impl Replicas {
             let compares = match event {
                 FeedEvent::Notifications(notifications) => {
                     let compares = notifications.iter().any(|one| one.what == RemoteChange::Tracked);
-                    self.remote.apply_events(notifications).await;
+                    self.remote.apply_notifications(notifications).await;
                     compares
                 }
                 FeedEvent::Gap => {

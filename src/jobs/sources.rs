@@ -1,5 +1,5 @@
-//! The configured sources, which a reload can change at run time. What is stored about a removed source is kept, as over
-//! a restart: if it is added again, its jobs are there.
+//! The configured sources, which a reload can change at run time. What is stored about a removed source is kept, as
+//! over a restart: if it is added again, its jobs are there.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

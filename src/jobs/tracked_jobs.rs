@@ -13,6 +13,7 @@ use crate::ports::ledger::Labels;
 pub const TRACKED_MAX: usize = 100_000;
 /// The maximum number of tracked jobs of one client, where there are several clients.
 pub const TRACKED_PER_CLIENT: usize = 20_000;
+
 /// Jobs that become tracked, with their labels, and jobs that no longer are: the changes to write to the ledger.
 pub(super) type LedgerChanges = Vec<(JobKey, Option<Labels>)>;
 

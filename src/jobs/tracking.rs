@@ -64,7 +64,7 @@ impl Tracking {
     /// is restricted to labels changes no labels.
     ///
     /// # Errors
-    /// When the labels are invalid; then nothing is tracked.
+    /// When the labels are invalid: then nothing is tracked. When a limit is reached: then some of the jobs are.
     pub(super) async fn track(
         &self,
         principal: &Principal,

@@ -1,5 +1,5 @@
-//! Fetches jobs: it claims their leases, fetches those that it acquired, and waits for the results of other replicas for
-//! the rest. Every fetch of this process uses this module. A fetch is a task of its own
+//! Fetches jobs: it claims their leases, fetches those that it acquired, and waits for the results of other replicas
+//! for the rest. Every fetch of a job uses this module. A fetch is a task of its own
 //! (`docs/adr/0004-fetch-is-its-own-task.md`).
 
 use std::collections::HashMap;
@@ -51,7 +51,7 @@ pub(in crate::jobs) struct Fetcher {
     spawner: Arc<dyn Spawner>,
 }
 
-/// One fetch: the jobs of one request.
+/// The context of one fetch, which is one request of the upstream.
 struct FetchTask {
     fetcher: Arc<Fetcher>,
     reader: Arc<dyn JobReader>,
@@ -146,7 +146,7 @@ impl FetchTask {
             match claim {
                 Claim::Acquired(fencing_token) => ours.push((leader, fencing_token)),
                 claim @ (Claim::HeldElsewhere { .. } | Claim::Unneeded) => {
-                    others.push(self.complete_batch(leader, claim));
+                    others.push(self.complete_one(leader, claim));
                 }
             }
         }
@@ -167,7 +167,7 @@ impl FetchTask {
             leased.into_iter().zip(fetches).map(async |((leader, fencing_token), fetch)| {
                 match self.take(leader.key(), fetch, fencing_token, caller).await {
                     Some(result) => leader.complete(result),
-                    None => self.complete_batch(leader, Claim::Unneeded).await,
+                    None => self.complete_one(leader, Claim::Unneeded).await,
                 }
             });
         join_all(results).await;
@@ -237,7 +237,7 @@ impl FetchTask {
     }
 
     /// Completes one job with the result of another replica, or by a fetch of our own.
-    async fn complete_batch(&self, leader: LeaderGuard<JobKey, FetchResult>, first: Claim) {
+    async fn complete_one(&self, leader: LeaderGuard<JobKey, FetchResult>, first: Claim) {
         let key = std::slice::from_ref(leader.key());
         let waiter = self.fetcher.remote.listen(leader.key());
         let give_up = Instant::now() + LEASE_WAIT_MAX;

@@ -1,5 +1,6 @@
-//! Observations of other replicas: a notification causes a read of the shared store, and the observation is applied like
-//! any other, without being stored or sent on again. Lost notifications are recovered by reading all followed jobs again.
+//! Observations of other replicas: a notification causes a read of the shared store, and the observation is applied
+//! like any other, without being stored or sent on again. Lost notifications are recovered by reading all followed jobs
+//! again that are not terminal.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -83,7 +84,7 @@ impl RemoteChanges {
     }
 
     /// Reads the jobs that notifications refer to, if this replica needs them.
-    pub(in crate::jobs) async fn apply_events(&self, notifications: Vec<ChangeNotification>) {
+    pub(in crate::jobs) async fn apply_notifications(&self, notifications: Vec<ChangeNotification>) {
         let mut changed: BTreeMap<JobKey, bool> = BTreeMap::new();
         for ChangeNotification { key, what } in notifications {
             match what {
@@ -105,7 +106,7 @@ impl RemoteChanges {
         }
     }
 
-    /// Reads all followed jobs again.
+    /// Reads all followed jobs again that are not terminal.
     pub(in crate::jobs) async fn catch_up(&self) {
         for some in self.following.open().chunks(AT_ONCE) {
             self.read_up(some, |_| false).await;

@@ -1,5 +1,5 @@
-//! The permits of background polls: how many may run at once, and what a source allows now. A part of the concurrency is
-//! always left to waiting callers.
+//! The permits of background polls: how many may run at once, and what a source allows now. A part of the concurrency
+//! is always left to waiting callers.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,11 +15,11 @@ use crate::ports::upstream::{JobReader, PollDemand, PollPacing};
 
 const HOUR: Duration = Duration::from_hours(1);
 
-/// The polls, by source.
+/// The permits, by source.
 #[derive(Debug, Default)]
 pub(in crate::jobs) struct PollPermits(Mutex<BTreeMap<SourceName, SourcePollPermits>>);
 
-/// The polls of one source.
+/// The permits of one source.
 #[derive(Debug, Default)]
 struct SourcePollPermits {
     /// Polls in flight.

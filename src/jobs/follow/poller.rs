@@ -87,8 +87,8 @@ impl Poller {
         }
     }
 
-    /// Polls some jobs through the same single flights as callers use. `ingest` publishes completed fetches; lost ones are
-    /// published here.
+    /// Polls some jobs through the same single flights as callers use. `ingest` publishes completed fetches; lost ones
+    /// are published here.
     async fn poll_batch(
         self: Arc<Self>,
         reader: Arc<dyn JobReader>,

@@ -161,8 +161,8 @@ impl FollowRegistry {
     }
 
     fn change(&self, apply: impl FnOnce(&mut FollowedJobs, &FollowSettings) -> Change) -> Option<KnownJob> {
-        let Change { turned, rescheduled } = apply(&mut self.lock(), &self.settings());
-        if rescheduled {
+        let Change { turned, wakes } = apply(&mut self.lock(), &self.settings());
+        if wakes {
             self.wake();
         }
         turned
@@ -214,7 +214,7 @@ impl FollowRegistry {
         }
     }
 
-    /// Makes the watchers of all jobs of a source check again what they may see: the source was removed or added again.
+    /// Makes the watchers of all jobs of a source check again what they may see: the source was removed.
     pub(in crate::jobs) fn notify_source(&self, source: &SourceName) {
         for (_, followed) in self.lock().schedule.jobs.iter().filter(|(key, _)| key.source == *source) {
             followed.updates.send_modify(|_| ());

@@ -51,8 +51,8 @@ impl Resume {
         Self { following, cache, ledger, readers, tracked, clock }
     }
 
-    /// Restores what the ledger contains, and the jobs of a source that is added later. Keeps jobs without another interest
-    /// followed until they are terminal or `stop` is cancelled.
+    /// Restores what the ledger contains, and the jobs of a source that is added later. Keeps jobs without another
+    /// interest followed until they are terminal or `stop` is cancelled.
     pub(in crate::jobs) async fn run(&self, stop: CancellationToken) {
         // Restored first, because the intervals of resumed jobs depend on it.
         let learned = self.cache.or_miss(self.ledger.learned().await);

@@ -1,5 +1,5 @@
-//! The poll schedule: the followed jobs, when each is polled next, and which are polled now. Pure: no lock, no I/O; the
-//! registry calls it under its lock.
+//! The poll schedule: the followed jobs, when each is polled next, and which are polled now. No lock of
+//! its own, no waiting, no I/O: the registry calls it under its lock.
 //!
 //! When a source allows fewer polls than are due, they are spaced over its hourly budget, or made one at a time while
 //! its circuit breaker is open.

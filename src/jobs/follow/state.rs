@@ -1,5 +1,5 @@
-//! What interests, answers and errors do to the followed jobs. Pure: no lock, no I/O; the registry calls it under its
-//! lock, and `schedule` decides when each job is polled next.
+//! What interests, answers and errors do to the followed jobs: no lock of its own, no waiting, no I/O. The registry
+//! calls it under its lock, and `schedule` decides when each job is polled next.
 
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
@@ -66,7 +66,7 @@ pub(super) struct Registration {
     /// The number of times the job had expired before.
     pub(super) endings: u64,
     pub(super) updates: watch::Receiver<PublishedState>,
-    /// Whether nobody followed the job before.
+    /// Whether the job was not in the registry.
     pub(super) is_new: bool,
     /// Whether the schedule changed.
     pub(super) rescheduled: bool,
@@ -75,10 +75,10 @@ pub(super) struct Registration {
 /// The effect of an answer or an error.
 #[derive(Debug, Default)]
 pub(super) struct Change {
-    /// The known job, if it became stale or fresh.
+    /// The known job, if it became stale or fresh, or is stale for another reason.
     pub(super) turned: Option<KnownJob>,
-    /// Whether the schedule may have changed.
-    pub(super) rescheduled: bool,
+    /// Whether the poll loop has to check the schedule again.
+    pub(super) wakes: bool,
 }
 
 impl FollowedJobs {
@@ -91,7 +91,8 @@ impl FollowedJobs {
         self.schedule.jobs.get_mut(key)
     }
 
-    /// Registers an interest of a client, which is polled as often as `max_staleness` requires if it `watches`.
+    /// Registers an interest of a client: the job is polled as often as `max_staleness` requires, and the client
+    /// receives updates if it `watches`.
     pub(super) fn register(
         &mut self,
         key: &JobKey,
@@ -184,7 +185,7 @@ impl FollowedJobs {
         followed.publish(&mut self.duration_stats, |published| published.learn(observation));
         let turned = followed.turned(before);
         self.schedule.plan_if_idle(key, settings);
-        Change { turned, rescheduled: true }
+        Change { turned, wakes: true }
     }
 
     /// Applies the cached observation while a fetch runs. It is published if the fetch fails.
@@ -192,7 +193,7 @@ impl FollowedJobs {
         let Some(followed) = self.schedule.jobs.get_mut(&older.job.key) else { return Change::default() };
         let before = followed.stale();
         followed.publish(&mut self.duration_stats, |published| published.recall(older));
-        Change { turned: followed.turned(before), rescheduled: false }
+        Change { turned: followed.turned(before), wakes: false }
     }
 
     /// Applies that a watcher found nothing without a poll.
@@ -207,7 +208,7 @@ impl FollowedJobs {
         followed.updates.send_if_modified(|published| published.is_empty() && published.record_error(error));
         let turned = followed.turned(before);
         self.schedule.plan_if_idle(key, settings);
-        Change { turned, rescheduled: true }
+        Change { turned, wakes: true }
     }
 
     /// Applies the result of a fetch of any caller: publishes it to the watchers, and schedules the next poll.
@@ -222,8 +223,8 @@ impl FollowedJobs {
         }
         let Some(followed) = self.schedule.jobs.get_mut(key) else {
             // Wake the loop to apply that the source has recovered, whichever call detected it.
-            let rescheduled = result.is_ok() && self.schedule.is_broken(&key.source);
-            return Change { turned: None, rescheduled };
+            let wakes = result.is_ok() && self.schedule.is_broken(&key.source);
+            return Change { turned: None, wakes };
         };
         let before = followed.stale();
         followed.in_flight = false;
@@ -263,7 +264,7 @@ impl FollowedJobs {
         let turned = followed.turned(before);
         self.expire_if_due(key, settings);
         self.schedule.plan(key, settings, pause);
-        Change { turned, rescheduled: true }
+        Change { turned, wakes: true }
     }
 
     /// Applies the observation of another replica: publishes it, and schedules the next poll a little after that of the
@@ -285,7 +286,7 @@ impl FollowedJobs {
         let turned = followed.turned(before);
         self.expire_if_due(key, settings);
         self.schedule.plan(key, settings, Duration::ZERO);
-        Change { turned, rescheduled: true }
+        Change { turned, wakes: true }
     }
 
     /// Ends a poll without a result. Returns whether the schedule changed.

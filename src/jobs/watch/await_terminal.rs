@@ -54,7 +54,7 @@ impl AwaitTerminal {
     /// A job that is not found is waited for as in a watch, since it may have been created a moment ago; an invalid
     /// reference is answered at once. The wait ends when the credential expires; if the credential was revoked
     /// meanwhile, the answer is "no such job". Cancel safe.
-    pub(in crate::jobs) async fn end(
+    pub(in crate::jobs) async fn wait(
         &self,
         principal: &Principal,
         reference: RequestedRef,

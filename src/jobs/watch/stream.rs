@@ -165,8 +165,8 @@ impl WatchedJob {
         }
         let (answer, last, is_final) = loop {
             let published = self.interest.read();
-            if let Some(delivery) = self.measure_delivery(&published) {
-                self.measure(&published);
+            if let Some(delivery) = self.next_delivery(&published) {
+                self.record_lag(&published);
                 break delivery;
             }
             match &mut self.missing_timer {
@@ -202,7 +202,7 @@ impl WatchedJob {
     }
 
     /// Records the delivery lag of the next update, and the number of updates that it replaces.
-    fn measure(&self, published: &PublishedState) {
+    fn record_lag(&self, published: &PublishedState) {
         let Some(LastDelivered::Seen(before)) = self.last else { return };
         meters::updates_coalesced(
             meters::SubscriptionKind::Watch,
@@ -226,7 +226,7 @@ impl WatchedJob {
     }
 
     /// The next update that was not delivered yet, and whether it is the last.
-    fn measure_delivery(&self, published: &PublishedState) -> Option<(LookupResult, LastDelivered, bool)> {
+    fn next_delivery(&self, published: &PublishedState) -> Option<(LookupResult, LastDelivered, bool)> {
         let key = self.interest.key();
         if self.watch.visibility.is_removed(key) {
             return Some(self.nothing_to_see());

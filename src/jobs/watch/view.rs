@@ -47,8 +47,9 @@ impl View {
 
     /// The answer for a client that may see the job.
     pub(super) fn answer(&self, published: &PublishedState, key: &JobKey) -> LookupResult {
-        let now = self.clock.reading();
-        let next_poll = self.following.next_poll(key, now.date(now.now));
-        published.answer(key, now).map(|seen| JobSnapshot { next_poll, ..seen })
+        published.answer(key, self.clock.reading()).map(|seen| {
+            let next_poll = self.following.next_poll(key, self.clock.time_of_day());
+            JobSnapshot { next_poll, ..seen }
+        })
     }
 }
