@@ -54,7 +54,7 @@ pub use follow::FollowSettings;
 use follow::{FollowRegistry, PollPermits, Poller, Resume};
 use list::{JobList, JobListFilter, JobPage};
 use lookup::Lookup;
-pub use reference::RequestedRef;
+use reference::RequestedRef;
 use replicas::Replicas;
 use rows::{RowReader, Rows, RowsPage};
 use sources::Readers;

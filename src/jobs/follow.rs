@@ -23,4 +23,3 @@ pub(super) use published::PublishedState;
 pub(super) use registry::{FollowRegistry, Interest};
 pub(super) use resume::Resume;
 pub use settings::FollowSettings;
-pub(super) use state::ResumedJob;

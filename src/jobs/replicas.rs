@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::cache::JobCache;
 use super::fetch::{Ingest, RemoteChanges};
-use super::follow::{FollowRegistry, ResumedJob};
+use super::follow::FollowRegistry;
 use super::sources::Readers;
 use super::tracked_jobs::TrackedJobs;
 use crate::domain::id::JobKey;
@@ -110,10 +110,8 @@ impl Replicas {
             for ((key, labels), held) in some.iter().zip(self.cache.get_all(&keys).await) {
                 let over = held.as_ref().is_some_and(|held| held.job.is_terminal());
                 let follows = !over && self.readers.contains_key(&key.source);
-                let interest = follows.then(|| {
-                    let held = held.as_ref().map(|held| ResumedJob::new(held, self.clock.reading()));
-                    self.following.resume(key, CLIENT.into(), held)
-                });
+                let interest = follows
+                    .then(|| self.following.resume(key, CLIENT.into(), held.as_ref(), self.clock.reading()));
                 self.tracked.restore(key.clone(), labels.clone(), interest);
             }
         }

@@ -22,6 +22,7 @@ use crate::domain::durations::{Durations, JobClass};
 use crate::domain::id::{JobKey, SourceName};
 use crate::domain::observation::Observation;
 use crate::jobs::answer::{KnownJob, LookupError};
+use crate::ports::clock::ClockReading;
 use crate::ports::ledger::Ledger;
 
 /// All followed jobs.
@@ -98,9 +99,11 @@ impl FollowRegistry {
         self: &Arc<Self>,
         key: &JobKey,
         client: Arc<str>,
-        held: Option<ResumedJob<'_>>,
+        held: Option<&Observation>,
+        now: ClockReading,
     ) -> Interest {
         let interest = self.unwatched_interest(key, client);
+        let held = held.map(|held| ResumedJob::new(held, now));
         if self.lock().resume(key, held, &self.settings()) {
             self.wake();
         }

@@ -12,7 +12,6 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::registry::{FollowRegistry, Interest};
-use super::state::ResumedJob;
 use crate::domain::id::{JobKey, SourceName};
 use crate::jobs::cache::JobCache;
 use crate::jobs::sources::Readers;
@@ -99,10 +98,8 @@ impl Resume {
                 let over = held.as_ref().is_some_and(|held| held.job.is_terminal());
                 // A source that was removed from the configuration may be added again: its jobs stay in the ledger.
                 let follows = !over && self.readers.contains_key(&key.source);
-                let interest = follows.then(|| {
-                    let held = held.as_ref().map(|held| ResumedJob::new(held, self.clock.reading()));
-                    self.following.resume(key, CLIENT.into(), held)
-                });
+                let interest = follows
+                    .then(|| self.following.resume(key, CLIENT.into(), held.as_ref(), self.clock.reading()));
                 match (labels.remove(key), interest) {
                     (Some(labels), interest) if known.is_none() && !self.tracked.holds(key) => {
                         self.tracked.restore(key.clone(), labels, interest);

@@ -36,18 +36,18 @@ pub(super) struct FollowedJobs {
 
 /// What is known of a resumed job.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::jobs) struct ResumedJob<'a> {
+pub(super) struct ResumedJob<'a> {
     /// The last observation.
-    pub(in crate::jobs) observation: &'a Observation,
+    observation: &'a Observation,
     /// How long the job has been in that state.
-    pub(in crate::jobs) lasted: Duration,
+    lasted: Duration,
     /// How long ago it was observed.
-    pub(in crate::jobs) age: Duration,
+    age: Duration,
 }
 
 impl<'a> ResumedJob<'a> {
     /// What a cached observation says at this moment.
-    pub(in crate::jobs) fn new(observation: &'a Observation, now: ClockReading) -> Self {
+    pub(super) fn new(observation: &'a Observation, now: ClockReading) -> Self {
         let job = &observation.job;
         // By the upstream's own times, which are times of day, or since the observation was requested.
         let lasted = match job.updated_at.or(job.created_at) {
