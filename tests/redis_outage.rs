@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 use jobgate::domain::job::Life;
 use jobgate::outbound::redis::{RedisSettings, SharedStore};
@@ -98,6 +99,18 @@ async fn writes_during_a_redis_outage_are_written_back_afterwards() {
         })
         .await;
     }
+}
+
+/// A process that stops drops the task that writes back, and writes the rest itself.
+#[tokio::test]
+async fn a_dropped_write_back_leaves_the_jobs_unwritten() {
+    let mut redis = Redis::start().await;
+    let one = SharedStore::new(settings(&redis.url())).unwrap();
+    redis.kill();
+    one.store().keep(seen("a", Life::Succeeded, 1)).await.unwrap();
+    redis.restart_empty().await;
+    assert!(one.store().close().now_or_never().is_none(), "it waits for redis");
+    assert_eq!(one.store().health().unwritten, 1);
 }
 
 /// A suspended Redis accepts every connection and answers none: the worst kind of outage.

@@ -156,9 +156,9 @@ impl RedisStore {
         }
     }
 
-    /// Writes the terminal jobs that Redis does not have.
+    /// Writes the terminal jobs that Redis does not have. Cancel safe: a job is unwritten until it is written.
     pub(super) async fn write_back(&self) {
-        let waiting: Vec<Observation> = std::mem::take(&mut *self.unwritten()).into_values().collect();
+        let waiting: Vec<Observation> = self.unwritten().values().cloned().collect();
         if waiting.is_empty() {
             return;
         }
@@ -166,8 +166,10 @@ impl RedisStore {
         for some in waiting.chunks(AT_ONCE) {
             let written = some.iter().map(|held| self.share(held.clone(), FencingToken::Alone));
             for (held, written) in some.iter().zip(join_all(written).await) {
-                if written.is_err() {
-                    self.write_later(held);
+                let mut unwritten = self.unwritten();
+                // One that was added meanwhile is newer, and stays.
+                if written.is_ok() && unwritten.get(&held.job.key) == Some(held) {
+                    unwritten.remove(&held.job.key);
                 }
             }
         }
