@@ -177,8 +177,8 @@ impl Services {
             following.clone(), cache.clone(), ledger.clone(), readers.clone(), tracked.clone(), clock.clone(),
         );
         let replicas = Replicas::new(
-            feed, remote, ingest.clone(), cache.clone(), ledger.clone(), readers.clone(), following.clone(),
-            tracked.clone(), clock.clone(),
+            feed, remote, cache.clone(), ledger.clone(), readers.clone(), following.clone(), tracked.clone(),
+            clock.clone(),
         );
         let retry = Arc::new(NotFoundRetry::new(freshness.clone(), following.clone()));
         let lookup = Arc::new(Lookup::new(

@@ -47,7 +47,6 @@ mod rollout;
 mod rotation;
 mod rows;
 mod schema;
-mod store_write_failures;
 mod stored_rows;
 mod streams;
 mod streams_faults;

@@ -45,8 +45,8 @@ async fn killed() -> (Redis, SharedStore, DropGuard) {
     let mut redis = Redis::start().await;
     let one = SharedStore::new(settings(&redis.url())).unwrap();
     let runs = run(&one);
-    one.store().keep(seen("a", Life::Succeeded, 1)).await.unwrap();
-    one.store().keep(seen("b", Life::Running, 1)).await.unwrap();
+    one.store().keep(seen("a", Life::Succeeded, 1)).await;
+    one.store().keep(seen("b", Life::Running, 1)).await;
     registered(&redis, "test", 1).await;
     redis.kill();
     (redis, one, runs)
@@ -57,9 +57,9 @@ async fn a_redis_outage_is_served_from_memory_without_a_wait() {
     let (_redis, one, _runs) = killed().await;
     let began = Instant::now();
     let later = seen("c", Life::Canceled, 2);
-    assert_eq!(one.store().keep(later).await.unwrap(), StoreOutcome::New(None));
+    assert_eq!(one.store().keep(later).await, StoreOutcome::New(None));
     assert_eq!(
-        one.store().keep(seen("b", Life::Queued, 0)).await.unwrap(),
+        one.store().keep(seen("b", Life::Queued, 0)).await,
         StoreOutcome::Older(seen("b", Life::Running, 1))
     );
     assert_eq!(held(&one, "b").await, Some(seen("b", Life::Running, 1)));
@@ -71,7 +71,7 @@ async fn a_redis_outage_is_served_from_memory_without_a_wait() {
 #[tokio::test]
 async fn the_store_health_counts_unwritten_jobs_until_recovery() {
     let (mut redis, one, _runs) = killed().await;
-    one.store().keep(seen("c", Life::Canceled, 2)).await.unwrap();
+    one.store().keep(seen("c", Life::Canceled, 2)).await;
     until("it reports that", || async {
         let health = one.store().health();
         (health.degraded && health.unwritten == 1).then_some(())
@@ -89,7 +89,7 @@ async fn the_store_health_counts_unwritten_jobs_until_recovery() {
 async fn writes_during_a_redis_outage_are_written_back_afterwards() {
     let (mut redis, one, _runs) = killed().await;
     let later = seen("c", Life::Canceled, 2);
-    one.store().keep(later.clone()).await.unwrap();
+    one.store().keep(later.clone()).await;
     redis.restart_empty().await;
     let other = SharedStore::new(settings(&redis.url())).unwrap();
     for end in [seen("a", Life::Succeeded, 1), later] {
@@ -359,9 +359,9 @@ async fn an_expired_lease_writes_nothing_during_a_redis_outage() {
     let (_redis, one, late) = leased().await;
     until_expired().await;
     let stale = seen("a", Life::Running, 1);
-    assert_eq!(one.store().keep_under(stale, late).await.unwrap(), None);
+    assert_eq!(one.store().keep_under(stale, late).await, None);
     assert_eq!(held(&one, "a").await, None);
-    assert!(!one.store().note_missing_under(&key("a"), late).await.unwrap());
+    assert!(!one.store().note_missing_under(&key("a"), late).await);
 }
 
 /// A fetch without a lease may not take longer than one with a lease either: others may have fetched meanwhile.
@@ -372,7 +372,7 @@ async fn a_late_fetch_without_a_lease_writes_nothing() {
     until_expired().await;
     one.leases().renew(&[(key("b"), FencingToken::Alone)]).await;
     let stale = seen("b", Life::Running, 1);
-    assert_eq!(one.store().keep_under(stale, FencingToken::Alone).await.unwrap(), None);
+    assert_eq!(one.store().keep_under(stale, FencingToken::Alone).await, None);
     assert_eq!(held(&one, "b").await, None);
 }
 
@@ -383,7 +383,7 @@ async fn a_fetch_without_a_lease_is_stored_if_it_is_in_time() {
     // a busy machine may be too slow for this one as well: then once more
     until("a fetch in time is stored", || async {
         claim_alone(&one).await;
-        one.store().keep_under(fresh.clone(), FencingToken::Alone).await.unwrap().map(drop)
+        one.store().keep_under(fresh.clone(), FencingToken::Alone).await.map(drop)
     })
     .await;
     assert_eq!(held(&one, "b").await, Some(fresh));
@@ -397,10 +397,10 @@ async fn terminal_states_are_reconciled_after_a_reconnect() {
     let [one, other] = [(), ()].map(|()| SharedStore::new(settings(&redis.url())).unwrap());
     let _run = [run(&one), run(&other)];
     let (worse, better) = (seen("a", Life::Canceled, 1), seen("a", Life::Succeeded, 2));
-    one.store().keep(better.clone()).await.unwrap();
+    one.store().keep(better.clone()).await;
     registered(&redis, "test", 2).await;
     let () = redis.execute(redis::cmd("DEL").arg("test:v1:{mind/a}")).await;
-    other.store().keep(worse.clone()).await.unwrap();
+    other.store().keep(worse.clone()).await;
     assert_eq!(held(&other, "a").await, Some(worse), "a terminal state is answered from memory");
     let _: u64 = redis.execute(redis::cmd("CLIENT").arg("KILL").arg("TYPE").arg("normal")).await;
     until("the other gets the better answer", || async {

@@ -116,9 +116,9 @@ async fn replicas_agree_on_when_a_run_was_first_seen() {
     let (one, other) = (tier(&redis), tier(&redis));
     let (first, second, last) =
         (seen("a", Life::Queued, 10), seen("a", Life::Running, 20), seen("a", Life::Succeeded, 30));
-    one.store().keep(first.clone()).await.unwrap();
-    other.store().keep(second.clone()).await.unwrap();
-    one.store().keep(last.clone()).await.unwrap();
+    one.store().keep(first.clone()).await;
+    other.store().keep(second.clone()).await;
+    one.store().keep(last.clone()).await;
     for replica in [&one, &other, &tier(&redis)] {
         let held = held(replica, "a").await.unwrap();
         assert_eq!(held, last);
@@ -128,7 +128,7 @@ async fn replicas_agree_on_when_a_run_was_first_seen() {
         assert_eq!(sightings.terminal_seen_at, Some(last.observed_at));
     }
     let rerun = seen("a", Life::Running, 40);
-    other.store().keep(rerun.clone()).await.unwrap();
+    other.store().keep(rerun.clone()).await;
     let held = held(&one, "a").await;
     // the terminal state is cached in memory; a reader of Redis gets the new run
     assert_eq!(held, Some(last));
@@ -144,20 +144,20 @@ async fn replicas_share_records_and_reject_older_ones() {
     let redis = Redis::start().await;
     let (one, other) = (tier(&redis), tier(&redis));
     let (first, second) = (seen("a", Life::Running, 10), seen("a", Life::Succeeded, 20));
-    assert_eq!(one.store().keep(first.clone()).await.unwrap(), StoreOutcome::New(None));
+    assert_eq!(one.store().keep(first.clone()).await, StoreOutcome::New(None));
     assert_eq!(held(&other, "a").await, Some(first.clone()));
-    assert_eq!(one.store().keep(second.clone()).await.unwrap(), StoreOutcome::New(Some(first.clone())));
+    assert_eq!(one.store().keep(second.clone()).await, StoreOutcome::New(Some(first.clone())));
     assert_eq!(held(&other, "a").await, Some(second.clone()), "an unfinished job is read again");
     for late in [first, seen("a", Life::Running, 15)] {
-        assert_eq!(other.store().keep(late.clone()).await.unwrap(), StoreOutcome::Older(second.clone()));
+        assert_eq!(other.store().keep(late.clone()).await, StoreOutcome::Older(second.clone()));
         assert_eq!(
-            tier(&redis).store().keep(late).await.unwrap(),
+            tier(&redis).store().keep(late).await,
             StoreOutcome::Older(second.clone()),
             "only that replica has it"
         );
     }
     let rerun = seen("a", Life::Running, 30);
-    one.store().keep(rerun.clone()).await.unwrap();
+    one.store().keep(rerun.clone()).await;
     assert_eq!(held(&other, "a").await, Some(second), "a terminal state is answered from memory");
     let refreshed = other.store().refresh(&[key("a")]).await.unwrap();
     assert_eq!(refreshed, [Some(rerun.clone())], "until a notification makes it read again");
@@ -170,7 +170,7 @@ async fn a_list_contains_the_jobs_of_all_replicas_in_order() {
     let tiers = [tier(&redis), tier(&redis), tier(&redis)];
     for number in 0..250_i64 {
         let which = usize::try_from(number).unwrap() % 3;
-        tiers[which].store().keep(seen(&format!("job-{number:03}"), Life::Running, number)).await.unwrap();
+        tiers[which].store().keep(seen(&format!("job-{number:03}"), Life::Running, number)).await;
     }
     let gone: i64 = redis.execute(redis::cmd("DEL").arg("test:v1:{mind/job-003}")).await;
     assert_eq!(gone, 1);
@@ -187,8 +187,8 @@ async fn a_list_contains_the_jobs_of_all_replicas_in_order() {
 async fn a_record_with_an_invalid_mac_is_a_cache_miss() {
     let redis = Redis::start().await;
     let writer = tier(&redis);
-    writer.store().keep(seen("a", Life::Succeeded, 1)).await.unwrap();
-    writer.store().keep(seen("b", Life::Running, 1)).await.unwrap();
+    writer.store().keep(seen("a", Life::Succeeded, 1)).await;
+    writer.store().keep(seen("b", Life::Running, 1)).await;
     let read = |id: &str| redis::cmd("HGET").arg(format!("test:v1:{{mind/{id}}}")).arg("r").to_owned();
     let good: Vec<u8> = redis.execute(&read("a")).await;
     let put = async |bytes: &[u8]| {
@@ -205,7 +205,7 @@ async fn a_record_with_an_invalid_mac_is_a_cache_miss() {
     }
     let unsealed = SharedStore::new(RedisSettings { record_secret: None, ..settings(&redis.url()) }).unwrap();
     assert_eq!(held(&unsealed, "a").await, None, "authenticated with an unknown secret");
-    let kept = tier(&redis).store().keep(seen("b", Life::Running, 9)).await.unwrap();
+    let kept = tier(&redis).store().keep(seen("b", Life::Running, 9)).await;
     assert_eq!(kept, StoreOutcome::New(None), "a damaged record is replaced");
 }
 
@@ -223,13 +223,13 @@ async fn a_job_has_one_lease_at_a_time_and_a_write_releases_it() {
         matches!(claim(&other, "a", SkipIf::KeptSince(before)).await, Claim::HeldElsewhere { .. }),
         "nothing was stored"
     );
-    assert!(one.store().keep_under(seen("a", Life::Running, 1), fencing_token).await.unwrap().is_some());
+    assert!(one.store().keep_under(seen("a", Life::Running, 1), fencing_token).await.is_some());
     assert_eq!(claim(&other, "a", SkipIf::KeptSince(before)).await, Claim::Unneeded);
     assert_eq!(claim(&other, "a", SkipIf::KeptWithin(LIMIT)).await, Claim::Unneeded);
     let again = claim(&other, "a", SkipIf::Never).await;
     let Claim::Acquired(newer) = again else { panic!("a write ends a lease: {again:?}") };
     assert_eq!(
-        one.store().keep_under(seen("a", Life::Running, 2), fencing_token).await.unwrap(),
+        one.store().keep_under(seen("a", Life::Running, 2), fencing_token).await,
         None,
         "a lease ends once"
     );
@@ -249,12 +249,12 @@ async fn a_not_found_is_shared_only_under_the_lease_that_found_it() {
     let Claim::Acquired(fencing_token) = claim(&one, "a", SkipIf::Never).await else {
         panic!("the first has the lease")
     };
-    assert!(one.store().note_missing_under(&key("a"), fencing_token).await.unwrap());
+    assert!(one.store().note_missing_under(&key("a"), fencing_token).await);
     assert_eq!(claim(&other, "a", SkipIf::KeptWithin(LIMIT)).await, Claim::Unneeded);
     assert_eq!(held(&other, "a").await, None);
     assert!(other.store().missing_for(&key("a")).await.unwrap().is_some());
-    assert!(!one.store().note_missing_under(&key("a"), fencing_token).await.unwrap(), "that lease has ended");
-    other.store().keep(seen("a", Life::Queued, 1)).await.unwrap();
+    assert!(!one.store().note_missing_under(&key("a"), fencing_token).await, "that lease has ended");
+    other.store().keep(seen("a", Life::Queued, 1)).await;
     assert!(held(&tier(&redis), "a").await.is_some());
 }
 
@@ -286,7 +286,7 @@ async fn writes_under_an_expired_lease_are_rejected() {
                 return Some(());
             }
             let ended = seen(key.external_id.as_str(), Life::Succeeded, 5);
-            other.store().keep_under(ended, fencing_token).await.unwrap().map(drop)
+            other.store().keep_under(ended, fencing_token).await.map(drop)
         })
         .await;
     }))
@@ -296,7 +296,7 @@ async fn writes_under_an_expired_lease_are_rejected() {
         .iter()
         .zip(&fences)
         .map(|(id, fencing_token)| store.keep_under(seen(id, Life::Running, 1_000), *fencing_token));
-    let accepted = join_all(late).await.into_iter().filter(|kept| kept.as_ref().unwrap().is_some()).count();
+    let accepted = join_all(late).await.into_iter().flatten().count();
     assert_eq!(accepted, 0);
     for id in ids.iter().skip(2).step_by(3) {
         assert_eq!(held(&tier(&redis), id).await, Some(seen(id, Life::Succeeded, 5)));
@@ -340,7 +340,7 @@ async fn renewed(one: &SharedStore, other: &SharedStore, lease: Duration, id: &s
         }
         assert!(matches!(theirs, Claim::HeldElsewhere { .. }), "{theirs:?}");
     }
-    let kept = one.store().keep_under(seen(id, Life::Running, 1), fencing_token).await.unwrap();
+    let kept = one.store().keep_under(seen(id, Life::Running, 1), fencing_token).await;
     if last.elapsed() >= lease {
         return None;
     }
@@ -376,10 +376,10 @@ async fn replicas_receive_only_the_notifications_of_others() {
         listens(tier).await;
         assert_eq!(tier.leases().next().await, FeedEvent::Gap, "earlier messages are not delivered");
     }
-    one.store().keep(seen("a", Life::Running, 1)).await.unwrap();
+    one.store().keep(seen("a", Life::Running, 1)).await;
     let notifications = |what| FeedEvent::Notifications(vec![ChangeNotification { key: key("a"), what }]);
     assert_eq!(next_notifications(&other).await, notifications(RemoteChange::Changed));
-    one.store().keep(seen("a", Life::Running, 2)).await.unwrap();
+    one.store().keep(seen("a", Life::Running, 2)).await;
     assert_eq!(next_notifications(&other).await, notifications(RemoteChange::Renewed));
     let labels = [("team".to_owned(), "x".to_owned())].into_iter().collect();
     other.ledger().track(vec![(key("a"), Some(labels))]).await.unwrap();

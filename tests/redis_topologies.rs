@@ -17,7 +17,7 @@ async fn works(make: impl Fn() -> SharedStore + Send + Sync) {
     let (one, other) = (make(), make());
     for (number, id) in ["a", "b", "c", "d", "e"].into_iter().enumerate() {
         let seen = seen(id, Life::Running, i64::try_from(number).unwrap());
-        assert_eq!(one.store().keep(seen.clone()).await.unwrap(), StoreOutcome::New(None));
+        assert_eq!(one.store().keep(seen.clone()).await, StoreOutcome::New(None));
         assert!(!one.store().health().degraded);
         assert_eq!(held(&other, id).await, Some(seen), "job {id}");
         let claims = one.leases().claim(&[key(id)], SkipIf::Never).await;
@@ -34,7 +34,7 @@ async fn works(make: impl Fn() -> SharedStore + Send + Sync) {
     let _runs = run(&other);
     listens(&other).await;
     assert_eq!(listener.next().await, FeedEvent::Gap, "earlier messages are not delivered");
-    one.store().keep(seen("f", Life::Running, 9)).await.unwrap();
+    one.store().keep(seen("f", Life::Running, 9)).await;
     let notification = ChangeNotification { key: key("f"), what: RemoteChange::Changed };
     // The nodes of a cluster forward messages with a delay: an earlier one may be received later.
     let received = async {
@@ -163,7 +163,7 @@ async fn the_shared_store_follows_a_sentinel_failover() {
     let one = make();
     let _runs = run(&one);
     let last = seen("z", Life::Succeeded, 9);
-    one.store().keep(last.clone()).await.unwrap();
+    one.store().keep(last.clone()).await;
     until("the second has it too", || async {
         let there: bool = second.execute(redis::cmd("EXISTS").arg("test:v1:{mind/z}")).await;
         there.then_some(())
@@ -178,7 +178,7 @@ async fn the_shared_store_follows_a_sentinel_failover() {
     let () = hurry.query_async(&mut client).await.unwrap();
     until("the second is the new primary", || async {
         assert_eq!(held(&one, "z").await, Some(last.clone()), "answered throughout");
-        one.store().keep(seen("y", Life::Running, 10)).await.unwrap();
+        one.store().keep(seen("y", Life::Running, 10)).await;
         let there: bool = second.execute(redis::cmd("EXISTS").arg("test:v1:{mind/y}")).await;
         there.then_some(())
     })

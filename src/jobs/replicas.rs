@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::cache::JobCache;
-use super::fetch::{Ingest, RemoteChanges};
+use super::fetch::RemoteChanges;
 use super::follow::FollowRegistry;
 use super::sources::Readers;
 use super::tracked_jobs::TrackedJobs;
@@ -27,7 +27,6 @@ const GAPS_A_LEDGER: u32 = 6;
 pub(super) struct Replicas {
     feed: Arc<dyn NotificationFeed>,
     remote: Arc<RemoteChanges>,
-    ingest: Arc<Ingest>,
     cache: Arc<JobCache>,
     ledger: Arc<dyn Ledger>,
     readers: Arc<Readers>,
@@ -41,7 +40,6 @@ impl Replicas {
     pub(super) const fn new(
         feed: Arc<dyn NotificationFeed>,
         remote: Arc<RemoteChanges>,
-        ingest: Arc<Ingest>,
         cache: Arc<JobCache>,
         ledger: Arc<dyn Ledger>,
         readers: Arc<Readers>,
@@ -49,18 +47,11 @@ impl Replicas {
         tracked: Arc<TrackedJobs>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { feed, remote, ingest, cache, ledger, readers, following, tracked, clock }
+        Self { feed, remote, cache, ledger, readers, following, tracked, clock }
     }
 
-    /// Applies notifications until `stop` is cancelled, and writes unpersisted observations to the store meanwhile.
+    /// Applies notifications until `stop` is cancelled.
     pub(super) async fn run(&self, stop: CancellationToken) {
-        tokio::select! {
-            () = self.listen(stop) => {}
-            () = self.ingest.write_unpersisted() => {}
-        }
-    }
-
-    async fn listen(&self, stop: CancellationToken) {
         let mut tracked = BTreeSet::new();
         let mut gaps = 0_u32;
         loop {

@@ -1,4 +1,4 @@
-//! The job store. Callers treat a failure of the store as a cache miss, never as a failed request.
+//! The job store. Callers treat a failed read as a cache miss, never as a failed request. A write does not fail.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -62,7 +62,8 @@ pub struct ListFilter {
 
 /// Stores observations by job key.
 ///
-/// `keep` is the only write path, for any backend: memory, a file, or a server that several replicas share.
+/// `keep` is the only write path, for any backend: memory, a file, or a server that several replicas share. A write does
+/// not fail: what a backend cannot write now, the store returns as any other, and writes again until it is written.
 pub trait JobStore: Debug + Send + Sync {
     /// The stored observation of each key: same order, same length.
     fn get<'a>(&'a self, keys: &'a [JobKey]) -> BoxFuture<'a, Result<Vec<Option<Observation>>, StoreError>>;
@@ -71,10 +72,10 @@ pub trait JobStore: Debug + Send + Sync {
     ///
     /// When this resolves, a terminal state is as durable as this store can make it, and no client sees it before; any
     /// other state may be written in the background. Cancel safe: an observation is stored or it is not.
-    fn keep(&self, new: Observation) -> BoxFuture<'_, Result<StoreOutcome, StoreError>>;
+    fn keep(&self, new: Observation) -> BoxFuture<'_, StoreOutcome>;
 
     /// Records that the upstream knew no such job just now. The record expires after a short time.
-    fn note_missing<'a>(&'a self, key: &'a JobKey) -> BoxFuture<'a, Result<(), StoreError>>;
+    fn note_missing<'a>(&'a self, key: &'a JobKey) -> BoxFuture<'a, ()>;
 
     /// Returns how long ago the upstream knew no such job, while that is recorded.
     fn missing_for<'a>(&'a self, key: &'a JobKey) -> BoxFuture<'a, Result<Option<Duration>, StoreError>>;
@@ -93,20 +94,19 @@ pub trait JobStore: Debug + Send + Sync {
         &self,
         new: Observation,
         fencing_token: FencingToken,
-    ) -> BoxFuture<'_, Result<Option<StoreOutcome>, StoreError>> {
+    ) -> BoxFuture<'_, Option<StoreOutcome>> {
         let _: FencingToken = fencing_token;
-        Box::pin(async move { self.keep(new).await.map(Some) })
+        Box::pin(async move { Some(self.keep(new).await) })
     }
 
     /// Records under a fencing token that the upstream knew no such job, and releases the lease. Returns `false` if
     /// that lease was lost.
-    fn note_missing_under<'a>(
-        &'a self,
-        key: &'a JobKey,
-        fencing_token: FencingToken,
-    ) -> BoxFuture<'a, Result<bool, StoreError>> {
+    fn note_missing_under<'a>(&'a self, key: &'a JobKey, fencing_token: FencingToken) -> BoxFuture<'a, bool> {
         let _: FencingToken = fencing_token;
-        Box::pin(async move { self.note_missing(key).await.map(|()| true) })
+        Box::pin(async move {
+            self.note_missing(key).await;
+            true
+        })
     }
 
     /// The observation of each key in the shared store, even if this process has one cached: same order, same length.

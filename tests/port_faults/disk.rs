@@ -33,11 +33,11 @@ impl JobStore for BlockingStore {
         self.wait(move |store| Box::pin(async move { store.get(&keys).await }))
     }
 
-    fn keep(&self, new: Observation) -> BoxFuture<'_, Result<StoreOutcome, StoreError>> {
+    fn keep(&self, new: Observation) -> BoxFuture<'_, StoreOutcome> {
         self.wait(move |store| store.keep(new))
     }
 
-    fn note_missing<'a>(&'a self, key: &'a JobKey) -> BoxFuture<'a, Result<(), StoreError>> {
+    fn note_missing<'a>(&'a self, key: &'a JobKey) -> BoxFuture<'a, ()> {
         self.0.note_missing(key)
     }
 

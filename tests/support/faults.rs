@@ -48,6 +48,9 @@ pub(crate) const CONTAINED: &[Fault] = ALL.split_at(7).0;
 /// The faults where only the timeout of the caller limits a call.
 pub(crate) const ENDING: &[Fault] =
     &[Fault::Delay, Fault::Reorder, Fault::Error, Fault::Drop, Fault::Duplicate, Fault::DoneButFailed];
+/// The faults of a call that does not fail.
+pub(crate) const INFALLIBLE: &[Fault] =
+    &[Fault::Delay, Fault::Reorder, Fault::Hang, Fault::Duplicate, Fault::Panic];
 /// The faults of a synchronous call.
 pub(crate) const AT_ONCE: &[Fault] = &[Fault::Error, Fault::Duplicate, Fault::DoneButFailed];
 

@@ -120,11 +120,6 @@ impl Ingest {
         self.feeds.turned(self.following.recall(older));
     }
 
-    /// Writes unpersisted observations to the store until the call is dropped.
-    pub(in crate::jobs) async fn write_unpersisted(&self) {
-        self.cache.write_unpersisted(|newer| self.apply_remote(newer, true)).await;
-    }
-
     async fn compare_and_keep(
         &self,
         key: &JobKey,

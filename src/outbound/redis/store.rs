@@ -92,13 +92,13 @@ impl RedisStore {
         record: RedisRecord,
     ) -> Option<Observation> {
         if record.missing && memory.is_none() {
-            self.memory.note_missing(key).await.ok();
+            self.memory.note_missing(key).await;
         }
         match (memory, record.held) {
             (memory, Some(held)) if memory.as_ref().is_none_or(|memory| held.supersedes(memory)) => {
                 match self.memory.keep(held.clone()).await {
-                    Ok(StoreOutcome::Older(newer)) => Some(newer),
-                    Ok(StoreOutcome::New(_)) | Err(_) => Some(held),
+                    StoreOutcome::Older(newer) => Some(newer),
+                    StoreOutcome::New(_) => Some(held),
                 }
             }
             (Some(memory), held) => {
@@ -146,7 +146,7 @@ impl RedisStore {
             }
             Some(remote) if remote.supersedes(held) => {
                 self.unwritten().remove(key);
-                self.memory.keep(remote).await.ok();
+                self.memory.keep(remote).await;
                 Ok(Reconciled::Pulled)
             }
             Some(_) | None => {
@@ -241,18 +241,18 @@ impl RedisStore {
     /// Caches the shared observation, and returns what it replaced.
     async fn hold(&self, new: Observation, replaced: Option<Observation>) -> StoreOutcome {
         match self.memory.keep(new.clone()).await {
-            Ok(StoreOutcome::Older(newer)) if newer != new => StoreOutcome::Older(newer),
-            Ok(_) | Err(_) => StoreOutcome::New(replaced),
+            StoreOutcome::Older(newer) if newer != new => StoreOutcome::Older(newer),
+            StoreOutcome::Older(_) | StoreOutcome::New(_) => StoreOutcome::New(replaced),
         }
     }
 
     /// Caches an observation that cannot be shared now.
-    async fn hold_locally(&self, new: Observation) -> Result<StoreOutcome, StoreError> {
-        let kept = self.memory.keep(new.clone()).await?;
+    async fn hold_locally(&self, new: Observation) -> StoreOutcome {
+        let kept = self.memory.keep(new.clone()).await;
         if let StoreOutcome::New(replaced) = &kept {
             self.write_later(&new.replacing(replaced.as_ref()));
         }
-        Ok(kept)
+        kept
     }
 
     /// A page of the jobs in Redis.
@@ -309,15 +309,17 @@ impl JobStore for RedisStore {
         })
     }
 
-    fn keep(&self, new: Observation) -> BoxFuture<'_, Result<StoreOutcome, StoreError>> {
+    fn keep(&self, new: Observation) -> BoxFuture<'_, StoreOutcome> {
         Box::pin(async move {
-            let kept = self.keep_under(new.clone(), FencingToken::Alone).await?;
-            Ok(kept.unwrap_or(StoreOutcome::Older(new)))
+            let kept = self.keep_under(new.clone(), FencingToken::Alone).await;
+            kept.unwrap_or(StoreOutcome::Older(new))
         })
     }
 
-    fn note_missing<'a>(&'a self, key: &'a JobKey) -> BoxFuture<'a, Result<(), StoreError>> {
-        Box::pin(async move { self.note_missing_under(key, FencingToken::Alone).await.map(drop) })
+    fn note_missing<'a>(&'a self, key: &'a JobKey) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            self.note_missing_under(key, FencingToken::Alone).await;
+        })
     }
 
     fn missing_for<'a>(&'a self, key: &'a JobKey) -> BoxFuture<'a, Result<Option<Duration>, StoreError>> {
@@ -343,44 +345,41 @@ impl JobStore for RedisStore {
         &self,
         new: Observation,
         fencing_token: FencingToken,
-    ) -> BoxFuture<'_, Result<Option<StoreOutcome>, StoreError>> {
+    ) -> BoxFuture<'_, Option<StoreOutcome>> {
         Box::pin(async move {
             let key = new.job.key.clone();
             if fencing_token == FencingToken::Alone && self.leases.expired(&key, fencing_token) {
-                return Ok(None);
+                return None;
             }
             let shared = self.share(new.clone(), fencing_token).await;
             // Redis cannot verify the lease. An expired one is known locally.
             if shared.is_err() && self.leases.expired(&key, fencing_token) {
-                return Ok(None);
+                return None;
             }
             self.leases.forget(&key, fencing_token);
             match shared {
-                Ok(kept) => Ok(kept),
-                Err(_) => self.hold_locally(new).await.map(Some),
+                Ok(kept) => kept,
+                Err(_) => Some(self.hold_locally(new).await),
             }
         })
     }
 
-    fn note_missing_under<'a>(
-        &'a self,
-        key: &'a JobKey,
-        fencing_token: FencingToken,
-    ) -> BoxFuture<'a, Result<bool, StoreError>> {
+    fn note_missing_under<'a>(&'a self, key: &'a JobKey, fencing_token: FencingToken) -> BoxFuture<'a, bool> {
         Box::pin(async move {
             if fencing_token == FencingToken::Alone && self.leases.expired(key, fencing_token) {
-                return Ok(false);
+                return false;
             }
             let outcome = self.records.write_missing(key, fencing_token).await;
             if outcome.is_err() && self.leases.expired(key, fencing_token) {
-                return Ok(false);
+                return false;
             }
             self.leases.forget(key, fencing_token);
             if matches!(outcome, Ok(WriteOutcome::LeaseLost)) {
                 self.leases.count_refusal(key);
-                return Ok(false);
+                return false;
             }
-            self.memory.note_missing(key).await.map(|()| true)
+            self.memory.note_missing(key).await;
+            true
         })
     }
 

@@ -190,7 +190,7 @@ impl JobStore for EmbeddedStore {
         })
     }
 
-    fn keep(&self, new: Observation) -> BoxFuture<'_, Result<StoreOutcome, StoreError>> {
+    fn keep(&self, new: Observation) -> BoxFuture<'_, StoreOutcome> {
         Box::pin(async move {
             let key = new.job.key.clone();
             let mut outcome = StoreOutcome::New(None);
@@ -222,11 +222,11 @@ impl JobStore for EmbeddedStore {
             };
             self.memory.jobs.entry_by_ref(&key).and_compute_with(compare).await;
             self.memory.missing.invalidate(&key).await;
-            Ok(outcome)
+            outcome
         })
     }
 
-    fn note_missing<'a>(&'a self, key: &'a JobKey) -> BoxFuture<'a, Result<(), StoreError>> {
+    fn note_missing<'a>(&'a self, key: &'a JobKey) -> BoxFuture<'a, ()> {
         self.memory.note_missing(key)
     }
 

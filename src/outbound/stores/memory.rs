@@ -94,7 +94,7 @@ impl JobStore for MemoryStore {
         StoreHealth { memory: self.count(), ..StoreHealth::default() }
     }
 
-    fn keep(&self, new: Observation) -> BoxFuture<'_, Result<StoreOutcome, StoreError>> {
+    fn keep(&self, new: Observation) -> BoxFuture<'_, StoreOutcome> {
         Box::pin(async move {
             let key = new.job.key.clone();
             let mut replaced = None;
@@ -115,15 +115,12 @@ impl JobStore for MemoryStore {
                 | CompResult::StillNone(_) => StoreOutcome::New(replaced),
             };
             self.missing.invalidate(&key).await;
-            Ok(kept)
+            kept
         })
     }
 
-    fn note_missing<'a>(&'a self, key: &'a JobKey) -> BoxFuture<'a, Result<(), StoreError>> {
-        Box::pin(async move {
-            self.missing.insert(key.clone(), Instant::now()).await;
-            Ok(())
-        })
+    fn note_missing<'a>(&'a self, key: &'a JobKey) -> BoxFuture<'a, ()> {
+        Box::pin(self.missing.insert(key.clone(), Instant::now()))
     }
 
     fn missing_for<'a>(&'a self, key: &'a JobKey) -> BoxFuture<'a, Result<Option<Duration>, StoreError>> {
@@ -240,10 +237,10 @@ mod tests {
     async fn older_observation_does_not_replace_a_newer_one() {
         let store = store(1 << 20);
         let (old, new) = (seen("a", "1", Life::Running, 1), seen("a", "1", Life::Succeeded, 2));
-        assert_eq!(store.keep(new.clone()).await.unwrap(), StoreOutcome::New(None));
-        assert_eq!(store.keep(old).await.unwrap(), StoreOutcome::Older(new.clone()));
+        assert_eq!(store.keep(new.clone()).await, StoreOutcome::New(None));
+        assert_eq!(store.keep(old).await, StoreOutcome::Older(new.clone()));
         let again = seen("a", "1", Life::Running, 3);
-        assert_eq!(store.keep(again.clone()).await.unwrap(), StoreOutcome::New(Some(new)), "a second run");
+        assert_eq!(store.keep(again.clone()).await, StoreOutcome::New(Some(new)), "a second run");
         assert_eq!(store.get(std::slice::from_ref(&again.job.key)).await.unwrap(), [Some(again)]);
     }
 
@@ -260,7 +257,7 @@ mod tests {
         ];
         for (life, second, expected) in steps {
             let new = seen("a", "1", life, second);
-            store.keep(new.clone()).await.unwrap();
+            store.keep(new.clone()).await;
             let held = store.get(std::slice::from_ref(&new.job.key)).await.unwrap()[0].clone().unwrap();
             let Sightings { first_seen_at, state_since, terminal_seen_at } = held.sightings;
             let times = [first_seen_at, state_since, terminal_seen_at].map(|at| at.map(Timestamp::as_second));
@@ -272,7 +269,7 @@ mod tests {
     async fn memory_is_bounded_by_bytes() {
         let store = store(100_000);
         for number in 0..2_000 {
-            store.keep(seen("a", &format!("job{number}"), Life::Succeeded, 1)).await.unwrap();
+            store.keep(seen("a", &format!("job{number}"), Life::Succeeded, 1)).await;
         }
         store.jobs.run_pending_tasks().await;
         assert!(store.jobs.weighted_size() <= 100_000);
@@ -283,8 +280,8 @@ mod tests {
     async fn list_is_sorted_by_key_and_resumes_after_a_key() {
         let store = store(1 << 20);
         for number in [5, 3, 1, 4, 2] {
-            store.keep(seen("a", &format!("j{number}"), Life::Succeeded, 1)).await.unwrap();
-            store.keep(seen("b", &format!("j{number}"), Life::Running, 1)).await.unwrap();
+            store.keep(seen("a", &format!("j{number}"), Life::Succeeded, 1)).await;
+            store.keep(seen("b", &format!("j{number}"), Life::Running, 1)).await;
         }
         let names =
             |page: Vec<Observation>| page.iter().map(|held| held.job.key.to_string()).collect::<Vec<_>>();
@@ -303,10 +300,10 @@ mod tests {
     async fn stored_observation_clears_the_missing_mark() {
         let store = store(1 << 20);
         let found = seen("a", "1", Life::Running, 1);
-        store.note_missing(&found.job.key).await.unwrap();
+        store.note_missing(&found.job.key).await;
         assert!(store.missing_for(&found.job.key).await.unwrap().is_some());
         let key = found.job.key.clone();
-        store.keep(found).await.unwrap();
+        store.keep(found).await;
         assert_eq!(store.missing_for(&key).await.unwrap(), None);
     }
 }

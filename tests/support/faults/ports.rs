@@ -27,7 +27,7 @@ use jobgate::ports::upstream::{Detail, Fetch, FetchError, FetchTrigger, JobReade
 use secrecy::SecretString;
 use std::collections::BTreeSet;
 
-use super::{ALL, AT_ONCE, CONTAINED, ENDING, Fault, FaultInjector};
+use super::{ALL, AT_ONCE, CONTAINED, ENDING, Fault, FaultInjector, INFALLIBLE};
 
 /// A port wrapped in a fault injector.
 #[derive(Debug)]
@@ -59,6 +59,10 @@ pub(crate) fn all(ports: Ports, injector: &Arc<FaultInjector>) -> Ports {
 
 fn store_failed<T>() -> Result<T, StoreError> {
     Err(StoreError("planted".to_owned()))
+}
+
+fn never_fails<T>() -> T {
+    unreachable!("no fault of a call that does not fail is a failure")
 }
 
 impl Faulty<dyn JobReader> {
@@ -118,14 +122,14 @@ impl JobStore for Faulty<dyn JobStore> {
         Box::pin(self.injector.around("store.get", CONTAINED, || self.inner.get(keys), store_failed))
     }
 
-    fn keep(&self, new: Observation) -> BoxFuture<'_, Result<StoreOutcome, StoreError>> {
+    fn keep(&self, new: Observation) -> BoxFuture<'_, StoreOutcome> {
         let call = move || self.inner.keep(new.clone());
-        Box::pin(self.injector.around("store.keep", ALL, call, store_failed))
+        Box::pin(self.injector.around("store.keep", INFALLIBLE, call, never_fails))
     }
 
-    fn note_missing<'a>(&'a self, key: &'a JobKey) -> BoxFuture<'a, Result<(), StoreError>> {
+    fn note_missing<'a>(&'a self, key: &'a JobKey) -> BoxFuture<'a, ()> {
         let call = move || self.inner.note_missing(key);
-        Box::pin(self.injector.around("store.note_missing", ALL, call, store_failed))
+        Box::pin(self.injector.around("store.note_missing", INFALLIBLE, call, never_fails))
     }
 
     fn missing_for<'a>(&'a self, key: &'a JobKey) -> BoxFuture<'a, Result<Option<Duration>, StoreError>> {
@@ -147,18 +151,14 @@ impl JobStore for Faulty<dyn JobStore> {
         &self,
         new: Observation,
         fencing_token: FencingToken,
-    ) -> BoxFuture<'_, Result<Option<StoreOutcome>, StoreError>> {
+    ) -> BoxFuture<'_, Option<StoreOutcome>> {
         let call = move || self.inner.keep_under(new.clone(), fencing_token);
-        Box::pin(self.injector.around("store.keep_under", ALL, call, store_failed))
+        Box::pin(self.injector.around("store.keep_under", INFALLIBLE, call, never_fails))
     }
 
-    fn note_missing_under<'a>(
-        &'a self,
-        key: &'a JobKey,
-        fencing_token: FencingToken,
-    ) -> BoxFuture<'a, Result<bool, StoreError>> {
+    fn note_missing_under<'a>(&'a self, key: &'a JobKey, fencing_token: FencingToken) -> BoxFuture<'a, bool> {
         let call = move || self.inner.note_missing_under(key, fencing_token);
-        Box::pin(self.injector.around("store.note_missing_under", ALL, call, store_failed))
+        Box::pin(self.injector.around("store.note_missing_under", INFALLIBLE, call, never_fails))
     }
 
     fn refresh<'a>(

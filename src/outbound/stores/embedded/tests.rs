@@ -170,12 +170,12 @@ async fn held(store: &dyn JobStore, id: &str) -> Option<Observation> {
 async fn older_observation_does_not_replace_a_newer_one_on_disk() {
     let disk = Disk::new();
     let end = seen("j", Life::Succeeded, 10);
-    disk.open().unwrap().keep(end.clone()).await.unwrap();
+    disk.open().unwrap().keep(end.clone()).await;
     let store = disk.open().unwrap();
-    assert_eq!(store.keep(seen("j", Life::Running, 20)).await.unwrap(), StoreOutcome::Older(end.clone()));
+    assert_eq!(store.keep(seen("j", Life::Running, 20)).await, StoreOutcome::Older(end.clone()));
     assert_eq!(held(&store, "j").await, Some(end.clone()));
     let again = seen("j", Life::Running, 5);
-    assert_eq!(store.keep(again.clone()).await.unwrap(), StoreOutcome::New(Some(end)), "a second run");
+    assert_eq!(store.keep(again.clone()).await, StoreOutcome::New(Some(end)), "a second run");
     drop(store);
     assert_eq!(held(&disk.open().unwrap(), "j").await, Some(again));
 }
@@ -227,8 +227,8 @@ fn file_store_behaves_like_the_memory_store() {
             for step in steps {
                 match step {
                     Step::Keep(new) => {
-                        let expected = memory.keep(new.as_ref().clone()).await.unwrap();
-                        prop_assert_eq!(store.keep(*new).await.unwrap(), expected);
+                        let expected = memory.keep(new.as_ref().clone()).await;
+                        prop_assert_eq!(store.keep(*new).await, expected);
                     }
                     Step::Get(keys) => {
                         prop_assert_eq!(store.get(&keys).await.unwrap(), memory.get(&keys).await.unwrap());
@@ -238,7 +238,7 @@ fn file_store_behaves_like_the_memory_store() {
                         prop_assert_eq!(store.list(&filter, after.as_ref(), limit).await.unwrap(), expected);
                     }
                     Step::Missing(key) => {
-                        store.note_missing(&key).await.unwrap();
+                        store.note_missing(&key).await;
                         prop_assert!(store.missing_for(&key).await.unwrap().is_some());
                     }
                     Step::Forget(true) => {
@@ -261,11 +261,11 @@ async fn concurrent_reader_does_not_restore_a_replaced_record() {
     let disk = Disk::new();
     let store = disk.open().unwrap();
     let before = seen("j", Life::Running, 20);
-    store.keep(before.clone()).await.unwrap();
+    store.keep(before.clone()).await;
     store.memory.jobs.invalidate_all();
     let stripe = store.stripe(&before.job.key).load(Ordering::SeqCst);
     let end = seen("j", Life::Succeeded, 10);
-    store.keep(end.clone()).await.unwrap();
+    store.keep(end.clone()).await;
     store.memory.jobs.invalidate(&end.job.key).await;
     store.hold(&before, stripe).await;
     assert_eq!(held(&store, "j").await, Some(end));
@@ -292,7 +292,7 @@ async fn expired_terminal_records_are_pruned_with_their_labels() {
     let store = disk.open().unwrap();
     let failed = Life::Failed(Failure::default());
     for (id, life) in [("over", failed), ("open", Life::Running)] {
-        store.keep(seen(id, life, 0)).await.unwrap();
+        store.keep(seen(id, life, 0)).await;
         store.track(vec![(key("s", id), Some(Labels::new()))]).await.unwrap();
     }
     let tracked = async |store: &EmbeddedStore| {

@@ -16,7 +16,7 @@ async fn sound() -> (Disk, Vec<u8>, HashMap<JobKey, Observation>) {
     let jobs: Vec<Observation> = (0..JOBS).map(|n| seen(&format!("j{n}"), life(n), 60)).collect();
     for job in &jobs {
         // one commit each: concurrent writes go into a varying number of commits
-        store.keep(job.clone()).await.unwrap();
+        store.keep(job.clone()).await;
     }
     store
         .track(vec![(key("s", "j1"), Some(Labels::from([("a".to_owned(), "b".to_owned())])))])
@@ -54,7 +54,7 @@ async fn opened(disk: &Disk, written: &HashMap<JobKey, Observation>, what: &str)
         );
     }
     let new = seen("new", Life::Succeeded, 1);
-    store.keep(new.clone()).await.unwrap();
+    store.keep(new.clone()).await;
     store.memory.jobs.invalidate_all();
     assert_eq!(held(&store, "new").await, Some(new), "{what}: the store keeps working");
     found
@@ -144,7 +144,7 @@ async fn damaged_record_is_a_cache_miss_and_is_removed() {
     let disk = Disk::new();
     let store = disk.open().unwrap();
     for id in ["bad", "good", "moved"] {
-        store.keep(seen(id, Life::Succeeded, 1)).await.unwrap();
+        store.keep(seen(id, Life::Succeeded, 1)).await;
     }
     {
         let database = store.shared.file.database();
@@ -170,11 +170,7 @@ async fn damaged_record_is_a_cache_miss_and_is_removed() {
     store.shared.flush().await.ok();
     assert_eq!(store.health().jobs, 1, "they are removed");
     let new = seen("bad", Life::Failed(Failure::default()), 2);
-    assert_eq!(
-        store.keep(new.clone()).await.unwrap(),
-        StoreOutcome::New(None),
-        "whatever was there does not match"
-    );
+    assert_eq!(store.keep(new.clone()).await, StoreOutcome::New(None), "whatever was there does not match");
     store.memory.jobs.invalidate_all();
     assert_eq!(held(&store, "bad").await, Some(new));
 }
@@ -185,10 +181,10 @@ async fn damaged_record_is_a_cache_miss_and_is_removed() {
 async fn file_damaged_while_in_use_is_replaced() {
     let disk = Disk::new();
     let store = disk.open().unwrap();
-    store.keep(seen("before", Life::Succeeded, 3)).await.unwrap();
+    store.keep(seen("before", Life::Succeeded, 3)).await;
     store.shared.condemn(0, "planted".to_owned());
     let after = seen("after", Life::Succeeded, 2);
-    store.keep(after.clone()).await.unwrap();
+    store.keep(after.clone()).await;
     assert_eq!((store.health().quarantined, disk.files().len()), (1, 2));
     assert!(held(&store, "before").await.is_some(), "it is still in memory");
     store.memory.jobs.invalidate_all();
@@ -196,7 +192,7 @@ async fn file_damaged_while_in_use_is_replaced() {
 
     // another reader found the same damage, and reports it after the replacement
     store.shared.condemn(0, "planted".to_owned());
-    store.keep(seen("more", Life::Succeeded, 1)).await.unwrap();
+    store.keep(seen("more", Life::Succeeded, 1)).await;
     assert_eq!((store.health().quarantined, disk.files().len()), (1, 2));
     store.memory.jobs.invalidate_all();
     assert_eq!(held(&store, "after").await, Some(after));

@@ -18,7 +18,7 @@ async fn observations_survive_a_full_disk_and_are_written_later() {
     let disk = Disk::new();
     let store = disk.open().unwrap();
     let before = seen("before", Life::Succeeded, 50);
-    store.keep(before.clone()).await.unwrap();
+    store.keep(before.clone()).await;
 
     // no byte of the file can be written
     disk.quota.0.store(0, Ordering::Relaxed);
@@ -26,7 +26,7 @@ async fn observations_survive_a_full_disk_and_are_written_later() {
         .map(|n| seen(&format!("d{n}"), if n % 2 == 0 { Life::Succeeded } else { Life::Running }, 40))
         .collect();
     for job in &during {
-        assert_eq!(store.keep(job.clone()).await.unwrap(), StoreOutcome::New(None));
+        assert_eq!(store.keep(job.clone()).await, StoreOutcome::New(None));
     }
     store.track(vec![(key("s", "d1"), Some(Labels::new()))]).await.unwrap_err();
     comes("the store reports that it is degraded", || store.health().degraded).await;
@@ -37,11 +37,7 @@ async fn observations_survive_a_full_disk_and_are_written_later() {
     }
     let keys: Vec<JobKey> = during.iter().map(|job| job.job.key.clone()).collect();
     let older = seen("d0", Life::Running, 45);
-    assert_eq!(
-        store.keep(older).await.unwrap(),
-        StoreOutcome::Older(during[0].clone()),
-        "and are compared with"
-    );
+    assert_eq!(store.keep(older).await, StoreOutcome::Older(during[0].clone()), "and are compared with");
 
     disk.quota.0.store(u64::MAX, Ordering::Relaxed);
     comes("it heals", || !store.health().degraded && store.health().unwritten == 0).await;
@@ -62,14 +58,14 @@ async fn stored_records_stay_readable_on_a_full_disk() {
     let long = |n: usize| Life::Failed(Failure { code: None, message: Some("x".repeat(n)) });
     let old: Vec<Observation> = (0..40).map(|n| seen(&format!("o{n}"), long(1_000), 50)).collect();
     for job in &old {
-        store.keep(job.clone()).await.unwrap();
+        store.keep(job.clone()).await;
     }
     disk.quota.0.store(disk.place().size() / 2, Ordering::Relaxed);
     let mut number = 0;
     while !store.health().degraded {
         number += 1;
         assert!(number < 10_000, "the disk never filled up");
-        store.keep(seen(&format!("n{number}"), long(20_000), 40)).await.unwrap();
+        store.keep(seen(&format!("n{number}"), long(20_000), 40)).await;
     }
     store.memory.jobs.invalidate_all();
     for job in &old {
@@ -100,7 +96,7 @@ async fn store_opens_on_a_full_disk_and_recovers() {
     let store = disk.open().unwrap();
     assert!(store.health().degraded);
     let job = seen("j", Life::Succeeded, 1);
-    assert_eq!(store.keep(job.clone()).await.unwrap(), StoreOutcome::New(None));
+    assert_eq!(store.keep(job.clone()).await, StoreOutcome::New(None));
     disk.quota.0.store(u64::MAX, Ordering::Relaxed);
     comes("it heals", || !store.health().degraded && store.health().unwritten == 0).await;
     drop(store);

@@ -10,7 +10,7 @@ async fn restart_restores_jobs_labels_and_followed_jobs() {
     let store = disk.open().unwrap();
     let (open, over) = (seen("open", Life::Running, 2), seen("over", Life::Canceled, 1));
     for job in [&open, &over] {
-        store.keep(job.clone()).await.unwrap();
+        store.keep(job.clone()).await;
     }
     let labels = Labels::from([("team".to_owned(), "blue".to_owned())]);
     let track =
@@ -32,7 +32,7 @@ async fn restart_restores_jobs_labels_and_followed_jobs() {
     }
     store.close().await;
     assert_eq!(
-        store.keep(seen("late", Life::Running, 0)).await.unwrap(),
+        store.keep(seen("late", Life::Running, 0)).await,
         StoreOutcome::New(None),
         "closing is not an error"
     );
@@ -57,7 +57,7 @@ async fn first_seen_times_survive_a_restart() {
         [(&queued, &queued, &queued), (&running, &queued, &running), (&ended, &queued, &ended)]
     {
         let store = disk.open().unwrap();
-        store.keep(new.clone()).await.unwrap();
+        store.keep(new.clone()).await;
         store.close().await;
         drop(store);
         let held = held(&disk.open().unwrap(), "a").await.unwrap();
@@ -134,11 +134,11 @@ async fn newer_format_is_refused_and_not_modified() {
 async fn older_format_is_migrated_without_data_loss() {
     let disk = Disk::new();
     let job = seen("j", Life::Succeeded, 1);
-    disk.open().unwrap().keep(job.clone()).await.unwrap();
+    disk.open().unwrap().keep(job.clone()).await;
     with_format(&disk, None);
     let store = disk.open().unwrap();
     assert_eq!(held(&store, "j").await, Some(job));
     assert_eq!(store.health().jobs, 1, "counted again");
-    store.keep(seen("k", Life::Succeeded, 1)).await.unwrap();
+    store.keep(seen("k", Life::Succeeded, 1)).await;
     assert_eq!(store.health().jobs, 2);
 }

@@ -21,7 +21,7 @@ async fn rows_are_kept_for_their_run_and_across_a_restart() {
     let end = seen("j", Life::Succeeded, 9);
     keep(&store, &end, 0, "too early").await;
     assert_eq!(kept(&store, &end, 0).await, None, "of a job that is not in the file");
-    store.keep(end.clone()).await.unwrap();
+    store.keep(end.clone()).await;
     keep(&store, &end, 0, "first").await;
     keep(&store, &end, 1_000, "second").await;
     store.close().await;
@@ -32,7 +32,7 @@ async fn rows_are_kept_for_their_run_and_across_a_restart() {
     assert_eq!(kept(&store, &end, 1_000).await.as_deref(), Some("second"));
     assert_eq!(kept(&store, &end, 2_000).await, None);
     let seen_again = seen("j", Life::Succeeded, 8);
-    store.keep(seen_again.clone()).await.unwrap();
+    store.keep(seen_again.clone()).await;
     assert_eq!(
         kept(&store, &seen_again, 0).await.as_deref(),
         Some("first"),
@@ -43,9 +43,9 @@ async fn rows_are_kept_for_their_run_and_across_a_restart() {
     let other = Observation::new(Arc::new(other), seen_again.requested_at, seen_again.observed_at);
     assert_eq!(kept(&store, &other, 0).await, None, "requested by a reader that observed another run");
 
-    store.keep(seen("j", Life::Running, 7)).await.unwrap();
+    store.keep(seen("j", Life::Running, 7)).await;
     let second = seen("j", Life::Succeeded, 6);
-    store.keep(second.clone()).await.unwrap();
+    store.keep(second.clone()).await;
     assert_eq!(kept(&store, &second, 0).await, None, "those of the first run");
     assert_eq!(store.shared.file.counts.row_bytes.load(Ordering::Relaxed), 0);
 }
@@ -58,7 +58,7 @@ async fn rows_are_bounded_per_job_and_in_total() {
     let jobs: Vec<Observation> =
         (0..9).map(|number| seen(&format!("j{number}"), Life::Succeeded, 9)).collect();
     for job in &jobs {
-        store.keep(job.clone()).await.unwrap();
+        store.keep(job.clone()).await;
         keep(&store, job, 0, &"x".repeat(600)).await;
         disk.clock.0.fetch_add(1, Ordering::Relaxed);
     }
@@ -92,7 +92,7 @@ async fn damaged_rows_are_skipped_and_removed() {
     let disk = Disk::new();
     let end = seen("j", Life::Succeeded, 9);
     let store = disk.open().unwrap();
-    store.keep(end.clone()).await.unwrap();
+    store.keep(end.clone()).await;
     keep(&store, &end, 0, "first").await;
     store.close().await;
     drop(store);
