@@ -3,33 +3,39 @@
 //! every event.
 
 mod counters;
+mod event;
 mod last_reason;
-mod layer;
 mod level;
 mod line;
 mod request;
 mod throttle;
 mod writer;
 
-use std::io::IsTerminal as _;
+use std::io::{self, IsTerminal as _};
 use std::panic::PanicHookInfo;
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
+use tokio::time::Instant;
+use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::layer::{Layer, Layered, SubscriberExt as _};
 use tracing_subscriber::registry::Registry;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 pub use self::counters::{LogCounters, RecentEvents, counters};
+pub use self::event::ACCESS;
+use self::event::EventFormat;
 pub use self::last_reason::LastReason;
-pub use self::layer::ACCESS;
-use self::layer::LogLayer;
 pub use self::level::{BadDirectives, LogLevel, level, set_level, set_level_for};
+use self::line::LineFormat;
 pub use self::line::LogFormatKind;
 pub use self::request::RequestScope;
-use self::writer::LogWriter;
 
 /// How long the process waits on exit until the last lines are written.
 const LAST_LINES: Duration = Duration::from_secs(1);
+/// How often a temporary level and suppressed lines are checked for.
+const TICK: Duration = Duration::from_secs(1);
 
 /// The subscriber with the log, to which the layer of the traces is added. The filter of the log applies to the log only.
 pub type Base = Layered<Box<dyn Layer<Registry> + Send + Sync>, Registry>;
@@ -40,7 +46,7 @@ pub type TraceLayer = Box<dyn Layer<Base> + Send + Sync>;
 /// The running log. Dropping it waits a moment until the last lines are written.
 #[derive(Debug)]
 #[must_use = "the last lines are lost when the process ends before they are written"]
-pub struct LogGuard(Option<LogWriter>);
+pub struct LogGuard(Option<WorkerGuard>);
 
 /// Starts the log of this process, and its traces. A second start has no effect.
 ///
@@ -51,12 +57,12 @@ pub fn start(
     directives: &str,
     traces: Option<TraceLayer>,
 ) -> Result<LogGuard, BadDirectives> {
-    let ansi = format == LogFormatKind::Text && std::io::stderr().is_terminal();
+    let ansi = format == LogFormatKind::Text && io::stderr().is_terminal();
     let (filter, handle) = level::filter(directives)?;
-    let Ok(writer) = LogWriter::start(std::io::stderr()) else { return Ok(LogGuard(None)) };
-    let log = LogLayer::new(format, ansi, writer.clone());
-    let suppressed = log.repeats();
-    let log: Box<dyn Layer<Registry> + Send + Sync> = Box::new(log.with_filter(filter));
+    let (mut writer, guard) = writer::start(io::stderr());
+    let (events, dropped) = (EventFormat::new(LineFormat { kind: format, ansi }), writer.error_counter());
+    let log: Box<dyn Layer<Registry> + Send + Sync> =
+        Box::new(events.layer(writer.clone()).with_filter(filter));
     let base = tracing_subscriber::registry().with(log);
     // An absent layer is not added: with one, each disabled event would ask the filters.
     let started = match traces {
@@ -64,22 +70,32 @@ pub fn start(
         None => base.try_init(),
     };
     if started.is_err() {
-        writer.end(Duration::ZERO);
         return Ok(LogGuard(None));
     }
+    counters::set_dropped(dropped);
     level::install(handle, directives);
-    writer.each_second(move |now| {
+    let tick = move || loop {
+        thread::sleep(TICK);
+        let now = Instant::now();
         level::fall_back(now);
-        suppressed.say(now);
-    });
+        events.report_suppressed(&mut writer, now);
+    };
+    thread::Builder::new().name("log-tick".to_owned()).spawn(tick).ok();
     std::panic::set_hook(Box::new(panicked));
-    Ok(LogGuard(Some(writer)))
+    Ok(LogGuard(Some(guard)))
 }
 
 impl Drop for LogGuard {
     fn drop(&mut self) {
-        if let Some(writer) = &self.0 {
-            writer.end(LAST_LINES);
+        let Some(guard) = self.0.take() else { return };
+        // The guard may wait longer, and then prints, which blocks if the output is not read.
+        let (ended, end) = mpsc::channel::<()>();
+        let write_rest = move || {
+            drop(guard);
+            drop(ended);
+        };
+        if thread::Builder::new().name("log-end".to_owned()).spawn(write_rest).is_ok() {
+            end.recv_timeout(LAST_LINES).ok();
         }
     }
 }

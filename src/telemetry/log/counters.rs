@@ -1,13 +1,14 @@
 //! Counters of written, suppressed and dropped lines, for the metrics and for the status page.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use crate::telemetry::meters;
 
 use tokio::time::Instant;
 use tracing::Level;
+use tracing_appender::non_blocking::ErrorCounter;
 
 /// How long a warning counts as recent.
 pub(super) const RECENT: Duration = Duration::from_hours(1);
@@ -35,7 +36,7 @@ pub struct RecentEvents {
 }
 
 static SUPPRESSED: AtomicU64 = AtomicU64::new(0);
-static DROPPED: AtomicU64 = AtomicU64::new(0);
+static DROPPED: OnceLock<ErrorCounter> = OnceLock::new();
 static PARTS_OF_HOUR: Mutex<LogCounts> =
     Mutex::new(LogCounts { begun: None, part: 0, counts: [(0, 0); PARTS] });
 
@@ -71,7 +72,7 @@ pub fn counters() -> LogCounters {
     drop(parts);
     LogCounters {
         suppressed: SUPPRESSED.load(Ordering::Relaxed),
-        dropped: DROPPED.load(Ordering::Relaxed),
+        dropped: dropped(),
         recent: RecentEvents { errors, warnings },
     }
 }
@@ -92,8 +93,14 @@ pub(super) fn suppressed() {
     meters::log_suppressed(1);
 }
 
-pub(super) fn dropped() {
-    DROPPED.fetch_add(1, Ordering::Relaxed);
+/// Sets the counter of the log of this process.
+pub(super) fn set_dropped(lines: ErrorCounter) {
+    DROPPED.set(lines).ok();
+}
+
+/// The number of dropped lines.
+pub(super) fn dropped() -> u64 {
+    DROPPED.get().map_or(0, |lines| lines.dropped_lines() as u64)
 }
 
 #[cfg(test)]

@@ -12,10 +12,9 @@ use std::thread;
 use http::HeaderValue;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use tokio::time::Instant;
 use tracing_subscriber::layer::SubscriberExt as _;
 
-use super::writer::ROOM;
+use super::writer::LINES;
 use super::*;
 use crate::telemetry::trace;
 
@@ -43,14 +42,14 @@ fn log_text(work: impl FnOnce(), later: Duration) -> String {
     log_text_in(LogFormatKind::Json, work, later)
 }
 
-fn log_text_in(format: LogFormatKind, work: impl FnOnce(), later: Duration) -> String {
+pub(super) fn log_text_in(kind: LogFormatKind, work: impl FnOnce(), later: Duration) -> String {
     let (buffer, level) = (Buffer::default(), tracing::level_filters::LevelFilter::TRACE);
-    let writer = LogWriter::start(buffer.clone()).unwrap();
-    let layer = LogLayer::new(format, false, writer.clone());
-    let overdue = layer.repeats();
-    tracing::subscriber::with_default(tracing_subscriber::registry().with(layer.with_filter(level)), work);
-    overdue.say(Instant::now() + later);
-    writer.end(Duration::from_secs(30));
+    let (mut writer, guard) = writer::start(buffer.clone());
+    let events = EventFormat::new(LineFormat { kind, ansi: false });
+    let layer = events.layer(writer.clone()).with_filter(level);
+    tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), work);
+    events.report_suppressed(&mut writer, Instant::now() + later);
+    drop(guard);
     buffer.text()
 }
 
@@ -136,12 +135,12 @@ fn log_line_contains_the_id_of_its_request() {
 #[test]
 fn the_log_alone_creates_no_span_of_the_traces() {
     let (filter, _handle) = level::filter("trace").unwrap();
-    let writer = LogWriter::start(Buffer::default()).unwrap();
-    let log = LogLayer::new(LogFormatKind::Json, false, writer.clone()).with_filter(filter);
+    let (writer, _guard) = writer::start(Buffer::default());
+    let events = EventFormat::new(LineFormat { kind: LogFormatKind::Json, ansi: false });
+    let log = events.layer(writer).with_filter(filter);
     let enabled = || (tracing::enabled!(tracing::Level::TRACE), trace::is_on());
     let subscriber = tracing_subscriber::registry().with(log);
     assert_eq!(tracing::subscriber::with_default(subscriber, enabled), (true, false));
-    writer.end(Duration::from_secs(30));
 }
 
 /// Accepts one piece of output each time it is released.
@@ -165,18 +164,19 @@ impl Write for Stuck {
 fn logging_never_blocks_and_dropped_lines_are_counted() {
     let (release, go_on): (SyncSender<()>, _) = sync_channel(0);
     let out = Buffer::default();
-    let writer = LogWriter::start(Stuck { go_on, out: out.clone() }).unwrap();
+    let (mut writer, guard) = writer::start(Stuck { go_on, out: out.clone() });
     let line = format!("{}\n", "x".repeat(1023));
-    let before = counters().dropped;
-    for _ in 0..4 * ROOM / line.len() {
-        writer.put(&line);
+    for _ in 0..4 * LINES {
+        writer.write_all(line.as_bytes()).unwrap();
     }
-    let dropped = counters().dropped - before;
-    assert!(usize::try_from(dropped).unwrap() >= 2 * ROOM / line.len(), "{dropped} lines");
+    let dropped = writer.error_counter().dropped_lines();
+    assert!(dropped >= 2 * LINES, "{dropped} lines");
     // The shutdown does not block either.
-    writer.end(Duration::from_millis(10));
+    drop(LogGuard(Some(guard)));
     drop(release);
-    writer.end(Duration::from_secs(30));
-    let (written, whole) = (out.text().len(), out.text().lines().all(|log_text| log_text.len() == 1023));
-    assert!(whole && written >= ROOM && written <= 2 * ROOM + line.len(), "{written}");
+    drop(writer);
+    while out.text().lines().count() < 4 * LINES - dropped {
+        thread::yield_now();
+    }
+    assert!(out.text().lines().all(|line| line.len() == 1023));
 }

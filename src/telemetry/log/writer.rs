@@ -1,148 +1,54 @@
-//! The writer: a thread with a bounded buffer. Logging never waits for it. If standard error is not read, lines are
-//! dropped and counted, and their number is logged when there is capacity again.
+//! The output of the log: a thread with a bounded buffer of `tracing-appender`. Logging never waits for it. If standard
+//! error is not read, lines are dropped and counted, and their number is logged when there is capacity again.
 
-use std::io::{self, ErrorKind, Write};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::io::{self, BufWriter, ErrorKind, Write};
 use std::thread;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 
 use super::counters;
 
-/// Bytes of lines that wait to be written; as many again may be in the process of being written.
-pub(super) const ROOM: usize = 1 << 20;
-/// How often timed work is checked for.
-const TICK: Duration = Duration::from_secs(1);
+/// The number of lines that wait to be written.
+pub(super) const LINES: usize = 4096;
 
-type FlushTick = Box<dyn Fn(Instant) + Send + Sync>;
-
-/// A handle to the writer. A clone is cheap and shares the same writer.
-#[derive(Clone)]
-pub(super) struct LogWriter(Arc<WriterShared>);
-
-struct WriterShared {
-    state: Mutex<WriterState>,
-    filled: Condvar,
-    emptied: Condvar,
-    tick: Mutex<Option<FlushTick>>,
+/// Starts the thread. It writes what is left when the guard is dropped.
+pub(super) fn start(out: impl Write + Send + 'static) -> (NonBlocking, WorkerGuard) {
+    let out = BufWriter::new(LogOutput { out, reported: 0 });
+    NonBlockingBuilder::default().buffered_lines_limit(LINES).thread_name("log").finish(out)
 }
 
-#[derive(Default)]
-struct WriterState {
-    waiting: String,
-    dropped: u64,
-    writing: bool,
-    ended: bool,
+/// An output without errors: they cannot be reported anywhere, and the thread would not stop after one.
+struct LogOutput<W> {
+    out: W,
+    /// The number of dropped lines that were logged.
+    reported: u64,
 }
 
-impl LogWriter {
-    /// Starts the thread. It is stopped by [`LogWriter::end`], or by the exit of the process.
-    pub(super) fn start(out: impl Write + Send + 'static) -> io::Result<Self> {
-        let shared = Arc::new(WriterShared {
-            state: Mutex::default(),
-            filled: Condvar::new(),
-            emptied: Condvar::new(),
-            tick: Mutex::default(),
-        });
-        let writer = Self(Arc::clone(&shared));
-        thread::Builder::new().name("log".to_owned()).spawn(move || shared.run(out))?;
-        Ok(writer)
-    }
-
-    /// Sets a callback that runs about once a second.
-    pub(super) fn each_second(&self, tick: impl Fn(Instant) + Send + Sync + 'static) {
-        *self.0.tick.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(tick));
-    }
-
-    /// Queues a line to be written, or drops it if the buffer is full.
-    pub(super) fn put(&self, line: &str) {
-        let mut state = self.0.lock();
-        if state.waiting.len() + line.len() > ROOM {
-            state.dropped += 1;
-            drop(state);
-            counters::dropped();
-            return;
-        }
-        state.waiting.push_str(line);
-        drop(state);
-        self.0.filled.notify_one();
-    }
-
-    /// Waits until everything is written, at most `at_most`, and stops the thread. Later lines are lost.
-    pub(super) fn end(&self, at_most: Duration) {
-        let mut state = self.0.lock();
-        state.ended = true;
-        self.0.filled.notify_one();
-        let until = Instant::now() + at_most;
-        while state.writing || !state.waiting.is_empty() {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return;
-            }
-            let (next, _) = self.0.emptied.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner);
-            state = next;
-        }
-    }
-}
-
-impl WriterShared {
-    fn lock(&self) -> MutexGuard<'_, WriterState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn run(&self, mut out: impl Write) {
-        let mut lines = String::new();
-        let mut tick_at = Instant::now() + TICK;
+impl<W: Write> Write for LogOutput<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         loop {
-            let now = Instant::now();
-            if now >= tick_at {
-                tick_at = now + TICK;
-                if let Some(tick) = &*self.tick.lock().unwrap_or_else(PoisonError::into_inner) {
-                    tick(now);
+            match self.out.write(bytes) {
+                // Another process set the handle to non-blocking.
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    thread::sleep(Duration::from_millis(10));
                 }
-            }
-            let mut state = self.lock();
-            state.writing = false;
-            if state.waiting.is_empty() {
-                self.emptied.notify_all();
-                if state.ended {
-                    return;
-                }
-                let left = tick_at.saturating_duration_since(Instant::now());
-                let waited = self.filled.wait_timeout(state, left);
-                state = waited.unwrap_or_else(PoisonError::into_inner).0;
-            }
-            std::mem::swap(&mut state.waiting, &mut lines);
-            let dropped = std::mem::take(&mut state.dropped);
-            state.writing = !lines.is_empty();
-            drop(state);
-            write(&mut out, lines.as_bytes());
-            lines.clear();
-            if dropped > 0 {
-                tracing::warn!(lines = dropped, "log lines dropped; standard error is not read fast enough");
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Ok(0) | Err(_) => return Ok(bytes.len()),
+                Ok(written) => return Ok(written),
             }
         }
     }
-}
 
-/// Writes all bytes. An error cannot be reported anywhere.
-fn write(out: &mut impl Write, mut bytes: &[u8]) {
-    while !bytes.is_empty() {
-        match out.write(bytes) {
-            Ok(0) => return,
-            Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            // Another process set the handle to non-blocking.
-            Err(error) if error.kind() == ErrorKind::WouldBlock => thread::sleep(Duration::from_millis(10)),
-            Err(_) => return,
+    /// Called when no line waits.
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush().ok();
+        let dropped = counters::dropped();
+        let lines = dropped.saturating_sub(self.reported);
+        self.reported = dropped;
+        if lines > 0 {
+            tracing::warn!(lines, "log lines dropped; standard error is not read fast enough");
         }
-    }
-    out.flush().ok();
-}
-
-impl std::fmt::Debug for LogWriter {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("LogWriter").finish_non_exhaustive()
+        Ok(())
     }
 }
