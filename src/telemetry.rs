@@ -2,5 +2,5 @@
 
 pub mod log;
 pub mod meters;
+pub mod throttle;
 pub mod trace;
-pub mod warning_throttle;

@@ -12,8 +12,8 @@ use crate::domain::observation::Observation;
 use crate::ports::leases::FencingToken;
 use crate::ports::store::{JobStore, ListFilter, StoreError, StoreHealth, StoreOutcome};
 use crate::telemetry::meters;
+use crate::telemetry::throttle::Throttle;
 use crate::telemetry::trace::{self, StoreOperation};
-use crate::telemetry::warning_throttle::LimitedWarning;
 
 /// How long a read of the store may take before it counts as failed.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
@@ -22,7 +22,7 @@ const READ_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct JobCache {
     store: Arc<dyn JobStore>,
-    store_failing: LimitedWarning,
+    store_failing: Throttle,
 }
 
 /// The result of storing an observation.
@@ -38,7 +38,7 @@ pub(super) enum Kept {
 
 impl JobCache {
     pub(super) fn new(store: Arc<dyn JobStore>) -> Self {
-        Self { store, store_failing: LimitedWarning::default() }
+        Self { store, store_failing: Throttle::default() }
     }
 
     /// The cached observation of each job: same order, same length. A failing store counts as a miss.
@@ -106,7 +106,7 @@ impl JobCache {
             Ok(value) => Some(value),
             Err(error) => {
                 meters::store_failed();
-                if let Some(suppressed) = self.store_failing.due() {
+                if let Some(suppressed) = self.store_failing.admit() {
                     tracing::warn!(%error, suppressed, "job store failed; treated as a cache miss");
                 }
                 None

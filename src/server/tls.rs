@@ -19,7 +19,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::TlsConfig;
-use crate::telemetry::warning_throttle::LimitedWarning;
+use crate::telemetry::throttle::Throttle;
 
 /// The interval of the file checks.
 const EVERY: Duration = Duration::from_secs(30);
@@ -34,7 +34,7 @@ struct CertificateState {
     acceptor: TlsAcceptor,
     /// The digest of the files that are in use.
     seen: Mutex<[u8; 32]>,
-    warning: LimitedWarning,
+    warning: Throttle,
 }
 
 /// The current certificate for handshakes.
@@ -105,7 +105,7 @@ impl Certificate {
             current,
             acceptor: TlsAcceptor::from(Arc::new(config)),
             seen: Mutex::new(read.digest()),
-            warning: LimitedWarning::default(),
+            warning: Throttle::default(),
         })))
     }
 
@@ -143,7 +143,7 @@ impl Certificate {
             Ok(true) => tracing::info!("certificate reloaded"),
             Ok(false) => {}
             Err(error) => {
-                if let Some(suppressed) = self.0.warning.due() {
+                if let Some(suppressed) = self.0.warning.admit() {
                     let reason = format!("{error:#}");
                     tracing::warn!(
                         reason,

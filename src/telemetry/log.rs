@@ -7,8 +7,8 @@ mod event;
 mod last_reason;
 mod level;
 mod line;
+mod repeats;
 mod request;
-mod throttle;
 mod writer;
 
 use std::io::{self, IsTerminal as _};

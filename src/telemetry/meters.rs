@@ -341,11 +341,6 @@ pub fn reload(outcome: ReloadOutcome) {
     process::reloaded(outcome != ReloadOutcome::Refused);
 }
 
-/// Counts suppressed log lines.
-pub fn log_suppressed(lines: u64) {
-    add(Instrument::LogLinesSuppressed, LabelValues::default(), lines);
-}
-
 fn one(word: impl Into<LabelValue>) -> LabelValues {
     [word.into(), LabelValue::None, LabelValue::None]
 }

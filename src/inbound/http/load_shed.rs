@@ -1,51 +1,38 @@
 //! Rejects requests over the limit of concurrent ones at once, since a queue would only add waiting. One log line for
 //! many of them.
 
-use std::mem;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
-use tokio::time::Instant;
 
 use super::concurrency_limit::ConcurrencyLimit;
 use super::error::HttpRefusal;
 use super::refusal_form::refuse;
 use super::route::Route;
+use crate::telemetry::throttle::Throttle;
 
 /// The shortest interval of the log lines about rejected requests.
 const WARN_EVERY: Duration = Duration::from_secs(10);
 
-/// The limit of concurrent requests, and the time of the last log line about rejected ones.
+/// The limit of concurrent requests, and that of the log lines about rejected ones.
 pub(super) struct LoadShed {
     concurrency: ConcurrencyLimit,
     retry_after: Duration,
-    last_logged: Mutex<LastLogged>,
-}
-
-#[derive(Default)]
-struct LastLogged {
-    last: Option<Instant>,
-    suppressed: u64,
+    warning: Throttle,
 }
 
 impl LoadShed {
     /// Rejects with this retry delay.
     pub(super) fn new(concurrency: ConcurrencyLimit, retry_after: Duration) -> Self {
-        Self { concurrency, retry_after, last_logged: Mutex::default() }
+        Self { concurrency, retry_after, warning: Throttle::new(1, WARN_EVERY) }
     }
 
     /// Counts a rejected request, and returns the number to log, if a line is due.
     fn shed_request(&self) -> Option<u64> {
-        let mut last_logged = self.last_logged.lock().unwrap_or_else(PoisonError::into_inner);
-        last_logged.suppressed += 1;
-        if last_logged.last.is_some_and(|last| last.elapsed() < WARN_EVERY) {
-            return None;
-        }
-        last_logged.last = Some(Instant::now());
-        Some(mem::take(&mut last_logged.suppressed))
+        self.warning.admit().map(|suppressed| suppressed + 1)
     }
 }
 

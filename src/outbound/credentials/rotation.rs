@@ -27,7 +27,7 @@ use crate::ports::credentials::Credential;
 use crate::ports::spawner::{Spawner, TaskKind};
 use crate::ports::upstream::{FetchError, JobReader};
 use crate::telemetry::log::LastReason;
-use crate::telemetry::warning_throttle::LimitedWarning;
+use crate::telemetry::throttle::Throttle;
 
 /// The backoff between attempts to verify a new credential while the source neither accepts nor rejects it.
 const PUBLISH_BACKOFF: Backoff = Backoff { base: Duration::from_secs(1), cap: Duration::from_secs(30) };
@@ -312,7 +312,7 @@ enum SecretRead {
 #[derive(Debug, Default)]
 struct RotationThrottle {
     last: LastReason<String>,
-    limit: LimitedWarning,
+    limit: Throttle,
 }
 
 impl RotationThrottle {
@@ -322,7 +322,7 @@ impl RotationThrottle {
         if self.last.is_repeated(&reason, REPEATED) {
             return None;
         }
-        let suppressed = self.limit.due()?;
+        let suppressed = self.limit.admit()?;
         self.last.logged(reason);
         Some(suppressed)
     }

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::client::UpstreamHttpClient;
 use super::egress::Egress;
 use crate::config::{Environment, EnvironmentProxies, SourceConfig};
-use crate::telemetry::warning_throttle::LimitedWarning;
+use crate::telemetry::throttle::Throttle;
 
 /// The clients that are in use. Each source keeps a reference; a client without a source is dropped.
 pub struct HttpClients {
@@ -53,7 +53,7 @@ impl HttpClients {
 
     /// Reads the files periodically, until `end` is cancelled.
     pub async fn follow(self: Arc<Self>, end: CancellationToken) {
-        let warning = LimitedWarning::default();
+        let warning = Throttle::default();
         let mut every = self.every.subscribe();
         loop {
             let pause = *every.borrow_and_update();
@@ -70,7 +70,7 @@ impl HttpClients {
                         "proxy credential or source certificates reloaded; new connections use them"
                     ),
                     Ok(Err(error)) => {
-                        if let Some(suppressed) = warning.due() {
+                        if let Some(suppressed) = warning.admit() {
                             tracing::warn!(
                                 reason = %error, suppressed,
                                 "proxy or certificate files of a source not reloaded; the previous ones stay active"

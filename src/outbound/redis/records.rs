@@ -14,7 +14,7 @@ use crate::domain::observation::Observation;
 use crate::outbound::stores::memory::Retention;
 use crate::outbound::stores::record;
 use crate::ports::leases::FencingToken;
-use crate::telemetry::warning_throttle::LimitedWarning;
+use crate::telemetry::throttle::Throttle;
 
 /// The state of a job in Redis.
 #[derive(Debug, Default)]
@@ -36,8 +36,8 @@ pub(super) struct JobRecords {
     record_mac: Arc<RecordMac>,
     retention: Retention,
     damaged: AtomicU64,
-    failing: LimitedWarning,
-    newer: LimitedWarning,
+    failing: Throttle,
+    newer: Throttle,
 }
 
 impl JobRecords {
@@ -47,8 +47,8 @@ impl JobRecords {
             record_mac,
             retention,
             damaged: AtomicU64::new(0),
-            failing: LimitedWarning::default(),
-            newer: LimitedWarning::default(),
+            failing: Throttle::default(),
+            newer: Throttle::default(),
         }
     }
 
@@ -85,13 +85,13 @@ impl JobRecords {
         match &opened {
             VerifiedRecord::Whole(_) => {}
             VerifiedRecord::Strange => {
-                if let Some(suppressed) = self.newer.due() {
+                if let Some(suppressed) = self.newer.admit() {
                     tracing::warn!(job = %key, suppressed, "record in redis written by a newer version; ignored");
                 }
             }
             VerifiedRecord::Damaged(why) => {
                 self.damaged.fetch_add(1, Ordering::Relaxed);
-                if let Some(suppressed) = self.failing.due() {
+                if let Some(suppressed) = self.failing.admit() {
                     tracing::error!(job = %key, reason = why, suppressed, "record in redis unreadable; ignored");
                 }
             }

@@ -23,7 +23,7 @@ use crate::ports::BoxFuture;
 use crate::ports::leases::FencingToken;
 use crate::ports::store::{JobStore, ListFilter, StoreError, StoreHealth, StoreOutcome};
 use crate::telemetry::meters::{self, CacheTier};
-use crate::telemetry::warning_throttle::LimitedWarning;
+use crate::telemetry::throttle::Throttle;
 
 /// How often a write is retried when another replica changed the record meanwhile.
 const TRIES: usize = 4;
@@ -46,7 +46,7 @@ pub struct RedisStore {
     /// Terminal jobs that this process published and Redis does not have.
     unwritten: Mutex<BTreeMap<JobKey, Observation>>,
     dropped: AtomicU64,
-    too_large: LimitedWarning,
+    too_large: Throttle,
 }
 
 /// What the store writes to besides its memory.
@@ -80,7 +80,7 @@ impl RedisStore {
             max_record,
             unwritten: Mutex::default(),
             dropped: AtomicU64::new(0),
-            too_large: LimitedWarning::default(),
+            too_large: Throttle::default(),
         }
     }
 
@@ -214,7 +214,7 @@ impl RedisStore {
                 return Ok(Some(self.hold(new, held).await));
             }
             if body.len() > self.max_record {
-                if let Some(suppressed) = self.too_large.due() {
+                if let Some(suppressed) = self.too_large.admit() {
                     tracing::warn!(job = %key, bytes = body.len(), suppressed, "record larger than store.redis.max_record; not shared");
                 }
                 self.leases.release_one(&key, fencing_token).await;

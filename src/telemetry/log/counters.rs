@@ -1,14 +1,13 @@
 //! Counters of written, suppressed and dropped lines, for the metrics and for the status page.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
-
-use crate::telemetry::meters;
 
 use tokio::time::Instant;
 use tracing::Level;
 use tracing_appender::non_blocking::ErrorCounter;
+
+use crate::telemetry::throttle;
 
 /// How long a warning counts as recent.
 pub(super) const RECENT: Duration = Duration::from_hours(1);
@@ -35,7 +34,6 @@ pub struct RecentEvents {
     pub warnings: u64,
 }
 
-static SUPPRESSED: AtomicU64 = AtomicU64::new(0);
 static DROPPED: OnceLock<ErrorCounter> = OnceLock::new();
 static PARTS_OF_HOUR: Mutex<LogCounts> =
     Mutex::new(LogCounts { begun: None, part: 0, counts: [(0, 0); PARTS] });
@@ -71,7 +69,7 @@ pub fn counters() -> LogCounters {
     let (errors, warnings) = parts.counts.iter().fold((0, 0), |sum, part| (sum.0 + part.0, sum.1 + part.1));
     drop(parts);
     LogCounters {
-        suppressed: SUPPRESSED.load(Ordering::Relaxed),
+        suppressed: throttle::suppressed_lines(),
         dropped: dropped(),
         recent: RecentEvents { errors, warnings },
     }
@@ -86,11 +84,6 @@ pub(super) fn count(level: Level) {
     if let Some((errors, warnings)) = parts.counts.get_mut(index) {
         *if level == Level::ERROR { errors } else { warnings } += 1;
     }
-}
-
-pub(super) fn suppressed() {
-    SUPPRESSED.fetch_add(1, Ordering::Relaxed);
-    meters::log_suppressed(1);
 }
 
 /// Sets the counter of the log of this process.

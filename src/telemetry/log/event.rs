@@ -13,8 +13,8 @@ use tracing_subscriber::registry::LookupSpan;
 
 use super::counters;
 use super::line::{LineFormat, LogFields};
+use super::repeats::RepeatedEvents;
 use super::request;
-use super::throttle::{Suppressed, Throttle};
 use crate::telemetry::trace;
 
 /// The target of the access log, one line per request: all of them are written.
@@ -24,12 +24,12 @@ pub const ACCESS: &str = "jobgate::access";
 #[derive(Clone, Debug)]
 pub(super) struct EventFormat {
     line: LineFormat,
-    repeats: Throttle,
+    repeats: RepeatedEvents,
 }
 
 impl EventFormat {
     pub(super) fn new(line: LineFormat) -> Self {
-        Self { line, repeats: Throttle::default() }
+        Self { line, repeats: RepeatedEvents::default() }
     }
 
     /// The layer that writes the events. It does not use the fields of spans.
@@ -46,12 +46,7 @@ impl EventFormat {
 
     /// Writes the numbers of suppressed lines whose window has ended.
     pub(super) fn report_suppressed(&self, writer: &mut NonBlocking, now: Instant) {
-        for Suppressed { metadata, message, source, count } in self.repeats.over(now) {
-            let mut fields = LogFields { message, others: Vec::new() };
-            if let Some(source) = source {
-                fields.put("source", source);
-            }
-            fields.put("repeats", count);
+        for (metadata, fields) in self.repeats.ended(now) {
             writer.write_all(self.line.of(metadata, &fields).as_bytes()).ok();
         }
     }
@@ -68,10 +63,11 @@ where
         counters::count(*metadata.level());
         let mut fields = LogFields::default();
         event.record(&mut fields);
-        let limited = *metadata.level() <= Level::INFO && metadata.target() != ACCESS;
-        if limited && !self.repeats.admits(metadata, &fields.message, fields.text("source")) {
-            counters::suppressed();
-            return Err(fmt::Error);
+        if *metadata.level() <= Level::INFO && metadata.target() != ACCESS {
+            let suppressed = self.repeats.admit(metadata, &fields).ok_or(fmt::Error)?;
+            if suppressed > 0 {
+                fields.put("repeats", suppressed);
+            }
         }
         // An event with its own request id keeps it.
         if fields.text("request_id").is_none()

@@ -107,15 +107,15 @@ fn repeated_event_is_limited_without_hiding_other_events() {
                 tracing::info!(target: ACCESS, number, "each");
             }
         },
-        throttle::WINDOW,
+        repeats::WINDOW,
     );
     let lines: Vec<serde_json::Value> =
         log_text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let about = |message: &str| lines.iter().filter(|line| line["message"] == message).collect::<Vec<_>>();
     let again = about("again");
-    assert_eq!(again.len(), throttle::AT_ONCE as usize + 1);
+    assert_eq!(again.len(), repeats::AT_ONCE as usize + 1);
     let last = again.last().unwrap();
-    assert_eq!((&last["source"], &last["repeats"]), (&"one".into(), &(1_000 - throttle::AT_ONCE).into()));
+    assert_eq!((&last["source"], &last["repeats"]), (&"one".into(), &(1_000 - repeats::AT_ONCE).into()));
     assert_eq!((about("other").len(), about("each").len()), (1, 100));
 }
 

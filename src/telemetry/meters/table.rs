@@ -237,7 +237,7 @@ instruments! {
             "Configuration reloads, by outcome.";
         ConfigStale: InstrumentKind::Gauge, "jobgate_config_stale", [],
             "1 while the newest configuration is invalid and an older one is active.";
-        LogLinesSuppressed: InstrumentKind::Counter, "jobgate_log_lines_suppressed_total", [],
+        LogLinesSuppressed: InstrumentKind::ReadCounter, "jobgate_log_lines_suppressed_total", [],
             "Log lines suppressed as repeats.";
         LogLinesDropped: InstrumentKind::ReadCounter, "jobgate_log_lines_dropped_total", [],
             "Log lines dropped because standard error was not read fast enough.";

@@ -36,11 +36,11 @@ fn metric_names_are_unique_and_follow_the_conventions() {
 
 #[test]
 fn classic_text_uses_full_counter_names_and_no_eof_mark() {
-    log_suppressed(2);
+    store_failed();
     let modern = write(ExpositionFormat::OpenMetrics, &Nothing).unwrap();
     let older = write(ExpositionFormat::Classic, &Nothing).unwrap();
-    assert!(modern.contains("# TYPE jobgate_log_lines_suppressed counter\n") && modern.ends_with("# EOF\n"));
-    assert!(older.contains("# TYPE jobgate_log_lines_suppressed_total counter\n"), "{older}");
+    assert!(modern.contains("# TYPE jobgate_store_failures counter\n") && modern.ends_with("# EOF\n"));
+    assert!(older.contains("# TYPE jobgate_store_failures_total counter\n"), "{older}");
     assert!(!older.contains("# EOF") && !older.contains("# UNIT"));
     let values = |text: &str| text.lines().filter(|line| !line.starts_with('#')).count();
     // Other tests record in parallel: a value that is recorded in between is only in the later text.

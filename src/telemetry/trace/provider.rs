@@ -23,7 +23,7 @@ use tracing_subscriber::registry::LookupSpan;
 
 use super::context::TARGET;
 use super::job::{DeterministicIds, JobTraces, TraceKey};
-use crate::telemetry::warning_throttle::LimitedWarning;
+use crate::telemetry::throttle::Throttle;
 
 static TRACES_DROPPED: AtomicU64 = AtomicU64::new(0);
 static METRICS_DROPPED: AtomicU64 = AtomicU64::new(0);
@@ -130,7 +130,7 @@ impl SpanProcessor for QueueProcessor {
 pub struct BatchExporter<E> {
     queue: Arc<SpanQueue>,
     exporter: E,
-    failing: LimitedWarning,
+    failing: Throttle,
 }
 
 /// The spans of an export that has not succeeded yet.
@@ -190,7 +190,7 @@ impl TracePipeline {
     /// The consumer of its spans.
     pub fn export<E: SpanExporter>(self, mut exporter: E) -> BatchExporter<E> {
         exporter.set_resource(&self.resource);
-        BatchExporter { queue: self.queue, exporter, failing: LimitedWarning::default() }
+        BatchExporter { queue: self.queue, exporter, failing: Throttle::default() }
     }
 }
 
@@ -241,7 +241,7 @@ impl<E: SpanExporter> BatchExporter<E> {
         let came_through = matches!(exported, Ok(Ok(())));
         if came_through {
             lost.0 = 0;
-        } else if let Some(suppressed) = self.failing.due() {
+        } else if let Some(suppressed) = self.failing.admit() {
             tracing::warn!(spans, suppressed, "spans dropped; the collector does not accept them");
         }
         came_through

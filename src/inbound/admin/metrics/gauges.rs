@@ -41,7 +41,9 @@ pub(super) fn read(jobs: &Jobs, streams: &StreamRegistry, out: &mut GaugeSnapsho
     if let Some(tier) = store.shared_store {
         read_shared_store(&tier, out);
     }
-    out.put(I::LogLinesDropped, amount(log::counters().dropped));
+    let lines = log::counters();
+    out.put(I::LogLinesSuppressed, amount(lines.suppressed));
+    out.put(I::LogLinesDropped, amount(lines.dropped));
     for (signal, count) in dropped() {
         out.put_for(I::TelemetryDropped, signal, amount(count));
     }

@@ -20,7 +20,7 @@ use crate::config::{Environment, JwksRef};
 use crate::outbound::http::{HttpClientError, UpstreamHttpClient, chain};
 use crate::ports::BoxFuture;
 use crate::ports::spawner::{Spawner, TaskKind};
-use crate::telemetry::warning_throttle::LimitedWarning;
+use crate::telemetry::throttle::Throttle;
 
 /// The least time between the last refresh and one that an unknown key id causes.
 const NUDGE_GAP: Duration = Duration::from_secs(30);
@@ -84,7 +84,7 @@ impl Keyring {
 
 impl KeyringState {
     async fn keep(&self, issuer: &str, location: &dyn JwksLocation, refresh: Duration) {
-        let warning = LimitedWarning::default();
+        let warning = Throttle::default();
         let mut failures = 0_u32;
         loop {
             // this refresh covers all requests until now
@@ -92,7 +92,7 @@ impl KeyringState {
             failures = match self.refresh(issuer, location).await {
                 Ok(()) => 0,
                 Err(reason) => {
-                    if let Some(suppressed) = warning.due() {
+                    if let Some(suppressed) = warning.admit() {
                         tracing::warn!(
                             issuer,
                             reason,

@@ -20,7 +20,7 @@ use crate::domain::observation::Observation;
 use crate::outbound::stores::memory::fits;
 use crate::outbound::stores::record;
 use crate::ports::store::{ListFilter, StoreError, StoreHealth};
-use crate::telemetry::warning_throttle::LimitedWarning;
+use crate::telemetry::throttle::Throttle;
 
 /// The state that readers and the writer share.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ pub(super) struct StoreShared {
     pub(super) wake: Condvar,
     /// Jobs in the memory tier of which the file has newer observations: evicted at the next read.
     pub(super) refused: Mutex<Vec<JobKey>>,
-    pub(super) failing: LimitedWarning,
+    pub(super) failing: Throttle,
 }
 
 impl StoreShared {
@@ -45,7 +45,7 @@ impl StoreShared {
             queue: Mutex::default(),
             wake: Condvar::new(),
             refused: Mutex::default(),
-            failing: LimitedWarning::default(),
+            failing: Throttle::default(),
         }
     }
 

@@ -68,7 +68,7 @@ pub(super) fn run(shared: &Arc<StoreShared>) {
                 if degraded {
                     retry = (retry * 2).min(RETRY.1);
                 }
-                if let Some(suppressed) = shared.failing.due() {
+                if let Some(suppressed) = shared.failing.admit() {
                     let file = shared.file.place.path();
                     tracing::error!(%error, file = %file.display(), suppressed, "store not writable; using memory only");
                 }
