@@ -24,6 +24,7 @@ mod network;
 mod poll;
 mod proxies;
 mod read;
+mod removed;
 mod renamed;
 mod schema;
 mod server;
@@ -188,6 +189,7 @@ impl Config {
         let mut tree = defaults.clone();
         let Some(mut written) = tree::parse(text, label, &mut faults) else { return Err(faults) };
         renamed::refuse(&mut written, &mut faults);
+        removed::refuse(&mut written, &mut faults);
         tree::merge(&mut tree, written);
         tree::override_from(env, &mut tree, &mut faults);
         let names = tree.get("sources").and_then(Value::as_object);

@@ -147,7 +147,7 @@ mod tests {
     async fn demo_options_override_the_environment() {
         let simulator = Simulator::start(Scenario::demo(), Addresses::ephemeral()).await.unwrap();
         let env: Environment =
-            [(LISTEN, "127.0.0.1:1"), (ADMIN_LISTEN, "127.0.0.1:2"), ("JOBGATE_GRAPHQL__MAX_DEPTH", "7")]
+            [(LISTEN, "127.0.0.1:1"), (ADMIN_LISTEN, "127.0.0.1:2"), ("JOBGATE_GRAPHQL__MAX_COST", "7")]
                 .into_iter()
                 .collect();
         let config = |arguments: &DemoArguments, env: &Environment| {
@@ -160,7 +160,7 @@ mod tests {
         let given = config(&DemoArguments { listen: Some(address("127.0.0.1:3")), admin_listen: None }, &env);
         assert_eq!(given.server.listen, address("127.0.0.1:3"));
         assert_eq!(given.server.admin_listen, address("127.0.0.1:2"));
-        assert_eq!(given.graphql.max_depth, 7);
+        assert_eq!(given.graphql.max_cost, 7);
         simulator.stop().await;
     }
 }

@@ -19,21 +19,6 @@ pub struct GraphqlConfig {
     /// Whether a client may send the hash of a document that it sent before (Apollo's automatic persisted queries): `auto`
     /// (yes) or `off` (no).
     pub persisted_queries: PersistedQueries,
-    /// Maximum number of lexical tokens in a document.
-    #[serde(with = "Count::<10, 1_000_000>")]
-    pub max_tokens: usize,
-    /// Maximum nesting of selections. Introspection has a fixed limit of 20 instead.
-    #[serde(with = "Count::<1, 100>")]
-    pub max_depth: usize,
-    /// Maximum number of aliases in an operation, with fragments expanded.
-    #[serde(with = "Count::<0, 10_000>")]
-    pub max_aliases: usize,
-    /// Maximum number of root fields in an operation.
-    #[serde(with = "Count::<1, 1_000>")]
-    pub max_root_fields: usize,
-    /// Maximum number of directives in an operation.
-    #[serde(with = "Count::<0, 10_000>")]
-    pub max_directives: usize,
     /// Maximum cost of an operation. One unit is one possible upstream call.
     #[serde(with = "Count::<1, 1_000_000>")]
     pub max_cost: usize,

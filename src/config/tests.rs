@@ -11,6 +11,7 @@ use crate::domain::upstream::Upstream;
 
 mod egress;
 mod faults;
+mod removed;
 mod renamed;
 
 /// An issuer with its required options only.
@@ -151,7 +152,7 @@ fn environment_overrides_the_file_at_every_depth() {
         &[
             ("JOBGATE_SERVER__LISTEN", "0.0.0.0:80"),
             ("JOBGATE_GRAPHQL__INTROSPECTION", "on"),
-            ("JOBGATE_GRAPHQL__MAX_DEPTH", "7"),
+            ("JOBGATE_GRAPHQL__MAX_COST", "7"),
             ("JOBGATE_SOURCES__EU_WEST__BUDGET__PER_SECOND", "3"),
             ("JOBGATE_SOURCES__EU_WEST__CREDENTIAL__BEARER__ENV", "OTHER"),
             ("JOBGATE_CLIENTS__0__NAME", "\"7\""),
@@ -167,7 +168,7 @@ fn environment_overrides_the_file_at_every_depth() {
     let source = config.sources.values().next().unwrap();
     assert_eq!(config.server.listen.to_string(), "0.0.0.0:80");
     assert_eq!(config.server.request_timeout, Duration::from_secs(20));
-    assert_eq!((config.graphql.introspection, config.graphql.max_depth), (IntrospectionConfig::On, 7));
+    assert_eq!((config.graphql.introspection, config.graphql.max_cost), (IntrospectionConfig::On, 7));
     assert_eq!((source.budget.per_second, source.budget.concurrency), (3, 8));
     assert_eq!(source.credential.form.secret().to_string(), "environment variable OTHER");
     assert_eq!(config.clients[0].name, "7");

@@ -6,8 +6,8 @@ use serde_saphyr::DuplicateKeyPolicy::{Error as Refuse, FirstWins};
 use serde_saphyr::{DuplicateKeyPolicy, Error};
 
 use super::environment::{Environment, FILE_VARIABLE};
-use super::renamed;
 use super::validation::ValidationErrors;
+use super::{removed, renamed};
 
 /// The prefix of every variable that sets an option.
 const PREFIX: &str = "JOBGATE_";
@@ -90,6 +90,10 @@ pub(super) fn override_from(env: &Environment, tree: &mut Value, faults: &mut Va
         }
         if let Some(new) = renamed::new_variable(option) {
             faults.add(origin, format!("is now {PREFIX}{new}"));
+            continue;
+        }
+        if let Some(fault) = removed::fault_of_variable(option) {
+            faults.add(origin, fault);
             continue;
         }
         match env.get(name) {

@@ -88,13 +88,9 @@ pub(super) fn clients(config: &Config) -> ClientSettings {
 pub(super) fn documents(config: &Config) -> DocumentLimits {
     let graphql = &config.graphql;
     DocumentLimits {
-        max_tokens: graphql.max_tokens,
-        max_depth: graphql.max_depth,
-        max_aliases: graphql.max_aliases,
-        max_root_fields: graphql.max_root_fields,
-        max_directives: graphql.max_directives,
         max_cost: graphql.max_cost as u64,
         max_answer_cost: graphql.max_answer_cost as u64,
         introspection: config.allows_introspection(),
+        ..DocumentLimits::default()
     }
 }

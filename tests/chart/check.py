@@ -16,7 +16,7 @@ import sys
 
 import kubernetes_validate
 import yaml
-from schema import renamed_options
+from schema import removed_options, renamed_options
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -256,6 +256,21 @@ def renamed():
         section, key = old.split(".")
         says = f"config.{old}: is now config.{new}"
         rows.append({"name": f"the old name {old}", "values": {"config": {section: {key: "1s"}}}, "says": says})
+    return rows
+
+
+def removed():
+    """Rows like those of refused.yaml for the options of jobgate that were removed."""
+    options = removed_options()
+    if not options:
+        fault("src/config/removed.rs: no removed option was found")
+    rows = []
+    for option, instead in options:
+        values = "1s"
+        for step in reversed(option.replace("*", "audit").split(".")):
+            values = {step: values} if not step.endswith("[]") else {step[:-2]: [values]}
+        says = f"config.{option.replace('*', 'audit').replace('[]', '[0]')}: was removed, so delete it: {instead}"
+        rows.append({"name": f"the removed option {option}", "values": {"config": values}, "says": says})
     return rows
 
 
@@ -617,7 +632,7 @@ def main():
     lacking = missing(jobgate)
     paths = sorted((HERE / "values").glob("*.yaml"))
     (OUT / "documented.yaml").write_text(documented(), encoding="utf-8")
-    rows = yaml.safe_load((HERE / "refused.yaml").read_text(encoding="utf-8")) + renamed()
+    rows = yaml.safe_load((HERE / "refused.yaml").read_text(encoding="utf-8")) + renamed() + removed()
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         objects = [one for found in pool.map(lambda path: case(path, jobgate, lacking, write), paths) for one in found]
         list(pool.map(lambda pair: refused(*pair), enumerate(rows)))

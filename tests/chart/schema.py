@@ -275,8 +275,27 @@ def renamed(config):
     return config
 
 
+def removed_options():
+    """Each option of jobgate that was removed, with what takes its place: `*` is a source, `[]` an entry of a list."""
+    table = (pathlib.Path(__file__).resolve().parents[2] / "src/config/removed.rs").read_text(encoding="utf-8")
+    return re.findall(r'\(\s*"([a-z_.*\[\]]+\.[a-z_]+)",\s*"([^"]+)",?\s*\),', table)
+
+
+def removed(config):
+    """Accepts the removed options, so that the templates can refuse them with what takes their place (_checks.tpl)."""
+    for option, instead in removed_options():
+        *above, key = option.split(".")
+        node = config
+        for step in above:
+            name = step.removesuffix("[]")
+            node = node["additionalProperties"] if step == "*" else node["properties"][name]
+            node = node if name == step else node["items"]
+        node["properties"][key] = {"description": f"Refused: was removed: {instead}."}
+    return config
+
+
 def main():
-    config = renamed(partial(json.load(sys.stdin)))
+    config = removed(renamed(partial(json.load(sys.stdin))))
     whole_schema = {"$schema": "http://json-schema.org/draft-07/schema#", "title": "Values of the chart jobgate"}
     whole_schema.update(whole_sections(values(config)))
     json.dump(whole_schema, sys.stdout, indent=1, ensure_ascii=False)

@@ -103,9 +103,9 @@ async fn an_option_that_needs_a_restart_does_not_block_a_reload() {
     let issuer = Issuer::start().await;
     let (mut gateway, _) = with_clients(&issuer).await;
     let [_, bob] = alice_and_bob();
-    let more = format!("clients: [{bob}]\ngraphql: {{ max_depth: 5 }}\ncache: {{ fresh_for: 1s }}");
+    let more = format!("clients: [{bob}]\ngraphql: {{ max_cost: 5 }}\ncache: {{ fresh_for: 1s }}");
     gateway.reload(&more, "clients=1 issuers=0").await;
-    gateway.process.find("the option", |line| line.contains("graphql.max_depth").then_some(())).await;
+    gateway.process.find("the option", |line| line.contains("graphql.max_cost").then_some(())).await;
     assert_eq!(gateway.execute("jg_alice").await, "UNAUTHENTICATED");
 }
 

@@ -154,7 +154,7 @@ async fn a_lower_stream_limit_rejects_only_new_streams() {
 /// The configuration with an allowed origin, and with an option that needs a restart.
 fn pages(rest: &str) -> String {
     format!(
-        "{rest}\nserver: {{ listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0, allowed_origins: ['https://app.example'], trusted_proxies: [10.0.0.0/8] }}\ngraphql: {{ max_depth: 7 }}"
+        "{rest}\nserver: {{ listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0, allowed_origins: ['https://app.example'], trusted_proxies: [10.0.0.0/8] }}\ngraphql: {{ max_cost: 7 }}"
     )
 }
 
@@ -175,7 +175,7 @@ async fn a_changed_option_that_needs_a_restart_is_logged() {
     let Started { mut gateway, source, alice, .. } = started().await;
     gateway.change(&[&source], &pages(&alice), PAGES_CHANGED).await;
     let restart =
-        |line: &str| (line.contains("need a restart") && line.contains("graphql.max_depth")).then_some(());
+        |line: &str| (line.contains("need a restart") && line.contains("graphql.max_cost")).then_some(());
     gateway.process.find("what needs a restart", restart).await;
 }
 

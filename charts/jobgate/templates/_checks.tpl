@@ -2,6 +2,7 @@
 
 {{- define "jobgate.checks" -}}
 {{- include "jobgate.checkRenamed" . -}}
+{{- include "jobgate.checkRemoved" . -}}
 {{- include "jobgate.checkWho" . -}}
 {{- include "jobgate.checkSecrets" . -}}
 {{- include "jobgate.checkEgress" . -}}
@@ -31,6 +32,41 @@
 {{- end -}}
 {{- if hasKey .Values.config "follow" -}}
 {{- fail "config.follow: is now config.poll" -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Options of jobgate that were removed, with what takes their place, as in src/config/removed.rs. The schema accepts them. */}}
+{{- define "jobgate.checkRemoved" -}}
+{{- range $option, $instead := dict
+  "graphql.max_tokens" "the limit is 2000"
+  "graphql.max_depth" "the limit is 12"
+  "graphql.max_aliases" "the limit is 50; request many jobs with jobs(refs)"
+  "graphql.max_root_fields" "the limit is 20; request many jobs with jobs(refs)"
+  "graphql.max_directives" "the limit is 20" -}}
+{{- include "jobgate.refuseRemoved" (dict "node" $.Values.config "path" "config" "steps" (splitList "." $option) "instead" $instead) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Fails if the option `steps` is below `node`, whose path is `path`. */}}
+{{- define "jobgate.refuseRemoved" -}}
+{{- if kindIs "map" .node -}}
+{{- $context := . -}}
+{{- $step := first .steps -}}
+{{- $below := rest .steps -}}
+{{- $key := trimSuffix "[]" $step -}}
+{{- if eq $step "*" -}}
+{{- range $name, $node := .node -}}
+{{- include "jobgate.refuseRemoved" (dict "node" $node "path" (printf "%s.%s" $context.path $name) "steps" $below "instead" $context.instead) -}}
+{{- end -}}
+{{- else if ne $step $key -}}
+{{- range $index, $node := get .node $key | default list -}}
+{{- include "jobgate.refuseRemoved" (dict "node" $node "path" (printf "%s.%s[%d]" $context.path $key $index) "steps" $below "instead" $context.instead) -}}
+{{- end -}}
+{{- else if and $below (hasKey .node $step) -}}
+{{- include "jobgate.refuseRemoved" (dict "node" (get .node $step) "path" (printf "%s.%s" .path $step) "steps" $below "instead" .instead) -}}
+{{- else if hasKey .node $step -}}
+{{- fail (printf "%s.%s: was removed, so delete it: %s" .path $step .instead) -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 

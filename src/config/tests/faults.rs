@@ -85,7 +85,7 @@ fn invalid_section_error_names_the_option_and_the_fix() {
             "rates: is not an option; known options: server, sources, credentials, clients, jwt, watch_tokens, graphql, limits, streams, cache, poll, store, telemetry",
         ),
         ("graphql: { introspection: yes }", "graphql.introspection: must be auto, on or off"),
-        ("graphql: { max_depth: '12' }", "graphql.max_depth: must be a whole number from 1 to 100"),
+        ("graphql: { max_cost: '12' }", "graphql.max_cost: must be a whole number from 1 to 1000000"),
         ("credentials: { reload_interval: 50ms }", "credentials.reload_interval: must be from 100ms to 1m"),
         ("cache: { max_bytes: 1KiB }", "cache.max_bytes: must be from 1MiB to 1024GiB"),
         (
@@ -375,7 +375,7 @@ clients[1].sources[2]: must be text; put it in quotes
 clients[2]: must be a mapping of options, one `option: value` per line
 environment variable JOBGATE_CACHE__FRESH_FOR: must be from 1ms to 1h
 environment variable JOBGATE_CLIENTS__7__NAME: refers to a list entry that the file does not have
-environment variable JOBGATE_GRAPHQL__MAX_DEPHT: is not an option; did you mean max_depth?
+environment variable JOBGATE_GRAPHQL__MAX_COTS: is not an option; did you mean max_cost?
 environment variable JOBGATE_LISTEN: is not an option: options are JOBGATE_<SECTION>__<KEY>, such as JOBGATE_SERVER__LISTEN
 environment variable JOBGATE_SERVER__LISTEN__X: goes below an option that is not a mapping: remove the last part
 server.listen: ADDRESS
@@ -394,7 +394,7 @@ the configuration line 4: repeats a key of the same mapping: keep one";
     let env = [
         ("JOBGATE_CACHE__FRESH_FOR", "0s"),
         ("JOBGATE_CLIENTS__7__NAME", "x"),
-        ("JOBGATE_GRAPHQL__MAX_DEPHT", "3"),
+        ("JOBGATE_GRAPHQL__MAX_COTS", "3"),
         ("JOBGATE_LISTEN", "x"),
         ("JOBGATE_SERVER__LISTEN__X", "x"),
     ];

@@ -1,4 +1,4 @@
-//! The configured limits of a document, and the refusal of one that exceeds a limit.
+//! The limits of a document, and the refusal of one that exceeds a limit.
 
 use crate::inbound::http::error::{HttpRefusal, RefusalKind};
 
@@ -24,6 +24,8 @@ pub struct DocumentLimits {
 }
 
 impl Default for DocumentLimits {
+    /// The limits of tokens, depth, aliases, root fields and directives have no option. They bound the work before the
+    /// cost is known, and do not bound the number of jobs, since one `jobs` field requests many.
     fn default() -> Self {
         Self {
             max_tokens: 2000,
