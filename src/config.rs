@@ -58,7 +58,7 @@ pub use sources::{BudgetConfig, SourceConfig};
 pub use store::{StoreConfig, StoreKind, StoredRows};
 pub use streams::StreamsConfig;
 pub(crate) use telemetry::endpoint_fault;
-pub use telemetry::{AccessLog, LogFormat, OtlpProtocol, Ratio, TelemetryConfig, log_directives};
+pub use telemetry::{AccessLog, LogFormat, Ratio, TelemetryConfig, log_directives};
 pub use validation::ValidationErrors;
 pub use watch_tokens::WatchTokensConfig;
 

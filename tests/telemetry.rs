@@ -154,9 +154,9 @@ async fn a_query_is_a_tree(sink: Sink, rest: &str, more: &[(&str, &str)]) -> Str
 #[tokio::test]
 async fn a_query_is_a_tree_of_spans_over_grpc() {
     let sink = Sink::grpc().await;
-    let rest = format!("otlp_protocol: grpc, otlp_endpoint: '{}'", sink.url());
     // a quiet log removes no span
-    a_query_is_a_tree(sink, &format!("{rest}, log_level: 'warn,jobgate::server=info'"), &[]).await;
+    let rest = format!("otlp_endpoint: '{}', log_level: 'warn,jobgate::server=info'", sink.url());
+    a_query_is_a_tree(sink, &rest, &[("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")]).await;
 }
 
 #[tokio::test]

@@ -16,9 +16,6 @@ pub struct CacheConfig {
     /// Maximum age of a fresh answer about a job that is not terminal. A caller's `maxStaleness` overrides it.
     #[serde(with = "Span::<1, HOUR>")]
     pub fresh_for: Duration,
-    /// How long a `NOT_FOUND` answer is cached, so that a wrong id does not cost one upstream call per request.
-    #[serde(with = "Span::<1, HOUR>")]
-    pub missing_for: Duration,
     /// Age from which a requested terminal job is served and fetched again in the background, where the same id can run twice
     /// (Supermetrics). Other terminal jobs are not fetched again.
     #[serde(with = "Span::<SECOND, { 30 * DAY }>")]
@@ -32,12 +29,10 @@ pub struct CacheConfig {
     /// How long a terminal job is kept in any store after the last answer about it. An upstream may delete it sooner.
     #[serde(with = "Span::<MINUTE, { 3650 * DAY }>")]
     pub keep_finished: Duration,
-    /// Memory for pages of result rows, in bytes.
+    /// Memory for pages of result rows, in bytes. Also the maximum decoded body of one call for result rows. A row often has
+    /// 1KiB.
     #[serde(with = "Size::<MIB, { 1024 * GIB }>")]
     pub rows_max_bytes: usize,
-    /// How long a page of result rows is kept in memory.
-    #[serde(with = "Span::<SECOND, DAY>")]
-    pub rows_for: Duration,
 }
 
 impl CacheConfig {

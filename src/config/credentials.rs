@@ -5,7 +5,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::values::{DAY, MINUTE, Span};
+use super::values::{MINUTE, Span};
 
 /// How secrets are reloaded while jobgate runs.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -15,7 +15,4 @@ pub struct CredentialsConfig {
     /// verified with one read before it replaces the active one.
     #[serde(with = "Span::<100, MINUTE>")]
     pub reload_interval: Duration,
-    /// How long before the expiry of a credential the log warns, if the expiry is known.
-    #[serde(with = "Span::<MINUTE, { 365 * DAY }>")]
-    pub warn_before: Duration,
 }

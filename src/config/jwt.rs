@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Error as _;
@@ -14,7 +13,7 @@ use url::Url;
 use super::read::nearest;
 use super::sources::is_loopback;
 use super::validation::ValidationErrors;
-use super::values::{DAY, MINUTE, SECOND, Span, words};
+use super::values::words;
 use crate::domain::id::SourceName;
 
 /// Longest issuer, audience and name of a claim, in bytes.
@@ -31,12 +30,6 @@ pub struct IssuerConfig {
     pub jwks: JwksRef,
     /// Accepted signing algorithms, all asymmetric.
     pub algorithms: Vec<SigningAlgorithm>,
-    /// Maximum difference between the issuer's clock and the gateway's.
-    #[serde(with = "Span::<0, { 2 * MINUTE }>")]
-    pub leeway: Duration,
-    /// How often its keys are reloaded.
-    #[serde(with = "Span::<{ 30 * SECOND }, DAY>")]
-    pub refresh: Duration,
     /// The claim with the client's name for logs and limits.
     pub name_claim: String,
     /// The sources that its tokens may read.
@@ -98,13 +91,6 @@ pub(super) struct RawIssuer {
     jwks: Option<RawJwks>,
     /// Accepted signing algorithms, of `RS256`, `RS384`, `RS512`, `PS256`, `PS384`, `PS512`, `ES256`, `ES384` and `EdDSA`.
     algorithms: Algorithms,
-    /// Maximum difference between the clocks of the issuer and of the gateway: a token is accepted for this long after its
-    /// expiry and before its `nbf`.
-    #[serde(with = "Span::<0, { 2 * MINUTE }>")]
-    leeway: Duration,
-    /// How often the keys are reloaded. A token that is signed with an unknown key triggers a reload, at most every 30s.
-    #[serde(with = "Span::<{ 30 * SECOND }, DAY>")]
-    refresh: Duration,
     /// The claim with the client's name for logs and limits. A token is refused unless the value of the claim is 1 to 128
     /// visible ASCII characters without `"` and `\`.
     name_claim: String,
@@ -138,8 +124,6 @@ impl Default for RawIssuer {
                 SigningAlgorithm::Es256,
                 SigningAlgorithm::EdDsa,
             ]),
-            leeway: Duration::from_secs(30),
-            refresh: Duration::from_mins(5),
             name_claim: "sub".to_owned(),
             sources: None,
             sources_claim: None,
@@ -204,8 +188,6 @@ impl RawIssuer {
             audience: self.audience?.0,
             jwks: jwks?,
             algorithms: self.algorithms.0,
-            leeway: self.leeway,
-            refresh: self.refresh,
             name_claim: self.name_claim,
             sources,
             sources_claim: self.sources_claim,

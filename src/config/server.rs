@@ -10,10 +10,8 @@ use url::Url;
 
 use super::network::Network;
 use super::validation::ValidationErrors;
-use super::values::{Address, Count, GIB, HOUR, KIB, SECOND, Size, Span};
+use super::values::{Address, Count, GIB, HOUR, KIB, MIB, SECOND, Size, Span};
 
-/// Smallest maximum size of an answer. An answer about 200 jobs fits.
-const ANSWER: u64 = 64 * KIB;
 /// Largest configurable memory for answers.
 const TIB: u64 = 1024 * GIB;
 
@@ -59,15 +57,13 @@ pub struct ServerConfig {
     /// Maximum time for which a peer accepts no data while jobgate sends. The connection is then closed.
     #[serde(with = "Span::<1, HOUR>")]
     pub write_timeout: Duration,
-    /// Maximum size of a request body, in bytes. A GraphQL document with 200 references needs about 20KiB.
+    /// Maximum size of a request body, in bytes. A GraphQL document with 200 references needs about 20KiB. A message of a
+    /// WebSocket client has at most a quarter of it.
     #[serde(with = "Size::<KIB, GIB>")]
     pub max_body: usize,
-    /// Maximum size of an answer, in bytes of JSON. A larger answer is refused with `ANSWER_TOO_LARGE`.
-    #[serde(with = "Size::<ANSWER, GIB>")]
-    pub max_answer_bytes: usize,
-    /// Memory for all answers that are being built or sent, in bytes: at least 4 times `max_answer_bytes`. Without free memory
-    /// a request is refused with 503.
-    #[serde(with = "Size::<ANSWER, TIB>")]
+    /// Memory for all answers that are being built or sent, in bytes. Without free memory a request is refused with 503. An
+    /// answer of more than a sixteenth of it, in JSON, is refused with `ANSWER_TOO_LARGE`.
+    #[serde(with = "Size::<MIB, TIB>")]
     pub answer_memory: usize,
     /// Maximum number of open connections on the public listener. Each uses one file descriptor; if the limit of the process
     /// is too low, fewer connections are served, with a warning in the log.
@@ -123,9 +119,6 @@ impl ServerConfig {
         let one_ip = public.ip() == admin.ip() || public.ip().is_unspecified() || admin.ip().is_unspecified();
         if public.port() != 0 && public.port() == admin.port() && one_ip {
             faults.add("server.admin_listen", "uses the port of server.listen: choose another port");
-        }
-        if self.answer_memory / 4 < self.max_answer_bytes {
-            faults.add("server.answer_memory", "must be at least 4 times server.max_answer_bytes");
         }
         if self.drain_delay >= self.drain_timeout {
             faults.add("server.drain_delay", "must be shorter than server.drain_timeout, which includes it");

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::credential::{RawSecretRef, SecretRef};
 use super::validation::ValidationErrors;
-use super::values::{KIB, MIB, MINUTE, SECOND, Size, Span, words};
+use super::values::{MINUTE, SECOND, Span, words};
 
 /// The Redis that replicas share.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -35,9 +35,6 @@ pub struct RedisConfig {
     /// Maximum time of a command.
     #[serde(with = "Span::<10, { 5 * SECOND }>")]
     pub timeout: Duration,
-    /// Maximum size of a record.
-    #[serde(with = "Size::<KIB, { 64 * MIB }>")]
-    pub max_record: usize,
 }
 
 words! {
@@ -83,9 +80,6 @@ pub(super) struct RawRedis {
     /// it responds again.
     #[serde(with = "Span::<10, { 5 * SECOND }>")]
     timeout: Duration,
-    /// Maximum size of a shared record, in bytes. A larger record is kept by one replica only.
-    #[serde(with = "Size::<KIB, { 64 * MIB }>")]
-    max_record: usize,
 }
 
 impl RawRedis {
@@ -102,7 +96,6 @@ impl RawRedis {
             record_secret,
             lease,
             timeout,
-            max_record,
         } = self;
         if used && url.is_none() {
             faults.add("store.redis.url", "is missing: set { file: /path } or { env: NAME } with the URL");
@@ -129,7 +122,6 @@ impl RawRedis {
             record_secret: record_secret.and_then(|one| one.accept("store.redis.record_secret", faults)),
             lease,
             timeout,
-            max_record,
         }
     }
 }

@@ -40,9 +40,6 @@ pub struct SourceConfig {
     /// Maximum decoded body of a status call, in bytes.
     #[serde(with = "Size::<KIB, GIB>")]
     pub max_status_body: usize,
-    /// Maximum decoded body of a page of result rows, in bytes.
-    #[serde(with = "Size::<KIB, GIB>")]
-    pub max_rows_body: usize,
     /// Whether calls carry the header `traceparent`.
     pub propagate_trace: bool,
     /// Its outbound connections.
@@ -68,20 +65,11 @@ pub struct BudgetConfig {
     /// Maximum number of concurrent calls.
     #[serde(with = "Count::<1, 1_000>")]
     pub concurrency: u32,
-    /// Maximum time that a request waits for the budget. After it the answer is `THROTTLED`.
-    #[serde(with = "Span::<1, HOUR>")]
-    pub max_wait: Duration,
 }
 
 impl Default for BudgetConfig {
     fn default() -> Self {
-        Self {
-            per_second: 10,
-            per_hour: 5_000,
-            caller_share: 20,
-            concurrency: 8,
-            max_wait: Duration::from_secs(10),
-        }
+        Self { per_second: 10, per_hour: 5_000, caller_share: 20, concurrency: 8 }
     }
 }
 
@@ -134,7 +122,8 @@ pub(super) struct RawSource {
     budget: BudgetConfig,
     /// Whether `base_url` may be plain HTTP to another machine. The credential is then sent unencrypted.
     allow_plaintext: bool,
-    /// Maximum total time of a status call, retries included. It must be shorter than `server.request_timeout`.
+    /// Maximum total time of a status call, retries included. It must be shorter than `server.request_timeout`. A request
+    /// waits at most two thirds of it for the budget; then the answer is `THROTTLED`.
     #[serde(with = "Span::<1, HOUR>")]
     status_timeout: Duration,
     /// Maximum total time of a call for result rows.
@@ -143,9 +132,6 @@ pub(super) struct RawSource {
     /// Maximum decoded body of a status call, in bytes.
     #[serde(with = "Size::<KIB, GIB>")]
     max_status_body: usize,
-    /// Maximum decoded body of one call for result rows, in bytes. A row often has 1KiB.
-    #[serde(with = "Size::<KIB, GIB>")]
-    max_rows_body: usize,
     /// Whether calls have the header `traceparent`, so that the upstream can continue the trace.
     propagate_trace: bool,
     /// The proxy for the calls, such as `http://proxy.example:3128`, or `none`. Null: `HTTPS_PROXY`, `HTTP_PROXY` and
@@ -173,7 +159,6 @@ impl Default for RawSource {
             status_timeout: Duration::from_secs(15),
             rows_timeout: Duration::from_mins(1),
             max_status_body: 1 << 20,
-            max_rows_body: 64 << 20,
             propagate_trace: false,
             proxy: None,
             proxy_credential: None,
@@ -229,7 +214,6 @@ impl RawSource {
             status_timeout: self.status_timeout,
             rows_timeout: self.rows_timeout,
             max_status_body: self.max_status_body,
-            max_rows_body: self.max_rows_body,
             propagate_trace: self.propagate_trace,
             egress,
         })

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::server::ServerConfig;
 use super::validation::ValidationErrors;
-use super::values::{Count, DAY, HOUR, KIB, MIB, MINUTE, SECOND, Size, Span};
+use super::values::{Count, DAY, HOUR, MINUTE, SECOND, Span};
 
 /// Lifetime, keep-alive and limits of streams.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -29,18 +29,12 @@ pub struct StreamsConfig {
     /// Maximum age of a stream, ±20 %. The client then opens another stream.
     #[serde(with = "Span::<SECOND, { 30 * DAY }>")]
     pub max_age: Duration,
-    /// Maximum number of concurrent operations on one WebSocket.
-    #[serde(with = "Count::<1, 10_000>")]
-    pub max_operations: usize,
     /// Maximum number of streams of one client: WebSocket connections, event streams and multipart responses.
     #[serde(with = "Count::<1, 1_000_000>")]
     pub max_streams_per_client: usize,
     /// Maximum number of concurrent operations of one client, over all its streams.
     #[serde(with = "Count::<1, 10_000_000>")]
     pub max_operations_per_client: usize,
-    /// Maximum size of a message from a WebSocket client, in bytes.
-    #[serde(with = "Size::<KIB, { 16 * MIB }>")]
-    pub max_message: usize,
     /// Time over which a shutdown spreads the end of the streams, so that clients do not all reconnect at once. It must not be
     /// longer than `server.drain_timeout`.
     #[serde(with = "Span::<0, HOUR>")]

@@ -24,8 +24,6 @@ pub struct TelemetryConfig {
     pub access_log: AccessLog,
     /// OTLP endpoint for traces and metrics. None: the `OTEL_*` variables apply; without them nothing is exported.
     pub otlp_endpoint: Option<String>,
-    /// OTLP protocol. None: the variables apply; the default is HTTP.
-    pub otlp_protocol: Option<OtlpProtocol>,
     /// Reference to the OTLP headers, as comma-separated `name=value`.
     pub otlp_headers: Option<SecretRef>,
     /// Share of traces that is exported. None: the variables apply; the default is all.
@@ -45,11 +43,9 @@ pub(super) struct RawTelemetry {
     log_level: String,
     /// Which requests are logged when their answer ends: `off`, `errors` (5xx) or `all`.
     access_log: AccessLog,
-    /// OTLP endpoint for traces and metrics, such as `http://localhost:4318`. Null: the `OTEL_*` variables apply; without
-    /// them nothing is exported.
+    /// OTLP endpoint for traces and metrics, such as `http://localhost:4318`. The protocol is `http/protobuf` unless
+    /// `OTEL_EXPORTER_OTLP_PROTOCOL` is `grpc`. Null: the `OTEL_*` variables apply; without them nothing is exported.
     otlp_endpoint: Option<String>,
-    /// OTLP protocol: `http/protobuf` or `grpc`. Null: `OTEL_EXPORTER_OTLP_PROTOCOL` applies, or `http/protobuf`.
-    otlp_protocol: Option<OtlpProtocol>,
     /// Reference to the OTLP headers as comma-separated `name=value`, which often contain a key. They are sent in addition to
     /// those of `OTEL_EXPORTER_OTLP_HEADERS`. Null: only those are sent.
     otlp_headers: Option<RawSecretRef>,
@@ -80,16 +76,6 @@ words! {
         /// All.
         All = "all",
     } else "must be off, errors or all"
-}
-
-words! {
-    /// Protocol for traces and metrics.
-    pub enum OtlpProtocol {
-        /// OTLP over gRPC.
-        Grpc = "grpc",
-        /// OTLP over HTTP, as protobuf.
-        Http = "http/protobuf",
-    } else "must be grpc or http/protobuf"
 }
 
 /// A share, from none to all.
@@ -155,7 +141,6 @@ impl RawTelemetry {
             log_level: self.log_level,
             access_log: self.access_log,
             otlp_endpoint: self.otlp_endpoint,
-            otlp_protocol: self.otlp_protocol,
             otlp_headers: secret(self.otlp_headers, "telemetry.otlp_headers"),
             sample_ratio: self.sample_ratio,
             trace_key: secret(self.trace_key, "telemetry.trace_key"),

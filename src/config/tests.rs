@@ -48,7 +48,7 @@ fn example_configuration_loads_with_the_expected_values() {
         CredentialRef::Bearer(SecretRef::File("/run/secrets/audit-token".into()))
     );
     assert_eq!(marketing.credential.form, CredentialRef::ApiKey(SecretRef::Env("MARKETING_KEY".to_owned())));
-    assert_eq!((audit.budget.per_hour, audit.max_rows_body), (5_000, 64 << 20));
+    assert_eq!((audit.budget.per_hour, audit.max_status_body), (5_000, 1 << 20));
     let [client] = &config.clients[..] else { panic!("one client") };
     assert_eq!((client.name.as_str(), client.sources.len(), client.key_sha256[0][0]), ("dashboard", 2, 0x9f));
     assert_eq!(config.cache.keep_finished, Duration::from_hours(30 * 24));
@@ -310,7 +310,7 @@ fn schema_describes_every_option_and_rejects_others() {
     assert_eq!(source["required"], serde_json::json!(["upstream", "base_url", "credential"]));
     assert_eq!(source["properties"]["upstream"]["enum"], serde_json::json!(["mindbridge", "supermetrics"]));
     assert_eq!(source["properties"]["status_timeout"]["default"], "15s");
-    assert_eq!(source["properties"]["budget"]["properties"]["max_wait"]["default"], "10s");
+    assert_eq!(source["properties"]["budget"]["properties"]["concurrency"]["default"], 8);
     assert!(source["properties"]["base_url"].get("default").is_none(), "a required option has no default");
     assert!(!text.contains("$ref") && described.len() > 45, "{}", described.len());
     undescribed(&schema, "");

@@ -158,7 +158,7 @@ impl Gateway {
         let admission = Admission {
             clients: clients.clone(),
             documents: known_documents(config)?,
-            memory: AnswerMemory::new(server.max_answer_bytes, server.answer_memory),
+            memory: AnswerMemory::new(settings::max_answer_bytes(server), server.answer_memory),
             cpu: CpuLimiter::new(cores.saturating_sub(1)),
         };
         let endpoint = GraphqlEndpoint::new(
@@ -383,7 +383,8 @@ pub fn readers(
     let deps = deps(credentials, clock, shared_store)?;
     let http_clients = HttpClients::new(env, config.credentials.reload_interval);
     let ready = |(name, source): (&SourceName, &SourceConfig)| {
-        let settings = settings::source(name, source).with_context(|| format!("sources.{name}.base_url"))?;
+        let settings = settings::source(name, source, settings::max_rows_body(config))
+            .with_context(|| format!("sources.{name}.base_url"))?;
         let deps = SourceDeps { http_client: http_clients.http_client(source), ..deps.clone() };
         Ok(upstreams::reader(source.upstream, settings, deps))
     };

@@ -2,8 +2,9 @@
 //! is applied.
 
 use std::num::NonZeroU32;
+use std::time::Duration;
 
-use crate::config::{Config, SourceConfig};
+use crate::config::{Config, ServerConfig, SourceConfig};
 use crate::domain::id::SourceName;
 use crate::domain::pace::PollIntervals;
 use crate::inbound::client_limits::ClientSettings;
@@ -16,8 +17,24 @@ use crate::outbound::upstreams::SourceSettings;
 
 /// The share of a request's deadline for which an answer may wait for an upstream: the rest is for serializing it.
 const WAITING_SHARE: f64 = 0.9;
+/// How long "no such job" is cached, so that a wrong id does not cost one upstream call per request.
+pub(super) const NOT_FOUND_CACHED_FOR: Duration = Duration::from_secs(5);
 
-pub(super) fn source(name: &SourceName, source: &SourceConfig) -> Result<SourceSettings, BaseUrlError> {
+/// The maximum size of an answer: several answers of this size fit into the memory at the same time.
+pub(super) const fn max_answer_bytes(server: &ServerConfig) -> usize {
+    server.answer_memory / 16
+}
+
+/// The maximum decoded body of a call for rows: a larger page could not be cached.
+pub(super) const fn max_rows_body(config: &Config) -> usize {
+    config.cache.rows_max_bytes
+}
+
+pub(super) fn source(
+    name: &SourceName,
+    source: &SourceConfig,
+    max_rows_body: usize,
+) -> Result<SourceSettings, BaseUrlError> {
     Ok(SourceSettings {
         name: name.clone(),
         base_url: BaseUrl::new(source.base_url.clone())?,
@@ -25,11 +42,12 @@ pub(super) fn source(name: &SourceName, source: &SourceConfig) -> Result<SourceS
         per_hour: source.budget.per_hour,
         caller_share: source.budget.caller_share,
         concurrency: source.budget.concurrency,
-        max_wait: source.budget.max_wait,
+        // the rest is for the call itself
+        max_wait: source.status_timeout * 2 / 3,
         status_timeout: source.status_timeout,
         rows_timeout: source.rows_timeout,
         max_status_body: source.max_status_body,
-        max_rows_body: source.max_rows_body,
+        max_rows_body,
         propagate_trace: source.propagate_trace,
     })
 }
@@ -37,7 +55,7 @@ pub(super) fn source(name: &SourceName, source: &SourceConfig) -> Result<SourceS
 pub(super) fn freshness(config: &Config) -> FreshnessRules {
     FreshnessRules {
         fresh_for: config.cache.fresh_for,
-        missing_for: config.cache.missing_for,
+        missing_for: NOT_FOUND_CACHED_FOR,
         rerun_check: config.cache.terminal_revalidate_interval,
         answer_within: config.server.request_timeout.mul_f64(WAITING_SHARE),
     }
@@ -62,12 +80,13 @@ pub(super) fn streams(config: &Config) -> StreamSettings {
         pong_timeout: streams.pong_timeout,
         heartbeat: streams.heartbeat,
         max_age: streams.max_age,
-        max_operations: streams.max_operations,
         max_streams_per_client: streams.max_streams_per_client,
         max_operations_per_client: streams.max_operations_per_client,
-        max_message: streams.max_message,
+        // both limit one document, and a message contains nothing else of that size
+        max_message: config.server.max_body / 4,
         origins: origins(config),
         drain_window: streams.drain_window,
+        ..StreamSettings::default()
     }
 }
 

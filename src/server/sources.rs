@@ -29,6 +29,8 @@ pub(super) struct SourceSet {
     deps: SourceDeps,
     secrets: Arc<SecretFiles>,
     http_clients: Arc<HttpClients>,
+    /// From an option that needs a restart.
+    max_rows_body: usize,
     held: Mutex<BTreeMap<SourceName, ActiveSource>>,
     /// The tasks that watch the secrets, once the gateway serves.
     followers: OnceLock<RotationTasks>,
@@ -74,10 +76,11 @@ impl SourceSet {
         http_clients: Arc<HttpClients>,
         deps: SourceDeps,
     ) -> anyhow::Result<Self> {
+        let max_rows_body = settings::max_rows_body(config);
         let mut held = BTreeMap::new();
         for (name, source) in &config.sources {
-            let settings =
-                settings::source(name, source).with_context(|| format!("sources.{name}.base_url"))?;
+            let settings = settings::source(name, source, max_rows_body)
+                .with_context(|| format!("sources.{name}.base_url"))?;
             let source_state = SourceState::new(&settings, deps.shared_store.as_ref());
             let http_client = http_clients.http_client(source);
             if let Some(problem) = http_client.fault() {
@@ -90,7 +93,8 @@ impl SourceSet {
                 ActiveSource { config: source.clone(), source_state, reader, gone: None },
             );
         }
-        Ok(Self { deps, secrets, http_clients, held: Mutex::new(held), followers: OnceLock::new() })
+        let (held, followers) = (Mutex::new(held), OnceLock::new());
+        Ok(Self { deps, secrets, http_clients, max_rows_body, held, followers })
     }
 
     /// All of them.
@@ -131,7 +135,7 @@ impl SourceSet {
                 faults.push((format!("sources.{name}.upstream"), message.to_owned()));
                 continue;
             }
-            let settings = match settings::source(name, source) {
+            let settings = match settings::source(name, source, self.max_rows_body) {
                 Ok(settings) => settings,
                 Err(error) => {
                     faults.push((format!("sources.{name}.base_url"), error.to_string()));

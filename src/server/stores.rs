@@ -1,6 +1,7 @@
 //! Opens the stores: the configured store, and the shared store of the replicas.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -20,6 +21,13 @@ use crate::ports::ledger::Ledger;
 use crate::ports::rows::RowCache;
 use crate::ports::store::JobStore;
 
+use super::settings;
+
+/// How long a page of rows is cached. The rows of a terminal job do not change, so only their memory has an option.
+const ROWS_CACHED_FOR: Duration = Duration::from_mins(10);
+/// The largest shared record, in bytes. The body of a status call has the same limit by default.
+const MAX_RECORD: usize = 1 << 20;
+
 /// The store, and the shared store of the replicas.
 pub(super) struct StoreSet {
     pub(super) store: Arc<dyn JobStore>,
@@ -33,7 +41,7 @@ pub(super) struct StoreSet {
 /// Opens the configured store. Blocks on the disk, before any request is served; does not connect.
 pub(super) fn open(config: &Config, env: &Environment, clock: &Arc<dyn Clock>) -> anyhow::Result<StoreSet> {
     let retention = retention(config);
-    let rows = MemoryRows::new(config.cache.rows_max_bytes as u64, config.cache.rows_for);
+    let rows = MemoryRows::new(config.cache.rows_max_bytes as u64, ROWS_CACHED_FOR);
     let (store, ledger, rows): (Arc<dyn JobStore>, Arc<dyn Ledger>, Arc<dyn RowCache>) =
         match config.store.kind {
             StoreKind::Memory => (Arc::new(MemoryStore::new(retention)), Arc::new(NoLedger), Arc::new(rows)),
@@ -76,7 +84,7 @@ fn retention(config: &Config) -> Retention {
         max_bytes: cache.max_bytes as u64,
         finished: cache.keep_finished,
         unfinished: cache.keep_unfinished,
-        missing: cache.missing_for,
+        missing: settings::NOT_FOUND_CACHED_FOR,
     }
 }
 
@@ -154,7 +162,7 @@ fn shared_store(
         record_secret,
         lease: config.lease,
         timeout: config.timeout,
-        max_record: config.max_record,
+        max_record: MAX_RECORD,
         retention,
         clock: Arc::clone(clock),
     };

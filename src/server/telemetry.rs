@@ -14,7 +14,7 @@ use opentelemetry_sdk::resource::TelemetryResourceDetector;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, Environment, OtlpProtocol, SecretRef};
+use crate::config::{Config, Environment, SecretRef};
 use crate::outbound::credentials::secret;
 use crate::outbound::otlp::{self, OtlpTarget};
 use crate::outbound::system::RuntimeSpawner;
@@ -150,8 +150,7 @@ impl<'a> OtlpSettings<'a> {
         if self.variables.is_disabled() {
             return Ok(None);
         }
-        let protocol = telemetry.otlp_protocol.or_else(|| self.variables.protocol(signal));
-        let grpc = protocol == Some(OtlpProtocol::Grpc);
+        let grpc = self.variables.is_grpc(signal);
         let endpoint = match (grpc, whole) {
             (true, _) | (_, true) => endpoint.to_owned(),
             (false, false) => format!("{}{}", endpoint.trim_end_matches('/'), signal.path),

@@ -41,10 +41,14 @@ async fn no_request_waits_for(collector: String, protocol: &str) {
     let simulator = Simulator::start(setup.scenario.clone(), Addresses::ephemeral()).await.unwrap();
     let yaml = setup.yaml(&simulator.mindbridge_url(), &simulator.supermetrics_url());
     let without = Scratch::new(&yaml);
-    let telemetry = format!("telemetry: {{ otlp_endpoint: '{collector}', otlp_protocol: '{protocol}' }}");
+    let telemetry = format!("telemetry: {{ otlp_endpoint: '{collector}' }}");
     let with = Scratch::new(&format!("{yaml}{telemetry}\n"));
     let mut env = secrets();
-    env.extend([("OTEL_BSP_MAX_QUEUE_SIZE", "40"), ("OTEL_BSP_EXPORT_TIMEOUT", "600000")]);
+    env.extend([
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "40"),
+        ("OTEL_BSP_EXPORT_TIMEOUT", "600000"),
+    ]);
     let mut process = Process::start(&["serve", "--config", with.path()], &env);
     let mut control = Process::start(&["serve", "--config", without.path()], &env);
     let (gateway, admin) = (process.address("public").await, process.address("admin").await);

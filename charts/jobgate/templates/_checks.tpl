@@ -38,11 +38,23 @@
 {{/* Options of jobgate that were removed, with what takes their place, as in src/config/removed.rs. The schema accepts them. */}}
 {{- define "jobgate.checkRemoved" -}}
 {{- range $option, $instead := dict
+  "server.max_answer_bytes" "the limit is a sixteenth of server.answer_memory"
+  "sources.*.max_rows_body" "the limit is cache.rows_max_bytes"
+  "sources.*.budget.max_wait" "the time is two thirds of status_timeout"
+  "credentials.warn_before" "the log warns 7d, 1d and 1h before the expiry; for another time, alert on jobgate_source_credential_expiry_timestamp_seconds"
+  "jwt[].leeway" "the time is 30s"
+  "jwt[].refresh" "the keys are reloaded every 5m"
   "graphql.max_tokens" "the limit is 2000"
   "graphql.max_depth" "the limit is 12"
   "graphql.max_aliases" "the limit is 50; request many jobs with jobs(refs)"
   "graphql.max_root_fields" "the limit is 20; request many jobs with jobs(refs)"
-  "graphql.max_directives" "the limit is 20" -}}
+  "graphql.max_directives" "the limit is 20"
+  "streams.max_operations" "the limit is 200; streams.max_operations_per_client limits a client"
+  "streams.max_message" "the limit is a quarter of server.max_body"
+  "cache.missing_for" "the time is 5s"
+  "cache.rows_for" "the time is 10m"
+  "store.redis.max_record" "the limit is 1MiB"
+  "telemetry.otlp_protocol" "set the environment variable OTEL_EXPORTER_OTLP_PROTOCOL" -}}
 {{- include "jobgate.refuseRemoved" (dict "node" $.Values.config "path" "config" "steps" (splitList "." $option) "instead" $instead) -}}
 {{- end -}}
 {{- end -}}

@@ -76,7 +76,7 @@ key: {{ printf "source.%s" .source | quote }}
 {{- if and (eq .Values.configReload "live") (dig "watch_config" true $config.server) -}}
 {{- /* docs/hot-reload.md has the same list. */}}
 {{- $live := dict
-  "cache" (list "fresh_for" "missing_for" "terminal_revalidate_interval")
+  "cache" (list "fresh_for" "terminal_revalidate_interval")
   "server" (list "allowed_origins" "trusted_proxies")
   "telemetry" (list "log_level") -}}
 {{- range $section, $keys := $live -}}

@@ -14,11 +14,11 @@ pub(super) enum ExpiryWarning {
     /// Unknown or far away.
     #[default]
     Far,
-    /// Within the configured warning period.
-    Ahead,
-    /// Within a day, or within the warning period if that is shorter.
+    /// Within a week.
+    Week,
+    /// Within a day.
     Day,
-    /// Within an hour, or within the warning period if that is shorter.
+    /// Within an hour.
     Hour,
     /// Expired.
     Ended,
@@ -39,16 +39,16 @@ pub(super) fn of_token(secret: &SecretString) -> Option<Timestamp> {
     Timestamp::from_second(seconds).ok()
 }
 
-/// How close an expiry is, for a warning period of `ahead`.
-pub(super) fn nearness(now: Timestamp, end: Option<Timestamp>, ahead: Duration) -> ExpiryWarning {
+/// How close an expiry is. For a warning at another time, operators alert on the metric with the expiry.
+pub(super) fn nearness(now: Timestamp, end: Option<Timestamp>) -> ExpiryWarning {
     let Some(end) = end else { return ExpiryWarning::Far };
     let Ok(left) = Duration::try_from(end.duration_since(now)) else { return ExpiryWarning::Ended };
     match left {
         left if left.is_zero() => ExpiryWarning::Ended,
-        left if left > ahead => ExpiryWarning::Far,
         left if left <= Duration::from_hours(1) => ExpiryWarning::Hour,
         left if left <= Duration::from_hours(24) => ExpiryWarning::Day,
-        _ => ExpiryWarning::Ahead,
+        left if left <= Duration::from_hours(7 * 24) => ExpiryWarning::Week,
+        _ => ExpiryWarning::Far,
     }
 }
 
@@ -84,25 +84,23 @@ mod tests {
     #[test]
     fn expiry_warning_level_follows_the_time_left() {
         let now = Timestamp::from_second(1_700_000_000).unwrap();
-        let week = Duration::from_hours(7 * 24);
-        let hour = Duration::from_hours(1);
         let cases = [
-            (8 * 86_400, week, ExpiryWarning::Far),
-            (7 * 86_400, week, ExpiryWarning::Ahead),
-            (86_401, week, ExpiryWarning::Ahead),
-            (86_400, week, ExpiryWarning::Day),
-            (3_600, week, ExpiryWarning::Hour),
-            (1, week, ExpiryWarning::Hour),
-            (0, week, ExpiryWarning::Ended),
-            (-1, week, ExpiryWarning::Ended),
-            (86_400, hour, ExpiryWarning::Far),
-            (3_600, hour, ExpiryWarning::Hour),
+            (8 * 86_400, ExpiryWarning::Far),
+            (7 * 86_400 + 1, ExpiryWarning::Far),
+            (7 * 86_400, ExpiryWarning::Week),
+            (86_401, ExpiryWarning::Week),
+            (86_400, ExpiryWarning::Day),
+            (3_601, ExpiryWarning::Day),
+            (3_600, ExpiryWarning::Hour),
+            (1, ExpiryWarning::Hour),
+            (0, ExpiryWarning::Ended),
+            (-1, ExpiryWarning::Ended),
         ];
-        for (left, ahead, expected) in cases {
+        for (left, expected) in cases {
             let end = Timestamp::from_second(now.as_second() + left).unwrap();
-            assert_eq!(nearness(now, Some(end), ahead), expected, "{left} s left, warned {ahead:?} ahead");
+            assert_eq!(nearness(now, Some(end)), expected, "{left} s left");
         }
-        assert_eq!(nearness(now, None, week), ExpiryWarning::Far);
+        assert_eq!(nearness(now, None), ExpiryWarning::Far);
     }
 
     proptest! {

@@ -277,7 +277,7 @@ impl RotationTask {
     /// Warns once at each step as the expiry comes closer.
     fn warn_of_the_end(&mut self) {
         let end = self.slot.status().expires_at;
-        let memory = nearness(self.clock.time_of_day(), end, self.settings.warn_before);
+        let memory = nearness(self.clock.time_of_day(), end);
         if self.warned.0 != end {
             self.warned = (end, ExpiryWarning::Far);
         }
@@ -289,7 +289,7 @@ impl RotationTask {
         let expires_at = end.map(tracing::field::display);
         match memory {
             ExpiryWarning::Far => {}
-            ExpiryWarning::Ahead | ExpiryWarning::Day | ExpiryWarning::Hour => {
+            ExpiryWarning::Week | ExpiryWarning::Day | ExpiryWarning::Hour => {
                 tracing::warn!(%source, %reference, expires_at, "credential expires soon");
             }
             ExpiryWarning::Ended => tracing::error!(%source, %reference, expires_at, "credential expired"),

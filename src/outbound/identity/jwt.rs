@@ -27,6 +27,9 @@ use crate::ports::clock::Clock;
 use crate::ports::identity::AuthError;
 use crate::ports::spawner::Spawner;
 
+/// The largest difference between the clocks of the issuer and of the gateway: a token is accepted for this long after its
+/// expiry and before its `nbf`.
+const LEEWAY: SignedDuration = SignedDuration::from_secs(30);
 /// The longest name of a client within its issuer, in bytes.
 const NAME_MAX: usize = 128;
 /// Separates the issuer and the client in a principal's name. No issuer and no configured client contains it.
@@ -113,14 +116,12 @@ impl Issuers {
     ) -> Result<Self, HttpClientError> {
         let all = configured.iter().map(|config| {
             let same = before.and_then(|before| before.all.iter().find(|old| old.config.jwks == config.jwks));
-            let keys = match same {
-                Some(same) if same.config.refresh == config.refresh => Arc::clone(&same.keys),
-                _ => {
-                    let known = same.map(|same| same.keys.keys()).unwrap_or_default();
-                    let location = keyring::location(&config.jwks, &deps.env)?;
-                    let (spawner, stop) = (&*deps.spawner, &deps.stop);
-                    Arc::new(Keyring::start(&config.issuer, location, config.refresh, known, spawner, stop))
-                }
+            let keys = if let Some(same) = same {
+                Arc::clone(&same.keys)
+            } else {
+                let location = keyring::location(&config.jwks, &deps.env)?;
+                let (spawner, stop) = (&*deps.spawner, &deps.stop);
+                Arc::new(Keyring::start(&config.issuer, location, spawner, stop))
             };
             Ok(Issuer::new(config, keys))
         });
@@ -209,13 +210,12 @@ impl Issuer {
         if !audiences.iter().any(|one| self.config.audience.iter().any(|ours| ours == one)) {
             return Err(JwtError::Audience);
         }
-        let leeway = SignedDuration::try_from(self.config.leeway).unwrap_or_default();
         let expires = claims.time("exp").ok().flatten().ok_or(JwtError::Expired)?;
-        if now.duration_since(expires) >= leeway {
+        if now.duration_since(expires) >= LEEWAY {
             return Err(JwtError::Expired);
         }
         let begins = claims.time("nbf").map_err(|()| JwtError::TooEarly)?;
-        if begins.is_some_and(|begins| begins.duration_since(now) > leeway) {
+        if begins.is_some_and(|begins| begins.duration_since(now) > LEEWAY) {
             return Err(JwtError::TooEarly);
         }
         let credential = CredentialInfo {

@@ -215,7 +215,7 @@ impl RedisStore {
             }
             if body.len() > self.max_record {
                 if let Some(suppressed) = self.too_large.admit() {
-                    tracing::warn!(job = %key, bytes = body.len(), suppressed, "record larger than store.redis.max_record; not shared");
+                    tracing::warn!(job = %key, bytes = body.len(), suppressed, "record too large for the shared store; not shared");
                 }
                 self.leases.release_one(&key, fencing_token).await;
                 return Ok(Some(self.hold(new, held).await));

@@ -17,7 +17,6 @@ pub(super) fn take_over(running: &mut Config, next: &Config) {
     running.streams.clone_from(&next.streams);
     running.poll.clone_from(&next.poll);
     running.cache.fresh_for = next.cache.fresh_for;
-    running.cache.missing_for = next.cache.missing_for;
     running.cache.terminal_revalidate_interval = next.cache.terminal_revalidate_interval;
     running.server.allowed_origins.clone_from(&next.server.allowed_origins);
     running.server.trusted_proxies.clone_from(&next.server.trusted_proxies);
@@ -63,11 +62,11 @@ mod tests {
         let before = config("sources: { a: SOURCE }");
         let next = config(
             "sources: { a: SOURCE, b: SOURCE }\nserver: { allowed_origins: ['https://c.example'], max_body: 1MiB }\n\
-             cache: { fresh_for: 1s, rows_for: 1s }\nlimits: { burst: 7000 }\ntelemetry: { log_format: json }",
+             cache: { fresh_for: 1s, max_bytes: 1GiB }\nlimits: { burst: 7000 }\ntelemetry: { log_format: json }",
         );
         let names = [
             "cache.fresh_for",
-            "cache.rows_for",
+            "cache.max_bytes",
             "limits.burst",
             "server.allowed_origins",
             "server.max_body",
@@ -78,7 +77,7 @@ mod tests {
         );
         let mut running = before;
         take_over(&mut running, &next);
-        assert_eq!(between(&running, &next), ["cache.rows_for", "server.max_body", "telemetry.log_format"]);
+        assert_eq!(between(&running, &next), ["cache.max_bytes", "server.max_body", "telemetry.log_format"]);
         assert!(between(&next, &next).is_empty());
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
 
-use crate::config::{Environment, OtlpProtocol, endpoint_fault};
+use crate::config::{Environment, endpoint_fault};
 use crate::telemetry::trace::provider::{Batches, Sampling};
 
 /// The variables that are read for both signals, here or by the exporters, without `OTEL_`.
@@ -123,15 +123,17 @@ impl<'a> OtelVariables<'a> {
             .or_else(|| read("OTEL_EXPORTER_OTLP_ENDPOINT").map(|endpoint| (endpoint, false)))
     }
 
-    pub(super) fn protocol(&self, signal: &Signal) -> Option<OtlpProtocol> {
+    /// Returns whether a signal is exported by gRPC; otherwise by HTTP.
+    pub(super) fn is_grpc(&self, signal: &Signal) -> bool {
         let own = format!("OTEL_EXPORTER_OTLP_{}_PROTOCOL", signal.word);
-        [own.as_str(), "OTEL_EXPORTER_OTLP_PROTOCOL"].into_iter().find_map(|name| {
+        let grpc = [own.as_str(), "OTEL_EXPORTER_OTLP_PROTOCOL"].into_iter().find_map(|name| {
             self.choice(name, "must be grpc or http/protobuf", |text| match text {
-                "grpc" => Some(OtlpProtocol::Grpc),
-                "http/protobuf" => Some(OtlpProtocol::Http),
+                "grpc" => Some(true),
+                "http/protobuf" => Some(false),
                 _ => None,
             })
-        })
+        });
+        grpc == Some(true)
     }
 
     pub(super) fn sampling(&self) -> Sampling {
@@ -233,7 +235,7 @@ mod tests {
         let variables = OtelVariables::new(&env);
         assert_eq!((variables.is_none(&TRACES), variables.is_none(&METRICS)), (false, true));
         assert_eq!(variables.endpoint(&TRACES), Some(("http://collector:4317", false)));
-        assert_eq!(variables.protocol(&TRACES), None);
+        assert!(!variables.is_grpc(&TRACES));
         assert_eq!(variables.sampling(), Sampling { ratio: 1.0, parent_based: true });
         let usual = Batches::default();
         assert_eq!(variables.batches(), Batches { every: Duration::from_millis(70), ..usual });

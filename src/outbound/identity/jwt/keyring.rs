@@ -22,6 +22,8 @@ use crate::ports::BoxFuture;
 use crate::ports::spawner::{Spawner, TaskKind};
 use crate::telemetry::throttle::Throttle;
 
+/// The time between two refreshes. A new key is fetched sooner, since its first use requests a refresh.
+const REFRESH: Duration = Duration::from_mins(5);
 /// The least time between the last refresh and one that an unknown key id causes.
 const NUDGE_GAP: Duration = Duration::from_secs(30);
 /// The longest time until a failed refresh is retried.
@@ -44,28 +46,26 @@ pub(super) struct Keyring {
     _task: DropGuard,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct KeyringState {
     keys: ArcSwap<KeySet>,
     refresh_requested: Notify,
 }
 
 impl Keyring {
-    /// Starts the task for the keys of an issuer, whose name is for the log. Until the first refresh completes, the
-    /// keys are `known`. The task stops when the keyring is dropped, or when `stop` is cancelled.
+    /// Starts the task for the keys of an issuer, whose name is for the log. Until the first refresh completes, there
+    /// are no keys. The task stops when the keyring is dropped, or when `stop` is cancelled.
     pub(super) fn start(
         issuer: &str,
         location: Box<dyn JwksLocation>,
-        refresh: Duration,
-        known: Arc<KeySet>,
         spawner: &dyn Spawner,
         stop: &CancellationToken,
     ) -> Self {
-        let shared = Arc::new(KeyringState { keys: ArcSwap::new(known), refresh_requested: Notify::new() });
+        let shared = Arc::new(KeyringState::default());
         let stop = stop.child_token();
         let (kept, issuer, until) = (Arc::clone(&shared), issuer.to_owned(), stop.clone());
         let task = async move {
-            until.run_until_cancelled(kept.keep(&issuer, &*location, refresh)).await;
+            until.run_until_cancelled(kept.keep(&issuer, &*location)).await;
         };
         spawner.spawn(TaskKind::Keys, Box::pin(task));
         Self { shared, _task: stop.drop_guard() }
@@ -83,7 +83,7 @@ impl Keyring {
 }
 
 impl KeyringState {
-    async fn keep(&self, issuer: &str, location: &dyn JwksLocation, refresh: Duration) {
+    async fn keep(&self, issuer: &str, location: &dyn JwksLocation) {
         let warning = Throttle::default();
         let mut failures = 0_u32;
         loop {
@@ -105,8 +105,8 @@ impl KeyringState {
             };
             let refreshed = Instant::now();
             let pause = match failures {
-                0 => refresh,
-                many => Duration::from_secs(1 << many.min(10)).min(RETRY_MAX).min(refresh),
+                0 => REFRESH,
+                many => Duration::from_secs(1 << many.min(10)).min(RETRY_MAX),
             };
             tokio::select! {
                 () = sleep_until(refreshed + pause) => {}

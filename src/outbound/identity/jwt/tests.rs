@@ -61,8 +61,6 @@ fn config(algorithms: &[SigningAlgorithm], sources_claim: Option<&str>) -> Issue
         audience: vec!["jobgate".to_owned(), "https://jobs.example".to_owned()],
         jwks: JwksRef::File("./unread".into()),
         algorithms: algorithms.to_vec(),
-        leeway: std::time::Duration::from_secs(30),
-        refresh: std::time::Duration::from_mins(5),
         name_claim: "sub".to_owned(),
         sources: ["audit", "sales"].map(|name| SourceName::parse(name).unwrap()).into(),
         sources_claim: sources_claim.map(str::to_owned),
@@ -73,14 +71,7 @@ fn config(algorithms: &[SigningAlgorithm], sources_claim: Option<&str>) -> Issue
 async fn issuers(config: &IssuerConfig, script: &JwksScript) -> Issuers {
     let location = Box::new(script.clone());
     let spawner = RuntimeSpawner::default();
-    let keys = Keyring::start(
-        &config.issuer,
-        location,
-        config.refresh,
-        Arc::default(),
-        &spawner,
-        &CancellationToken::new(),
-    );
+    let keys = Keyring::start(&config.issuer, location, &spawner, &CancellationToken::new());
     tokio::time::sleep(std::time::Duration::from_millis(1)).await;
     assert_eq!(script.reads(), 1);
     Issuers { all: vec![Issuer::new(config, Arc::new(keys))], clock: Arc::new(Still) }

@@ -66,7 +66,7 @@ impl RowReads {
                 return Ok(page);
             }
             if gathered >= bounds.max_body {
-                let text = "the requested rows are larger than max_rows_body; request fewer";
+                let text = "the requested rows are larger than cache.rows_max_bytes; request fewer";
                 // the total shows that rows are missing
                 return if page.total.is_some() { Ok(page) } else { Err(bad_answer(text)) };
             }
