@@ -53,7 +53,7 @@ impl Gateway {
         let mut setup = Setup::with(vec![MindBridgeJob::new("a", &[(0, "IN_PROGRESS")])], vec![]);
         setup.rest = format!(
             "telemetry: {{ log_format: json, log_level: 'info,jobgate::inbound::streams=debug' }}\n\
-             streams: {{ max_streams_per_client: {STREAMS}, drain_window: 0s, max_message: 64KiB, {streams} }}\n{more}"
+             streams: {{ max_streams_per_client: {STREAMS}, drain_window: 0s, {streams} }}\n{more}"
         );
         let simulator = Simulator::start(setup.scenario.clone(), Addresses::ephemeral()).await.unwrap();
         let config = Scratch::new(&setup.yaml(&simulator.mindbridge_url(), &simulator.supermetrics_url()));
@@ -189,10 +189,11 @@ impl World {
         let clients = ["alice", "bob", "dup", "carol"].map(client).join(", ");
         let more = format!("clients: [{clients}]\n{}", issuer.section("[mind]"));
         let known = format!("clients: [{}]", client("alice"));
-        let long_timeout = Gateway::start("init_timeout: 60s", &more).await;
-        let pinging = Gateway::start("init_timeout: 60s, ping_interval: 3s, pong_timeout: 3s", &known).await;
-        let ageing = Gateway::start("init_timeout: 60s, max_age: 1s", &known).await;
-        let hurried = Gateway::start("init_timeout: 200ms", &known).await;
+        let short = "server: { listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0, header_timeout: 2s }";
+        let long_timeout = Gateway::start("", &more).await;
+        let pinging = Gateway::start("ping_interval: 1s", &known).await;
+        let ageing = Gateway::start("max_age: 1s", &known).await;
+        let hurried = Gateway::start("", &format!("{short}\n{known}")).await;
         Self { long_timeout, pinging, ageing, hurried, issuer }
     }
 

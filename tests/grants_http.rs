@@ -35,7 +35,7 @@ async fn rig() -> Rig {
     setup.rest = [
         // on a machine without CPU time no timeout may change the answers that are compared
         "server: { listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0, request_timeout: 5m }\n",
-        "streams: { init_timeout: 1m, heartbeat: 1h }\n",
+        "streams: { ping_interval: 1h }\n",
         "poll: { min_interval: 100ms, max_interval: 1s, missing_for: 1s }\nclients:\n",
         &client("whole", "[mind, metrics]"),
         &client("kinds", "{ mind: { kinds: [EXPORT] } }"),

@@ -46,7 +46,7 @@ impl Gateway {
     async fn start(section: &str) -> Self {
         let mut setup = Setup::with(vec![MindBridgeJob::new("a", &[(0, "IN_PROGRESS")])], vec![]);
         let simulator = Simulator::start(setup.scenario.clone(), Addresses::ephemeral()).await.unwrap();
-        setup.rest = long_timeout(section);
+        setup.rest = section.to_owned();
         let config = Scratch::new(&setup.yaml(&simulator.mindbridge_url(), &simulator.supermetrics_url()));
         let env = [("MIND_TOKEN", TOKEN), ("METRICS_KEY", KEY)];
         let mut process = Process::start(&["serve", "--config", config.path()], &env);
@@ -56,7 +56,7 @@ impl Gateway {
 
     /// Writes the configuration with another section, sends the signal, and waits for the log line.
     async fn reload(&mut self, section: &str, log_text: &str) {
-        self.setup.rest = long_timeout(section);
+        self.setup.rest = section.to_owned();
         let (mind, metrics) = (self.simulator.mindbridge_url(), self.simulator.supermetrics_url());
         std::fs::write(self.config.path(), self.setup.yaml(&mind, &metrics)).unwrap();
         self.process.signal("HUP").await;
@@ -93,11 +93,6 @@ impl Gateway {
         assert_eq!(watcher.short().await, "SNAPSHOT RUNNING");
         watcher
     }
-}
-
-/// A section for clients of a busy machine, which are slow to send the first message.
-fn long_timeout(section: &str) -> String {
-    format!("streams: {{ init_timeout: 60s }}\n{section}")
 }
 
 /// The last event of a stream that the gateway closes, by its carrier.

@@ -29,7 +29,6 @@ const ENDS: &str = "e30.eyJleHAiOjQxMDI0NDQ4MDB9.c2ln";
 async fn gauges_report_source_stream_and_store_state() {
     let mut setup = Setup::with(vec![MindBridgeJob::new("a", &[(0, "IN_PROGRESS")])], vec![]);
     setup.secrets[0] = ENDS.to_owned();
-    setup.rest = "streams: { init_timeout: 60s }".to_owned();
     setup.scenario.mindbridge.token = ENDS.into();
     let rig = setup.start().await;
     let mut watcher = Watcher::open(rig.public, WebSocket, &["a"]).await;
@@ -81,7 +80,7 @@ impl Own {
         let hash = ClientConfig::hex(&keys::hash(&key));
         let mut setup = Setup::with(jobs, vec![]);
         setup.rest = format!(
-            "clients: [{{ name: canary-client, key_sha256: \"{hash}\", sources: [mind, metrics] }}]\nstreams: {{ init_timeout: 60s }}\n{more}"
+            "clients: [{{ name: canary-client, key_sha256: \"{hash}\", sources: [mind, metrics] }}]\n{more}"
         );
         let simulator = Simulator::start(setup.scenario.clone(), Addresses::ephemeral()).await.unwrap();
         let config = Scratch::new(&setup.yaml(&simulator.mindbridge_url(), &simulator.supermetrics_url()));

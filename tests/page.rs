@@ -15,9 +15,7 @@ use crate::support::server::{Rig, Setup};
 
 fn setup(rest: &str) -> Setup {
     let mut setup = Setup::with(vec![MindBridgeJob::new("a", &[(0, "IN_PROGRESS")])], vec![]);
-    // a client of a busy machine may be slow to send its first message
-    let long_timeout = "streams: { init_timeout: 60s }";
-    setup.rest = format!("poll: {{ min_interval: 100ms, max_interval: 1s }}\n{long_timeout}\n{rest}");
+    setup.rest = format!("poll: {{ min_interval: 100ms, max_interval: 1s }}\n{rest}");
     setup
 }
 

@@ -43,8 +43,6 @@ fn clients() -> String {
 async fn rig(rest: String) -> Rig {
     let mut jobs = ["a", "b", "c", "d"].map(|id| MindBridgeJob::new(id, &[(0, "IN_PROGRESS")])).to_vec();
     jobs.push(MindBridgeJob::new("done", &[(0, "COMPLETE")]));
-    // a client of a busy machine may be slow to send its first message
-    let rest = format!("streams: {{ init_timeout: 60s }}\n{rest}");
     Setup { rest, ..Setup::with(jobs, vec![]) }.start().await
 }
 

@@ -36,7 +36,7 @@ async fn draining_closes_a_kept_connection_after_a_response() {
     // at least ten streams per second are closed: this many delay the shutdown for a minute
     setup.rest =
         "server: { listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0, drain_delay: 1s, drain_timeout: 1h }\n\
-                  streams: { drain_window: 10m, init_timeout: 1m }"
+                  streams: { drain_window: 10m }"
             .to_owned();
     let simulator = Simulator::start(setup.scenario.clone(), Addresses::ephemeral()).await.unwrap();
     let config = Scratch::new(&setup.yaml(&simulator.mindbridge_url(), &simulator.supermetrics_url()));

@@ -76,9 +76,9 @@ async fn sigterm_closes_every_stream_and_completes_requests() {
     room_for(3_000);
     // the half request is open for longer than the window, so it may be slow; and so may a client that opens so many
     // streams
-    let slow = "server: { listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0, header_timeout: 1m, body_timeout: 10m, \
-                min_body_rate: 1B, request_timeout: 10m, drain_timeout: 10m }\n\
-                streams: { drain_window: 10s, init_timeout: 1m, ping_interval: 10m }";
+    let slow = "server: { listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0, header_timeout: 2m, \
+                min_body_rate: 1B, request_timeout: 20m, drain_timeout: 10m }\n\
+                streams: { drain_window: 10s, ping_interval: 10m }";
     let (gateway, address) = gateway(slow).await;
     let sockets = join_all((0..200).map(|_| websocket(address))).await;
     let mut half = TcpStream::connect(address).await.unwrap();
@@ -120,8 +120,8 @@ async fn sigterm_closes_every_stream_and_completes_requests() {
 #[tokio::test]
 async fn a_second_signal_skips_the_stream_drain_window() {
     room_for(3_000);
-    let long = "server: { listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0, header_timeout: 1m, drain_timeout: 10m }\n\
-                streams: { drain_window: 5m, init_timeout: 1m, ping_interval: 10m }";
+    let long = "server: { listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0, header_timeout: 2m, drain_timeout: 10m }\n\
+                streams: { drain_window: 5m, ping_interval: 10m }";
     let (mut gateway, address) = gateway(long).await;
     // so many that the first signal alone would need 50 seconds, at ten per second
     let sockets = join_all((0..500).map(|_| websocket(address))).await;
@@ -138,8 +138,7 @@ async fn a_second_signal_skips_the_stream_drain_window() {
 
 #[tokio::test]
 async fn a_websocket_holds_its_connection_permit_until_it_closes() {
-    let one = "server: { listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0, max_connections: 1 }\n\
-               streams: { init_timeout: 1m }";
+    let one = "server: { listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0, max_connections: 1 }";
     let (_gateway, address) = gateway(one).await;
     let held = websocket(address).await;
     let body = json!({ "query": "{ __typename }" });
@@ -152,7 +151,7 @@ async fn a_websocket_holds_its_connection_permit_until_it_closes() {
 
 #[tokio::test]
 async fn a_disconnected_client_releases_its_stream_permit() {
-    let (_gateway, address) = gateway("streams: { max_streams_per_client: 1, init_timeout: 1m }").await;
+    let (_gateway, address) = gateway("streams: { max_streams_per_client: 1 }").await;
     // answered at once and closed, if there is capacity
     let headers = [("content-type", "application/json"), ("accept", "text/event-stream")];
     let body = json!({ "query": "{ __typename }" }).to_string();

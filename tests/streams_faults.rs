@@ -15,12 +15,12 @@ use crate::support::streams::{Sse, StreamEvent, Watcher, WebSocket, all_receive,
 const FOLLOW: &str = "poll: { min_interval: 200ms, max_interval: 1s, unsubscribe_grace: 300ms }";
 /// Timeouts for a machine without CPU time: nothing here is about how long these take.
 const LONG_TIMEOUT: &str =
-    "server: { listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0, request_timeout: 5m, write_timeout: 1h }";
+    "server: { listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0, request_timeout: 5m, idle_timeout: 1h }";
 const SOURCE: &str = "budget: { per_second: 10000, per_hour: 1000000, concurrency: 500 }, status_timeout: 4m";
 
 fn setup() -> Setup {
     let running = |id| MindBridgeJob::new(id, &[(0, "IN_PROGRESS")]);
-    let rest = format!("{LONG_TIMEOUT}\n{FOLLOW}\nstreams: {{ init_timeout: 1m }}");
+    let rest = format!("{LONG_TIMEOUT}\n{FOLLOW}");
     Setup { source: SOURCE, rest, ..Setup::with(vec![running("a"), running("other")], Vec::new()) }
 }
 
@@ -70,9 +70,7 @@ const PING: usize = 2;
 #[tokio::test]
 async fn a_socket_is_closed_after_two_missed_pings_and_not_one() {
     let mut setup = setup();
-    setup.rest = format!(
-        "{LONG_TIMEOUT}\n{FOLLOW}\nstreams: {{ init_timeout: 1m, ping_interval: 1s, pong_timeout: 12s }}"
-    );
+    setup.rest = format!("{LONG_TIMEOUT}\n{FOLLOW}\nstreams: {{ ping_interval: 2s }}");
     let rig = setup.start().await;
     let mut still = Watcher::open(rig.public, WebSocket, &["a"]).await;
     let mut dead = Watcher::open(rig.public, WebSocket, &["other"]).await;
@@ -118,7 +116,7 @@ async fn a_stalled_reader_uses_bounded_memory_and_gets_the_latest() {
         JOBS.iter().map(|id| MindBridgeJob::new(id, &[(0, "IN_PROGRESS")])).collect();
     setup.rest = format!(
         "{LONG_TIMEOUT}\npoll: {{ min_interval: 100ms, max_interval: 1s }}\n\
-         streams: {{ init_timeout: 1m, ping_interval: 1h, pong_timeout: 1h }}"
+         streams: {{ ping_interval: 1h }}"
     );
     let simulator = Simulator::start(setup.scenario.clone(), Addresses::ephemeral()).await.unwrap();
     let upstreams = simulator.handle();

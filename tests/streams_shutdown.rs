@@ -31,7 +31,7 @@ async fn gateway(drain_window: &str, requests: usize) -> (Process, SocketAddr, S
     setup.source = "budget: { per_second: 10000, per_hour: 1000000, concurrency: 500 }, status_timeout: 9m";
     setup.rest = format!(
         "server: {{ listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0, request_timeout: 10m, drain_timeout: 10m }}\n\
-         streams: {{ max_streams_per_client: 5000, init_timeout: 1m, ping_interval: 10m, drain_window: {drain_window} }}"
+         streams: {{ max_streams_per_client: 5000, ping_interval: 10m, drain_window: {drain_window} }}"
     );
     let simulator = Simulator::start(setup.scenario.clone(), Addresses::ephemeral()).await.unwrap();
     let config = Scratch::new(&setup.yaml(&simulator.mindbridge_url(), &simulator.supermetrics_url()));

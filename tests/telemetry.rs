@@ -252,7 +252,7 @@ async fn a_job_is_one_trace_across_replicas_with_linked_deliveries() {
     let (redis, sink) = (Redis::start().await, Sink::http().await);
     let rest = format!(
         "store: {{ kind: redis, redis: {{ url: {{ env: REDIS_URL }}, lease: 30s, timeout: 5s }} }}\n\
-         poll: {{ min_interval: 1s, max_interval: 1s }}\nstreams: {{ init_timeout: 60s }}\n\
+         poll: {{ min_interval: 1s, max_interval: 1s }}\n\
          telemetry: {{ otlp_endpoint: '{}', otlp_headers: {{ env: OTLP_HEADERS }} }}",
         sink.url()
     );

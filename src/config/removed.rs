@@ -6,7 +6,9 @@ use serde_json::Value;
 use super::validation::ValidationErrors;
 
 /// Each removed option with what takes its place. `*` is the name of a source, `[]` an entry of a list.
-pub(super) const REMOVED: [(&str, &str); 17] = [
+pub(super) const REMOVED: [(&str, &str); 22] = [
+    ("server.body_timeout", "the time is half of server.request_timeout"),
+    ("server.write_timeout", "the time is server.idle_timeout"),
     ("server.max_answer_bytes", "the limit is a sixteenth of server.answer_memory"),
     ("sources.*.max_rows_body", "the limit is cache.rows_max_bytes"),
     ("sources.*.budget.max_wait", "the time is two thirds of status_timeout"),
@@ -21,6 +23,9 @@ pub(super) const REMOVED: [(&str, &str); 17] = [
     ("graphql.max_aliases", "the limit is 50; request many jobs with jobs(refs)"),
     ("graphql.max_root_fields", "the limit is 20; request many jobs with jobs(refs)"),
     ("graphql.max_directives", "the limit is 20"),
+    ("streams.init_timeout", "the time is half of server.header_timeout"),
+    ("streams.pong_timeout", "the time is streams.ping_interval plus 10s"),
+    ("streams.heartbeat", "the time is three fifths of streams.ping_interval"),
     ("streams.max_operations", "the limit is 200; streams.max_operations_per_client limits a client"),
     ("streams.max_message", "the limit is a quarter of server.max_body"),
     ("cache.missing_for", "the time is 5s"),

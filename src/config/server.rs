@@ -36,27 +36,22 @@ pub struct ServerConfig {
     pub trusted_proxies: Vec<Network>,
     /// Certificate and key for TLS on the public listener. Null: plain HTTP; terminate TLS in front of jobgate.
     pub tls: Option<TlsConfig>,
-    /// Maximum time from a request's last header to the headers of its answer. Streams are not limited by it. Every source's
-    /// `status_timeout` must be shorter.
+    /// Maximum time from a request's last header to the headers of its answer. Streams are not limited by it. The body must
+    /// arrive in half of it. Every source's `status_timeout` must be shorter.
     #[serde(with = "Span::<SECOND, HOUR>")]
     pub request_timeout: Duration,
     /// Maximum idle time of a connection between two requests. Keep it above the idle timeout of a reverse proxy, which
-    /// otherwise reuses connections that jobgate closes.
+    /// otherwise reuses connections that jobgate closes. Also the maximum time for which a peer accepts no data while jobgate
+    /// sends.
     #[serde(with = "Span::<1, HOUR>")]
     pub idle_timeout: Duration,
     /// Maximum time from the first byte of a request to its last header. Also the maximum time from the start of a connection
-    /// to the first byte.
+    /// to the first byte. A WebSocket client must send `connection_init` in half of it.
     #[serde(with = "Span::<1, HOUR>")]
     pub header_timeout: Duration,
-    /// Maximum time for the body of a request, from its last header.
-    #[serde(with = "Span::<1, HOUR>")]
-    pub body_timeout: Duration,
     /// Minimum rate of a request body, in bytes per second, on average after the first two seconds.
     #[serde(with = "Size::<1, GIB>")]
     pub min_body_rate: usize,
-    /// Maximum time for which a peer accepts no data while jobgate sends. The connection is then closed.
-    #[serde(with = "Span::<1, HOUR>")]
-    pub write_timeout: Duration,
     /// Maximum size of a request body, in bytes. A GraphQL document with 200 references needs about 20KiB. A message of a
     /// WebSocket client has at most a quarter of it.
     #[serde(with = "Size::<KIB, GIB>")]

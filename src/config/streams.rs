@@ -7,25 +7,17 @@ use serde::{Deserialize, Serialize};
 
 use super::server::ServerConfig;
 use super::validation::ValidationErrors;
-use super::values::{Count, DAY, HOUR, MINUTE, SECOND, Span};
+use super::values::{Count, DAY, HOUR, SECOND, Span};
 
 /// Lifetime, keep-alive and limits of streams.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StreamsConfig {
-    /// Maximum time until a WebSocket client sends `connection_init`.
-    #[serde(with = "Span::<1, MINUTE>")]
-    pub init_timeout: Duration,
-    /// Time without traffic after which jobgate pings a WebSocket.
+    /// Time without traffic after which jobgate pings a WebSocket. The pong must arrive within 10s more than this time. A
+    /// WebSocket is closed after two pings in a row without a pong. An event stream or multipart response gets a keep-alive
+    /// message after three fifths of this time without updates.
     #[serde(with = "Span::<SECOND, HOUR>")]
     pub ping_interval: Duration,
-    /// Maximum time from a ping to its pong. A WebSocket is closed after two pings in a row without a pong, or when its
-    /// peer reads nothing for twice this time.
-    #[serde(with = "Span::<SECOND, HOUR>")]
-    pub pong_timeout: Duration,
-    /// Interval of keep-alive messages on an event stream or multipart response without updates.
-    #[serde(with = "Span::<SECOND, HOUR>")]
-    pub heartbeat: Duration,
     /// Maximum age of a stream, ±20 %. The client then opens another stream.
     #[serde(with = "Span::<SECOND, { 30 * DAY }>")]
     pub max_age: Duration,

@@ -167,7 +167,7 @@ impl Gateway {
             jobs.clone(),
             settings::documents(config),
             admission,
-            server.body_timeout,
+            settings::body_timeout(server),
             streams.clone(),
         );
         endpoint.check_listed().map_err(|fault| anyhow::anyhow!("{MANIFEST}: {fault}"))?;
@@ -178,7 +178,7 @@ impl Gateway {
         let layers = LayerSettings {
             max_body: server.max_body,
             pace: BodyPace {
-                within: server.body_timeout,
+                within: settings::body_timeout(server),
                 bytes_per_second: u32::try_from(server.min_body_rate).unwrap_or(u32::MAX),
             },
             deadline: server.request_timeout,
@@ -212,7 +212,7 @@ impl Gateway {
                 timeouts: ConnectionTimeouts {
                     idle: server.idle_timeout,
                     header: server.header_timeout,
-                    write: server.write_timeout,
+                    write: settings::write_timeout(server),
                 },
             },
             certificate,

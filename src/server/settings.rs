@@ -20,6 +20,20 @@ const WAITING_SHARE: f64 = 0.9;
 /// How long "no such job" is cached, so that a wrong id does not cost one upstream call per request.
 pub(super) const NOT_FOUND_CACHED_FOR: Duration = Duration::from_secs(5);
 
+/// How much longer than the time between two pings a pong may take. With the default interval a machine may sleep for a
+/// minute: that is less than two pongs take.
+const PONG_MARGIN: Duration = Duration::from_secs(10);
+
+/// The maximum time for the body of a request: the rest of its time is for the answer.
+pub(super) fn body_timeout(server: &ServerConfig) -> Duration {
+    server.request_timeout / 2
+}
+
+/// The maximum time for which a peer accepts no data: as long as it may send none.
+pub(super) const fn write_timeout(server: &ServerConfig) -> Duration {
+    server.idle_timeout
+}
+
 /// The maximum size of an answer: several answers of this size fit into the memory at the same time.
 pub(super) const fn max_answer_bytes(server: &ServerConfig) -> usize {
     server.answer_memory / 16
@@ -75,10 +89,12 @@ pub(super) const fn follow(config: &Config) -> FollowSettings {
 pub(super) fn streams(config: &Config) -> StreamSettings {
     let streams = &config.streams;
     StreamSettings {
-        init_timeout: streams.init_timeout,
+        // both limit a peer that is not identified yet
+        init_timeout: config.server.header_timeout / 2,
         ping_interval: streams.ping_interval,
-        pong_timeout: streams.pong_timeout,
-        heartbeat: streams.heartbeat,
+        pong_timeout: streams.ping_interval + PONG_MARGIN,
+        // a peer behind the same proxies, and no answer shows that the message arrived
+        heartbeat: streams.ping_interval * 3 / 5,
         max_age: streams.max_age,
         max_streams_per_client: streams.max_streams_per_client,
         max_operations_per_client: streams.max_operations_per_client,
@@ -111,5 +127,49 @@ pub(super) fn documents(config: &Config) -> DocumentLimits {
         max_answer_cost: graphql.max_answer_cost as u64,
         introspection: config.allows_introspection(),
         ..DocumentLimits::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Environment;
+
+    /// The settings that follow from an option of another name.
+    fn derived(sections: &str) -> [String; 9] {
+        let yaml = format!(
+            "sources: {{ a: {{ upstream: mindbridge, base_url: 'https://a.example', credential: {{ bearer: {{ env: T }} }}, \
+             status_timeout: 9s }} }}\n{sections}"
+        );
+        let config = Config::from_yaml(&yaml, &Environment::default()).unwrap();
+        let (name, of) = config.sources.iter().next().unwrap();
+        let source = source(name, of, max_rows_body(&config)).unwrap();
+        let streams = streams(&config);
+        let times = [
+            body_timeout(&config.server),
+            write_timeout(&config.server),
+            source.max_wait,
+            streams.init_timeout,
+            streams.pong_timeout,
+            streams.heartbeat,
+        ];
+        let sizes = [max_answer_bytes(&config.server), source.max_rows_body, streams.max_message];
+        let [body, write, wait, init, pong, heartbeat] = times.map(|time| format!("{time:?}"));
+        let [answer, rows, message] = sizes.map(|size| size.to_string());
+        [body, write, wait, init, pong, heartbeat, answer, rows, message]
+    }
+
+    #[test]
+    fn settings_without_an_option_follow_another_option() {
+        assert_eq!(
+            derived(""),
+            ["15s", "75s", "6s", "5s", "35s", "15s", "16777216", "67108864", "65536"].map(str::to_owned)
+        );
+        let sections = "server: { request_timeout: 10s, idle_timeout: 10m, header_timeout: 3s, answer_memory: 1MiB, max_body: 8KiB }\n\
+                        streams: { ping_interval: 10s }\ncache: { rows_max_bytes: 1MiB }";
+        assert_eq!(
+            derived(sections),
+            ["5s", "600s", "6s", "1.5s", "20s", "6s", "65536", "1048576", "2048"].map(str::to_owned)
+        );
     }
 }

@@ -146,9 +146,9 @@ impl Files {
             )
         };
         format!(
-            "server: {{ listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0 }}\n\
+            "server: {{ listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0, header_timeout: 2m }}\n\
              store: {{ path: \"{}\" }}\ntelemetry: {{ log_level: trace, log_format: {format} }}\n\
-             poll: {{ min_interval: 100ms, max_interval: 1s, missing_for: 1s }}\nstreams: {{ init_timeout: 60s }}\n\
+             poll: {{ min_interval: 100ms, max_interval: 1s, missing_for: 1s }}\n\
              credentials: {{ reload_interval: 100ms }}\nwatch_tokens: {{ secret: {{ file: \"{}\" }} }}\n\
              clients: [{{ name: c, key_sha256: \"{hash}\", sources: [mind, metrics] }}]\n\
              {}, {{ issuer: https://other.example, audience: jobgate, jwks: {{ file: \"{}\" }}, sources: [mind] }}]\n\

@@ -13,7 +13,8 @@ use crate::support::wire;
 
 /// A process that may have 256 open files, the text of its configuration, and its upstreams.
 async fn limited() -> (Process, Scratch, String, Simulator) {
-    let rest = super::clients();
+    // connections that send nothing are closed soon, so that those in the accept queue are accepted
+    let rest = format!("server: {{ {}, header_timeout: 10s }}\n{}", super::SERVER, super::clients());
     let setup = Setup { rest, ..Setup::with(vec![MindBridgeJob::new("a", &[(0, "IN_PROGRESS")])], vec![]) };
     let simulator = Simulator::start(setup.scenario.clone(), Addresses::ephemeral()).await.unwrap();
     let yaml = setup.yaml(&simulator.mindbridge_url(), &simulator.supermetrics_url());

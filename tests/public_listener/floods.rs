@@ -96,7 +96,7 @@ async fn heads(to: SocketAddr) -> Vec<u16> {
 #[tokio::test]
 async fn a_request_flood_is_rejected_without_memory_growth() {
     // the rate is not what is tested here
-    let options = "limits: { requests_per_second: 100000, burst: 100000 }\nstreams: { init_timeout: 60s }";
+    let options = "limits: { requests_per_second: 100000, burst: 100000 }";
     let rest = format!("{options}\n{}", clients());
     let (gateway, to) = gateway(&rest).await;
     let calm = async || {

@@ -19,7 +19,7 @@ use crate::support::wire;
 const ENVIRONMENT: [(&str, &str); 3] =
     [("MIND_TOKEN", "t"), ("METRICS_KEY", "k"), ("TOKIO_WORKER_THREADS", "2")];
 const TIMES: &str = "server: { listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0, idle_timeout: 3s, header_timeout: 1s, \
-                     body_timeout: 4s, min_body_rate: 100B, write_timeout: 1s }";
+                     request_timeout: 8s, min_body_rate: 100B }";
 /// `header_timeout` and `idle_timeout` of these durations: a client of the test that is as slow itself is rightly
 /// disconnected.
 const HEADER: Duration = Duration::from_secs(1);
@@ -29,7 +29,8 @@ const LATE: Duration = Duration::from_secs(30);
 
 /// A gateway whose upstreams do not answer.
 pub(super) async fn gateway(rest: &str) -> (Process, SocketAddr) {
-    let config = Setup { rest: rest.to_owned(), ..Setup::default() };
+    let source = "budget: { per_second: 10000, per_hour: 1000000, concurrency: 500 }, status_timeout: 4s";
+    let config = Setup { source, rest: rest.to_owned(), ..Setup::default() };
     let config = Scratch::new(&config.yaml("http://127.0.0.1:1", "http://127.0.0.1:1"));
     let mut gateway = Process::start(&["serve", "--config", config.path()], &ENVIRONMENT);
     let address = gateway.address("public").await;

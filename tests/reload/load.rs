@@ -90,10 +90,10 @@ async fn change(gateway: &mut Gateway, number: usize) {
         mind(&gateway.url(1), "{ env: MIND_TOKEN }", BUDGET).replacen("mind:", &format!("more{number}:"), 1);
     let sources = if odd == 0 { vec![source.as_str()] } else { vec![source.as_str(), more.as_str()] };
     let rest = format!(
-        "limits: {{ burst: {} }}\ncache: {{ fresh_for: {}ms }}\nstreams: {{ heartbeat: {}s }}\ncredentials: {{ reload_interval: {}s }}",
+        "limits: {{ burst: {} }}\ncache: {{ fresh_for: {}ms }}\nstreams: {{ ping_interval: {}s }}\ncredentials: {{ reload_interval: {}s }}",
         2000 + number,
         1000 + number,
-        10 + odd,
+        100 + odd,
         10 + odd
     );
     gateway.put(&sources, &rest);

@@ -101,8 +101,8 @@ pub(crate) async fn run(plan: Plan, progress: impl Fn(&Outcome) + Send) -> Outco
     );
     setup.rest = format!(
         "server: {{ listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0, drain_delay: {}ms, drain_timeout: 10m, \
-         request_timeout: 5m, header_timeout: 5m, body_timeout: 5m }}\n\
-         streams: {{ drain_window: {}ms, init_timeout: 1m }}\n\
+         request_timeout: 10m, header_timeout: 5m }}\n\
+         streams: {{ drain_window: {}ms }}\n\
          store: {{ kind: redis, redis: {{ url: {{ env: REDIS_URL }}, timeout: 5s }} }}",
         DELAY.as_millis(),
         WINDOW.as_millis(),

@@ -63,16 +63,21 @@ impl Setup {
     /// The configuration, for upstreams at these addresses. Both listeners take any free port.
     pub(crate) fn yaml(&self, mindbridge: &str, supermetrics: &str) -> String {
         let Self { form, source, rest, .. } = self;
-        let server = if rest.contains("server:") {
-            ""
+        // for a machine without CPU time: a client has half of this time between its handshake and its first message
+        let long_timeout = "server: { header_timeout: 2m,";
+        let rest = if rest.contains("header_timeout:") {
+            rest.clone()
         } else {
-            "server: { listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0 }"
+            rest.replacen("server: {", long_timeout, 1)
+        };
+        let server = if rest.contains("server:") {
+            String::new()
+        } else {
+            format!("{long_timeout} listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0 }}")
         };
         let store = if rest.contains("store:") { "" } else { "store: { kind: memory }" };
-        // for a machine without CPU time between a client's handshake and its first message
-        let streams = if rest.contains("streams:") { "" } else { "streams: { init_timeout: 1m }" };
         format!(
-            "{server}\n{store}\n{streams}\nsources:\n  \
+            "{server}\n{store}\nsources:\n  \
              mind: {{ upstream: mindbridge, base_url: \"{mindbridge}\", credential: {{ bearer: {{ env: MIND_TOKEN }} }}, {source} }}\n  \
              metrics: {{ upstream: supermetrics, base_url: \"{supermetrics}\", credential: {{ {form}: {{ env: METRICS_KEY }} }}, {source} }}\n\
              {rest}\n"

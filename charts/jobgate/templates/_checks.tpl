@@ -38,6 +38,8 @@
 {{/* Options of jobgate that were removed, with what takes their place, as in src/config/removed.rs. The schema accepts them. */}}
 {{- define "jobgate.checkRemoved" -}}
 {{- range $option, $instead := dict
+  "server.body_timeout" "the time is half of server.request_timeout"
+  "server.write_timeout" "the time is server.idle_timeout"
   "server.max_answer_bytes" "the limit is a sixteenth of server.answer_memory"
   "sources.*.max_rows_body" "the limit is cache.rows_max_bytes"
   "sources.*.budget.max_wait" "the time is two thirds of status_timeout"
@@ -49,6 +51,9 @@
   "graphql.max_aliases" "the limit is 50; request many jobs with jobs(refs)"
   "graphql.max_root_fields" "the limit is 20; request many jobs with jobs(refs)"
   "graphql.max_directives" "the limit is 20"
+  "streams.init_timeout" "the time is half of server.header_timeout"
+  "streams.pong_timeout" "the time is streams.ping_interval plus 10s"
+  "streams.heartbeat" "the time is three fifths of streams.ping_interval"
   "streams.max_operations" "the limit is 200; streams.max_operations_per_client limits a client"
   "streams.max_message" "the limit is a quarter of server.max_body"
   "cache.missing_for" "the time is 5s"
@@ -314,8 +319,7 @@
 {{- $idle := mul .Values.ingress.idleTimeoutSeconds 1000 -}}
 {{- range $what, $duration := dict
   "config.server.request_timeout" ((.Values.config.server | default dict).request_timeout | default "30s")
-  "config.streams.ping_interval" ($streams.ping_interval | default "25s")
-  "config.streams.heartbeat" ($streams.heartbeat | default "15s") -}}
+  "config.streams.ping_interval" ($streams.ping_interval | default "25s") -}}
 {{- if le $idle (include "jobgate.millis" $duration | int64) -}}
 {{- fail (printf "ingress.idleTimeoutSeconds: must be above %s (%s), or the ingress cuts what is only waiting" $what $duration) -}}
 {{- end -}}
