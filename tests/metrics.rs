@@ -273,8 +273,9 @@ async fn client_input_never_becomes_a_metric_label() {
     const FIRST: usize = 50;
     const THEN: usize = 250;
     let jobs = vec![MindBridgeJob::new("a", &[(0, "COMPLETE")])];
-    let limits = "limits: { requests_per_second: 10000, burst: 10000, bad_credentials_per_minute: 100000 }";
-    let own = Own::start(jobs, limits).await;
+    let more = "server: { listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0, trusted_proxies: [127.0.0.1] }\n\
+                limits: { requests_per_second: 10000, burst: 10000 }";
+    let own = Own::start(jobs, more).await;
     send_hostile(&own, FIRST).await;
     let before = names(&own.scrape().await);
     send_hostile(&own, THEN).await;
@@ -310,7 +311,8 @@ async fn send_hostile(own: &Own, count: usize) {
                 let headers = [("authorization", bearer.as_str()), ("origin", &format!("https://{other}"))];
                 wire::exchange(own.public, &wire::request(&method, &path, &headers, "")).await;
                 let bad = format!("Bearer {other}");
-                let headers = [("authorization", bad.as_str())];
+                let from = wire::fresh_address();
+                let headers = [("authorization", bad.as_str()), ("x-forwarded-for", &from)];
                 wire::exchange(own.public, &wire::request("GET", "/v1/jobs/mind/a", &headers, "")).await;
                 own.lookup(&one).await;
                 let query = format!("query {one} {{ __typename @{other} }}");

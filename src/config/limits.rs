@@ -23,10 +23,6 @@ pub struct LimitsConfig {
     /// Maximum number of jobs that one client watches at the same time, over all its streams.
     #[serde(with = "Count::<1, 10_000_000>")]
     pub jobs_watched: usize,
-    /// Maximum number of invalid credentials per minute from one address (IPv6: one /64) that are answered with 401. Further
-    /// invalid credentials are answered with 429. Valid credentials are not affected, because clients can share an address.
-    #[serde(with = "Count::<1, 1_000_000>")]
-    pub bad_credentials_per_minute: u32,
 }
 
 impl LimitsConfig {

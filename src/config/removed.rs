@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::validation::ValidationErrors;
 
 /// Each removed option with what takes its place. `*` is the name of a source, `[]` an entry of a list.
-pub(super) const REMOVED: [(&str, &str); 22] = [
+pub(super) const REMOVED: [(&str, &str); 24] = [
     ("server.body_timeout", "the time is half of server.request_timeout"),
     ("server.write_timeout", "the time is server.idle_timeout"),
     ("server.max_answer_bytes", "the limit is a sixteenth of server.answer_memory"),
@@ -23,6 +23,7 @@ pub(super) const REMOVED: [(&str, &str); 22] = [
     ("graphql.max_aliases", "the limit is 50; request many jobs with jobs(refs)"),
     ("graphql.max_root_fields", "the limit is 20; request many jobs with jobs(refs)"),
     ("graphql.max_directives", "the limit is 20"),
+    ("limits.bad_credentials_per_minute", "the limit is 30"),
     ("streams.init_timeout", "the time is half of server.header_timeout"),
     ("streams.pong_timeout", "the time is streams.ping_interval plus 10s"),
     ("streams.heartbeat", "the time is three fifths of streams.ping_interval"),
@@ -32,6 +33,7 @@ pub(super) const REMOVED: [(&str, &str); 22] = [
     ("cache.rows_for", "the time is 10m"),
     ("store.redis.max_record", "the limit is 1MiB"),
     ("telemetry.otlp_protocol", "set the environment variable OTEL_EXPORTER_OTLP_PROTOCOL"),
+    ("telemetry.trace_key", "the key is derived from watch_tokens.secret"),
 ];
 
 /// Deletes the removed options from the tree of a file, and adds an error for each.

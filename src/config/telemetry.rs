@@ -28,8 +28,6 @@ pub struct TelemetryConfig {
     pub otlp_headers: Option<SecretRef>,
     /// Share of traces that is exported. None: the variables apply; the default is all.
     pub sample_ratio: Option<Ratio>,
-    /// Reference to the key that the trace ids of jobs are derived from.
-    pub trace_key: Option<SecretRef>,
 }
 
 /// Logs, metrics and traces.
@@ -51,9 +49,6 @@ pub(super) struct RawTelemetry {
     otlp_headers: Option<RawSecretRef>,
     /// Share of traces that is exported, 0 to 1. Null: `OTEL_TRACES_SAMPLER` applies, or all are exported.
     sample_ratio: Option<Ratio>,
-    /// Reference to the key that the trace ids of jobs are derived from; the same for all replicas. Null: the ids are
-    /// derived from public values, so a caller that knows a job's id can compute its trace id.
-    trace_key: Option<RawSecretRef>,
 }
 
 words! {
@@ -134,16 +129,15 @@ impl JsonSchema for Ratio {
 
 impl RawTelemetry {
     pub(super) fn accept(self, faults: &mut ValidationErrors) -> TelemetryConfig {
-        let mut secret =
-            |secret: Option<RawSecretRef>, path| secret.and_then(|secret| secret.accept(path, faults));
         let config = TelemetryConfig {
             log_format: self.log_format,
             log_level: self.log_level,
             access_log: self.access_log,
             otlp_endpoint: self.otlp_endpoint,
-            otlp_headers: secret(self.otlp_headers, "telemetry.otlp_headers"),
+            otlp_headers: self
+                .otlp_headers
+                .and_then(|headers| headers.accept("telemetry.otlp_headers", faults)),
             sample_ratio: self.sample_ratio,
-            trace_key: secret(self.trace_key, "telemetry.trace_key"),
         };
         config.check(faults);
         config

@@ -279,7 +279,6 @@ fn default_file_lists_exactly_the_options_of_the_schema() {
     for other in ["file", "env"] {
         assert!(described.remove(&format!("watch_tokens.secret.{other}")), "{other}");
         assert!(described.remove(&format!("telemetry.otlp_headers.{other}")), "{other}");
-        assert!(described.remove(&format!("telemetry.trace_key.{other}")), "{other}");
     }
     assert!(described.remove("jwt[].jwks.file"), "the sample shows url");
     assert_eq!(written, described);

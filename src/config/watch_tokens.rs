@@ -19,7 +19,8 @@ pub struct WatchTokensConfig {
 #[schemars(rename = "WatchTokens")]
 pub(super) struct RawWatchTokens {
     /// Reference to the signing secret of at least 32 bytes; the same for all replicas. Null: each process creates a random
-    /// key at start, so its tokens are invalid after a restart and at other replicas.
+    /// key at start, so its tokens are invalid after a restart and at other replicas. The key of the trace ids of jobs is
+    /// derived from the secret. Null: a caller that knows a job's id can compute its trace id.
     secret: Option<RawSecretRef>,
 }
 

@@ -187,7 +187,6 @@ impl Gateway {
             origins: settings::origins(config),
             open: config.auth_disabled(),
             proxies: TrustedProxies(server.trusted_proxies.clone()),
-            bad_credentials: config.limits.bad_credentials_per_minute,
             tls: certificate.is_some(),
             ..LayerSettings::default()
         };

@@ -194,7 +194,7 @@ impl Reload {
         streams.set_settings(settings::streams(&config));
         clients.set(settings::clients(&config));
         let proxies = TrustedProxies(config.server.trusted_proxies.clone());
-        layers.put(settings::origins(&config), proxies, config.limits.bad_credentials_per_minute);
+        layers.put(settings::origins(&config), proxies);
         if before.telemetry.log_level != config.telemetry.log_level
             && let Err(error) = log::set_level(&config.telemetry.log_level)
         {

@@ -119,7 +119,6 @@ pub fn check(config: &Config, env: &Environment) -> anyhow::Result<()> {
     for signal in [&TRACES, &METRICS] {
         if let Some(target) = settings.target(signal)? {
             target.check().context("telemetry.otlp_headers")?;
-            settings.trace_key()?;
         }
     }
     Ok(())
@@ -165,14 +164,14 @@ impl<'a> OtlpSettings<'a> {
         read.map(Some).map_err(|reason| anyhow::anyhow!("{option}: {reference} {reason}"))
     }
 
-    /// The key of the trace ids of jobs: the secret, or a constant that all gateways share.
+    /// The key of the trace ids of jobs: from the secret that all replicas share, or a constant that all gateways share.
     fn trace_key(&self) -> anyhow::Result<TraceKey> {
-        let secret = self.secret("telemetry.trace_key", self.config.telemetry.trace_key.as_ref())?;
-        if let Some(secret) = secret {
-            return Ok(TraceKey::new(secret.expose_secret().as_bytes()));
-        }
         // nothing that a reload may change: replicas that started before and after it have to agree
-        Ok(TraceKey::new(b"jobgate"))
+        let secret = self.secret("watch_tokens.secret", self.config.watch_tokens.secret.as_ref())?;
+        Ok(secret.map_or_else(
+            || TraceKey::new(b"jobgate"),
+            |secret| TraceKey::derived_from(secret.expose_secret().as_bytes()),
+        ))
     }
 
     fn sampling(&self) -> Sampling {

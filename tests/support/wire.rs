@@ -1,6 +1,7 @@
 //! An HTTP client on a raw socket: it sends the given bytes, valid or not, follows no redirect and logs nothing.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -47,6 +48,12 @@ pub(crate) async fn exchange(to: SocketAddr, request: &[u8]) -> Reply {
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((answer.as_str(), ""));
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
     Reply { status, head: head.to_owned(), body: body.to_owned() }
+}
+
+/// An address that no request had before, for `X-Forwarded-For`: bad credentials are limited by address.
+pub(crate) fn fresh_address() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0x0a00_0001);
+    Ipv4Addr::from_bits(NEXT.fetch_add(1, Ordering::Relaxed)).to_string()
 }
 
 /// The bytes of a request, with a body if there is one.

@@ -51,6 +51,7 @@
   "graphql.max_aliases" "the limit is 50; request many jobs with jobs(refs)"
   "graphql.max_root_fields" "the limit is 20; request many jobs with jobs(refs)"
   "graphql.max_directives" "the limit is 20"
+  "limits.bad_credentials_per_minute" "the limit is 30"
   "streams.init_timeout" "the time is half of server.header_timeout"
   "streams.pong_timeout" "the time is streams.ping_interval plus 10s"
   "streams.heartbeat" "the time is three fifths of streams.ping_interval"
@@ -59,7 +60,8 @@
   "cache.missing_for" "the time is 5s"
   "cache.rows_for" "the time is 10m"
   "store.redis.max_record" "the limit is 1MiB"
-  "telemetry.otlp_protocol" "set the environment variable OTEL_EXPORTER_OTLP_PROTOCOL" -}}
+  "telemetry.otlp_protocol" "set the environment variable OTEL_EXPORTER_OTLP_PROTOCOL"
+  "telemetry.trace_key" "the key is derived from watch_tokens.secret" -}}
 {{- include "jobgate.refuseRemoved" (dict "node" $.Values.config "path" "config" "steps" (splitList "." $option) "instead" $instead) -}}
 {{- end -}}
 {{- end -}}

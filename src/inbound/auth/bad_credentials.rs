@@ -4,7 +4,6 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,6 +18,8 @@ use crate::inbound::http::peer::Peer;
 use crate::inbound::http::refusal_form::refuse;
 use crate::inbound::http::route::Route;
 
+/// The limit of each address in the window. It has no option: valid credentials are not affected by it.
+const LIMIT: u32 = 30;
 /// The time in which they are counted.
 const WINDOW: Duration = Duration::from_mins(1);
 /// The most addresses that are counted at the same time: some 1 MB. Further ones are not limited until the next minute.
@@ -29,7 +30,7 @@ const MOST_ADDRESSES: usize = 20_000;
 pub struct BadCredentials(Arc<BadCredentialCounts>);
 
 struct BadCredentialCounts {
-    per_minute: AtomicU32,
+    limit: u32,
     window: Mutex<BadCredentialWindow>,
 }
 
@@ -40,17 +41,9 @@ struct BadCredentialWindow {
 
 impl BadCredentials {
     /// With the limit of each address in a minute.
-    pub fn new(per_minute: u32) -> Self {
+    fn new(limit: u32) -> Self {
         let window = BadCredentialWindow { began: Instant::now(), counts: HashMap::new() };
-        Self(Arc::new(BadCredentialCounts {
-            per_minute: AtomicU32::new(per_minute),
-            window: Mutex::new(window),
-        }))
-    }
-
-    /// Sets the limit of each address; those of this minute stay counted.
-    pub fn set(&self, per_minute: u32) {
-        self.0.per_minute.store(per_minute, Ordering::Relaxed);
+        Self(Arc::new(BadCredentialCounts { limit, window: Mutex::new(window) }))
     }
 
     /// Counts one bad credential from an address.
@@ -70,7 +63,7 @@ impl BadCredentials {
             return Ok(());
         }
         let count = window.counts.entry(address).or_insert(0);
-        if *count >= self.0.per_minute.load(Ordering::Relaxed) {
+        if *count >= self.0.limit {
             return Err(WINDOW.saturating_sub(age));
         }
         *count += 1;
@@ -104,9 +97,15 @@ pub(in crate::inbound) async fn limit_bad_credentials(
     }
 }
 
+impl Default for BadCredentials {
+    fn default() -> Self {
+        Self::new(LIMIT)
+    }
+}
+
 impl fmt::Debug for BadCredentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BadCredentials").field("per_minute", &self.0.per_minute).finish_non_exhaustive()
+        f.debug_struct("BadCredentials").field("limit", &self.0.limit).finish_non_exhaustive()
     }
 }
 

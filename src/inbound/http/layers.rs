@@ -57,8 +57,6 @@ pub struct LayerSettings {
     pub open: bool,
     /// The proxies that are trusted about the origin of a request.
     pub proxies: TrustedProxies,
-    /// The limit of rejected credentials of one address in a minute.
-    pub bad_credentials: u32,
     /// Which requests are logged.
     pub access_log: AccessLog,
     /// Whether the listener uses TLS, so that browsers should not use plain HTTP again.
@@ -79,7 +77,6 @@ impl Default for LayerSettings {
             origins: Origins::default(),
             open: false,
             proxies: TrustedProxies::default(),
-            bad_credentials: 30,
             access_log: AccessLog::Errors,
             tls: false,
         }
@@ -100,15 +97,14 @@ impl LiveSettings {
         Self {
             origins: Arc::new(ArcSwap::from_pointee(settings.origins.clone())),
             proxies: Arc::new(ArcSwap::from_pointee(settings.proxies.clone())),
-            bad_credentials: BadCredentials::new(settings.bad_credentials),
+            bad_credentials: BadCredentials::default(),
         }
     }
 
-    /// Applies other origins, other proxies, and another limit of bad credentials.
-    pub fn put(&self, origins: Origins, proxies: TrustedProxies, bad_credentials: u32) {
+    /// Applies other origins and other proxies.
+    pub fn put(&self, origins: Origins, proxies: TrustedProxies) {
         self.origins.store(Arc::new(origins));
         self.proxies.store(Arc::new(proxies));
-        self.bad_credentials.set(bad_credentials);
     }
 }
 

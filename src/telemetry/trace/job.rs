@@ -14,10 +14,19 @@ use tracing_subscriber::Layer;
 
 use crate::domain::id::JobKey;
 
+/// Makes the derived key differ from everything else that is signed with the same secret.
+const DERIVATION: &[u8] = b"jobgate trace ids of jobs";
+
 /// The key from which the traces of jobs are derived.
 pub struct TraceKey(hmac::Key);
 
 impl TraceKey {
+    /// A key derived from a secret of another purpose, which trace ids do not reveal; the same for all replicas.
+    pub fn derived_from(secret: &[u8]) -> Self {
+        let secret = hmac::Key::new(hmac::HMAC_SHA256, secret);
+        Self::new(hmac::sign(&secret, DERIVATION).as_ref())
+    }
+
     /// A key from bytes; the same for all replicas.
     pub fn new(bytes: &[u8]) -> Self {
         Self(hmac::Key::new(hmac::HMAC_SHA256, bytes))
@@ -137,6 +146,10 @@ mod tests {
         assert_ne!(one.trace(&a), one.trace(&b));
         assert_ne!(one.trace(&a), one.trace(&job("metrics", "a")));
         assert_ne!(one.trace(&a), other.trace(&a));
+        let derived = TraceKey::derived_from(b"shared");
+        assert_eq!(derived.trace(&a), TraceKey::derived_from(b"shared").trace(&a));
+        assert_ne!(derived.trace(&a), TraceKey::derived_from(b"another").trace(&a));
+        assert_ne!(derived.trace(&a), one.trace(&a), "the secret itself is not the key");
         let at = |second| Timestamp::from_second(second).unwrap();
         assert_eq!(one.observation(&a, at(1), at(2)), one.observation(&a, at(1), at(2)));
         assert_ne!(one.observation(&a, at(1), at(2)), one.observation(&a, at(1), at(3)));
