@@ -28,7 +28,7 @@ pub(super) const REMOVED: [(&str, &str); 24] = [
     ("streams.pong_timeout", "the time is streams.ping_interval plus 10s"),
     ("streams.heartbeat", "the time is three fifths of streams.ping_interval"),
     ("streams.max_operations", "the limit is 200; streams.max_operations_per_client limits a client"),
-    ("streams.max_message", "the limit is a quarter of server.max_body"),
+    ("streams.max_message", "the limit is a quarter of server.max_body, at least 16KiB"),
     ("cache.missing_for", "the time is 5s"),
     ("cache.rows_for", "the time is 10m"),
     ("store.redis.max_record", "the limit is 1MiB"),

@@ -53,7 +53,7 @@ pub struct ServerConfig {
     #[serde(with = "Size::<1, GIB>")]
     pub min_body_rate: usize,
     /// Maximum size of a request body, in bytes. A GraphQL document with 200 references needs about 20KiB. A message of a
-    /// WebSocket client has at most a quarter of it.
+    /// WebSocket client has at most a quarter of it, or 16KiB if that is more.
     #[serde(with = "Size::<KIB, GIB>")]
     pub max_body: usize,
     /// Memory for all answers that are being built or sent, in bytes. Without free memory a request is refused with 503. An

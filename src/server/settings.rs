@@ -20,6 +20,8 @@ const WAITING_SHARE: f64 = 0.9;
 /// How long "no such job" is cached, so that a wrong id does not cost one upstream call per request.
 pub(super) const NOT_FOUND_CACHED_FOR: Duration = Duration::from_secs(5);
 
+/// A `connection_init` with the longest credential has at most this size, in bytes.
+const LARGEST_INIT: usize = 16 * 1024;
 /// How much longer than the time between two pings a pong may take. With the default interval a machine may sleep for a
 /// minute: that is less than two pongs take.
 const PONG_MARGIN: Duration = Duration::from_secs(10);
@@ -37,6 +39,11 @@ pub(super) const fn write_timeout(server: &ServerConfig) -> Duration {
 /// The maximum size of an answer: several answers of this size fit into the memory at the same time.
 pub(super) const fn max_answer_bytes(server: &ServerConfig) -> usize {
     server.answer_memory / 16
+}
+
+/// The maximum size of a message of a WebSocket client. It contains one document, or the credential of the client.
+pub(super) fn max_message(server: &ServerConfig) -> usize {
+    (server.max_body / 4).max(LARGEST_INIT)
 }
 
 /// The maximum decoded body of a call for rows: a larger page could not be cached.
@@ -93,13 +100,12 @@ pub(super) fn streams(config: &Config) -> StreamSettings {
         init_timeout: config.server.header_timeout / 2,
         ping_interval: streams.ping_interval,
         pong_timeout: streams.ping_interval + PONG_MARGIN,
-        // a peer behind the same proxies, and no answer shows that the message arrived
+        // sooner than a ping, since nothing confirms that it arrived
         heartbeat: streams.ping_interval * 3 / 5,
         max_age: streams.max_age,
         max_streams_per_client: streams.max_streams_per_client,
         max_operations_per_client: streams.max_operations_per_client,
-        // both limit one document, and a message contains nothing else of that size
-        max_message: config.server.max_body / 4,
+        max_message: max_message(&config.server),
         origins: origins(config),
         drain_window: streams.drain_window,
         ..StreamSettings::default()
@@ -165,11 +171,13 @@ mod tests {
             derived(""),
             ["15s", "75s", "6s", "5s", "35s", "15s", "16777216", "67108864", "65536"].map(str::to_owned)
         );
-        let sections = "server: { request_timeout: 10s, idle_timeout: 10m, header_timeout: 3s, answer_memory: 1MiB, max_body: 8KiB }\n\
+        let sections = "server: { request_timeout: 10s, idle_timeout: 10m, header_timeout: 3s, answer_memory: 1MiB, max_body: 80KiB }\n\
                         streams: { ping_interval: 10s }\ncache: { rows_max_bytes: 1MiB }";
         assert_eq!(
             derived(sections),
-            ["5s", "600s", "6s", "1.5s", "20s", "6s", "65536", "1048576", "2048"].map(str::to_owned)
+            ["5s", "600s", "6s", "1.5s", "20s", "6s", "65536", "1048576", "20480"].map(str::to_owned)
         );
+        let [.., message] = derived("server: { max_body: 1KiB }");
+        assert_eq!(message, "16384", "a connection_init fits in any case");
     }
 }
