@@ -56,7 +56,7 @@ impl Gateway {
 
     /// Writes the configuration with another section, sends the signal, and waits for the log line.
     async fn reload(&mut self, section: &str, log_text: &str) {
-        self.setup.rest = section.to_owned();
+        section.clone_into(&mut self.setup.rest);
         let (mind, metrics) = (self.simulator.mindbridge_url(), self.simulator.supermetrics_url());
         std::fs::write(self.config.path(), self.setup.yaml(&mind, &metrics)).unwrap();
         self.process.signal("HUP").await;
