@@ -2,6 +2,7 @@
 
 pub mod document;
 pub mod execution;
+mod plan;
 pub mod schema;
 #[cfg(test)]
 mod testing;

@@ -160,6 +160,7 @@ impl Gateway {
             documents: known_documents(config)?,
             memory: AnswerMemory::new(settings::max_answer_bytes(server), server.answer_memory),
             cpu: CpuLimiter::new(cores.saturating_sub(1)),
+            plans: Some(jobs.clone()),
         };
         let endpoint = GraphqlEndpoint::new(
             schema,

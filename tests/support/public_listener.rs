@@ -16,6 +16,12 @@ use tokio_util::task::TaskTracker;
 
 /// The router as the gateway builds it with its defaults, and its streams.
 pub(crate) fn public(jobs: &Jobs) -> (Router, StreamRegistry) {
+    let (router, streams, _) = public_with(jobs, Some(jobs.clone()));
+    (router, streams)
+}
+
+/// The same, with or without plans, and its endpoint.
+pub(crate) fn public_with(jobs: &Jobs, plans: Option<Jobs>) -> (Router, StreamRegistry, GraphqlEndpoint) {
     let tasks = TaskTracker::new();
     let streams = StreamRegistry::new(StreamSettings::default(), move |task| drop(tasks.spawn(task)));
     let types = schema::input_types().unwrap();
@@ -26,9 +32,10 @@ pub(crate) fn public(jobs: &Jobs) -> (Router, StreamRegistry) {
         types,
         jobs.clone(),
         DocumentLimits::default(),
-        Admission::default(),
+        Admission { plans, ..Admission::default() },
         wait,
         streams.clone(),
     );
-    (router::public(endpoint, jobs.clone(), ClientLimits::default(), &LayerSettings::default()), streams)
+    let layers = LayerSettings::default();
+    (router::public(endpoint.clone(), jobs.clone(), ClientLimits::default(), &layers), streams, endpoint)
 }

@@ -88,6 +88,11 @@ impl AnswerMemory {
         }))
     }
 
+    /// The size limit of one answer, in bytes.
+    pub(in crate::inbound) fn max_answer(&self) -> usize {
+        self.0.max_answer
+    }
+
     /// Bytes reserved now.
     pub fn used(&self) -> usize {
         self.0.used.load(Ordering::Relaxed)
@@ -227,7 +232,7 @@ impl Default for AnswerMemory {
 
 impl AnswerReservation {
     /// Counts a text of the answer, and returns whether it fits.
-    fn charge(&self, bytes: usize) -> bool {
+    pub(in crate::inbound) fn charge(&self, bytes: usize) -> bool {
         if self.shortage.get().is_some() {
             return false;
         }

@@ -18,7 +18,12 @@ use crate::domain::principal::Principal;
 use crate::inbound::answer_limits::answer_memory::{AnswerMemory, ClientMemory};
 use crate::inbound::answer_limits::cpu_limiter::{CpuGate, CpuLimiter};
 use crate::inbound::client_limits::{ClientLimits, RequestPermit};
+use crate::inbound::graphql::plan::compile::OutputTypes;
+use crate::inbound::graphql::plan::document::ParsedDocument;
+use crate::inbound::graphql::plan::query::QueryPlan;
+use crate::inbound::graphql::schema;
 use crate::inbound::http::error::{HttpRefusal, RefusalKind};
+use crate::jobs::Jobs;
 use crate::telemetry::trace;
 
 /// The size of the cache of parsed documents, approximately, in bytes.
@@ -35,21 +40,27 @@ pub struct Admission {
     pub memory: AnswerMemory,
     /// How many large answers are computed at the same time.
     pub cpu: CpuLimiter,
+    /// The use cases that plans call. Without them, the engine executes every operation.
+    pub plans: Option<Jobs>,
 }
 
 /// Admits operations to the engine.
 pub(in crate::inbound::graphql) struct OperationAdmission {
     limits: DocumentLimits,
     types: InputTypes,
+    outputs: OutputTypes,
     settings: Admission,
     parsed: ParseCache,
 }
 
 /// An operation that passed every check before the engine.
 pub(in crate::inbound::graphql) struct PreparedOperation {
-    pub(in crate::inbound::graphql) request: EngineRequest,
+    pub(in crate::inbound::graphql) principal: Principal,
+    pub(in crate::inbound::graphql) variables: Variables,
     pub(in crate::inbound::graphql) operation: OperationInfo,
-    pub(in crate::inbound::graphql) document: Arc<ExecutableDocument>,
+    pub(in crate::inbound::graphql) document: Arc<ParsedDocument>,
+    /// The plan that executes it without the engine.
+    pub(in crate::inbound::graphql) plan: Option<Arc<QueryPlan>>,
     pub(in crate::inbound::graphql) fresh: Option<Box<UncachedDocument>>,
     /// The permit for the watched jobs of a subscription.
     pub(in crate::inbound::graphql) watching: Option<RequestPermit>,
@@ -66,8 +77,19 @@ pub(in crate::inbound::graphql) struct PreparedOperation {
 pub(in crate::inbound::graphql) struct UncachedDocument {
     text: String,
     tokens: usize,
-    document: Arc<ExecutableDocument>,
+    document: Arc<ParsedDocument>,
     learn: Option<[u8; 32]>,
+}
+
+impl PreparedOperation {
+    /// The request for the engine.
+    pub(in crate::inbound::graphql) fn engine_request(&self) -> EngineRequest {
+        // without the text: the engine only needs the parsed document
+        let mut request = EngineRequest::new("").variables(self.variables.clone());
+        request.operation_name.clone_from(&self.operation.name);
+        request.set_parsed_query(self.document.executable.clone());
+        request.data(self.principal.clone()).data(self.operation.clone())
+    }
 }
 
 impl OperationAdmission {
@@ -77,7 +99,13 @@ impl OperationAdmission {
         types: InputTypes,
         settings: Admission,
     ) -> Self {
-        Self { limits, types, settings, parsed: ParseCache::new(DOCUMENT_BYTES) }
+        let outputs = OutputTypes::new(schema::costs::objects());
+        Self { limits, types, outputs, settings, parsed: ParseCache::new(DOCUMENT_BYTES) }
+    }
+
+    /// The use cases that plans call.
+    pub(in crate::inbound::graphql) const fn plans(&self) -> Option<&Jobs> {
+        self.settings.plans.as_ref()
     }
 
     /// The limits of a document.
@@ -123,19 +151,27 @@ impl OperationAdmission {
     ) -> Result<PreparedOperation, HttpRefusal> {
         let ResolvedDocument { text, learn } = self.settings.documents.resolve(parameters.document)?;
         let (document, fresh) = self.document(&text)?;
-        let (operation, definition) = OperationInfo::select(&document, parameters.operation_name.as_deref())?;
+        let (operation, definition) =
+            OperationInfo::select(&document.executable, parameters.operation_name.as_deref())?;
         permits(operation.kind)?;
         let span = operation.span(&text);
-        let checked = self.check(&operation, &document, definition, &parameters.variables, &principal);
+        let checked =
+            self.check(&operation, &document.executable, definition, &parameters.variables, &principal);
         let (values, watching) = checked.inspect_err(|refusal| trace::fail(&span, refusal.kind().code()))?;
         let memory = self.settings.memory.of(&principal);
         let cpu = self.settings.cpu.gate(&principal, values);
 
-        // the text stays here: the engine only needs the parsed document
-        let mut request = EngineRequest::new("").variables(parameters.variables);
-        request.operation_name.clone_from(&operation.name);
-        request.set_parsed_query(ExecutableDocument::clone(&document));
-        let request = request.data(principal).data(operation.clone());
+        // a document that is not cached is validated by the engine first
+        let plan = match (&fresh, &self.settings.plans) {
+            (None, Some(_)) => document.plan(
+                &self.types,
+                &self.outputs,
+                operation.name.as_deref(),
+                definition,
+                &parameters.variables,
+            ),
+            (Some(_), _) | (_, None) => None,
+        };
         let fresh = match (fresh, learn) {
             (Some(tokens), learn) => {
                 Some(Box::new(UncachedDocument { text, tokens, document: Arc::clone(&document), learn }))
@@ -146,7 +182,20 @@ impl OperationAdmission {
             }
             (None, None) => None,
         };
-        Ok(PreparedOperation { request, operation, document, fresh, watching, values, memory, cpu, span })
+        let variables = parameters.variables;
+        Ok(PreparedOperation {
+            principal,
+            variables,
+            operation,
+            document,
+            plan,
+            fresh,
+            watching,
+            values,
+            memory,
+            cpu,
+            span,
+        })
     }
 
     /// Checks an operation with its variables. Returns the most values of its answer, and the permit of a subscription.
@@ -187,7 +236,7 @@ impl OperationAdmission {
     }
 
     /// Returns the document of a text, and the number of its tokens if it was not cached.
-    fn document(&self, text: &str) -> Result<(Arc<ExecutableDocument>, Option<usize>), HttpRefusal> {
+    fn document(&self, text: &str) -> Result<(Arc<ParsedDocument>, Option<usize>), HttpRefusal> {
         if let Some(held) = self.parsed.get(text) {
             return Ok((held, None));
         }
@@ -196,7 +245,7 @@ impl OperationAdmission {
         self.limits.check_shape(&document)?;
         self.types.check_declared(&document)?;
         self.types.check_constant(&document)?;
-        Ok((Arc::new(document), Some(tokens)))
+        Ok((Arc::new(ParsedDocument::new(document, tokens)), Some(tokens)))
     }
 }
 

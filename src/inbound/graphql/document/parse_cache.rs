@@ -8,11 +8,11 @@ use std::hash::Hash;
 use std::mem;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use async_graphql::parser::types::ExecutableDocument;
+use crate::inbound::graphql::plan::document::ParsedDocument;
 
-/// The approximate size of a parsed document for each token: a field with its positions is some 400 bytes for two or
-/// three tokens.
-const BYTES_A_TOKEN: usize = 200;
+/// The approximate size of a parsed document and its plans for each token: a field with its positions is some 400 bytes
+/// for two or three tokens, and a field of a plan some 100 bytes.
+const BYTES_A_TOKEN: usize = 600;
 
 /// Two generations of entries. A used entry moves to the young one; when that is full the old one is dropped as a
 /// whole. So no operation is linear, and entries that are used repeatedly stay.
@@ -66,7 +66,7 @@ impl<K: Hash + Eq, V: Clone> Generations<K, V> {
 }
 
 /// Parsed documents by their text.
-pub(super) struct ParseCache(Mutex<Generations<Arc<str>, Arc<ExecutableDocument>>>);
+pub(super) struct ParseCache(Mutex<Generations<Arc<str>, Arc<ParsedDocument>>>);
 
 impl ParseCache {
     /// An empty cache with a limit of about `max_bytes`.
@@ -75,12 +75,12 @@ impl ParseCache {
     }
 
     /// Returns the document of a text, if it is cached.
-    pub(super) fn get(&self, text: &str) -> Option<Arc<ExecutableDocument>> {
+    pub(super) fn get(&self, text: &str) -> Option<Arc<ParsedDocument>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(text)
     }
 
     /// Caches a document with its text and its number of tokens. One that is too large is not cached.
-    pub(super) fn keep(&self, text: &str, tokens: usize, document: Arc<ExecutableDocument>) {
+    pub(super) fn keep(&self, text: &str, tokens: usize, document: Arc<ParsedDocument>) {
         let bytes = text.len().saturating_add(tokens.saturating_mul(BYTES_A_TOKEN));
         self.0.lock().unwrap_or_else(PoisonError::into_inner).put(text.into(), document, bytes);
     }
@@ -100,8 +100,10 @@ mod tests {
 
     #[test]
     fn recently_used_document_stays_in_the_bounded_cache() {
-        let documents = ParseCache::new(40_000);
-        let keep = |text: &str| documents.keep(text, 10, Arc::new(parse_query(text).unwrap()));
+        let documents = ParseCache::new(120_000);
+        let keep = |text: &str| {
+            documents.keep(text, 10, Arc::new(ParsedDocument::new(parse_query(text).unwrap(), 10)))
+        };
         keep("{ wanted }");
         for index in 0..1000 {
             keep(&format!("{{ other{index} }}"));
@@ -109,13 +111,13 @@ mod tests {
         }
         assert!(documents.get("{ other3 }").is_none());
         let bytes = documents.0.lock().unwrap().bytes();
-        assert!(bytes <= 40_000, "{bytes}");
+        assert!(bytes <= 120_000, "{bytes}");
     }
 
     #[test]
     fn document_larger_than_the_cache_is_not_cached() {
         let documents = ParseCache::new(1000);
-        documents.keep("{ a }", 3, Arc::new(parse_query("{ a }").unwrap()));
+        documents.keep("{ a }", 3, Arc::new(ParsedDocument::new(parse_query("{ a }").unwrap(), 3)));
         assert!(documents.get("{ a }").is_none());
     }
 }

@@ -77,7 +77,8 @@ impl GraphqlEndpoint {
         prepared: PreparedOperation,
         transport: Transport,
     ) -> AnswerStream {
-        let PreparedOperation { request, operation, document, fresh, watching, values, memory, cpu, span } =
+        let request = prepared.engine_request();
+        let PreparedOperation { operation, document, fresh, watching, values, memory, cpu, span, .. } =
             prepared;
         meters::operation(operation.word(), transport.word());
         let (request, captured_stream, begins) = if operation.kind == OperationType::Subscription {
@@ -121,7 +122,9 @@ impl AnswerStream {
     fn end_span(&mut self, response: Option<&GraphqlResponse>) {
         let Some(span) = self.span.take() else { return };
         let executed = |response| !self.first || was_executed(response);
-        if let Some(code) = response.and_then(|response| response::first_code(response, executed(response))) {
+        if let Some(code) =
+            response.and_then(|response| response::first_code(&response.errors, executed(response)))
+        {
             trace::fail(&span, code);
         }
     }

@@ -3,10 +3,11 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_graphql::parser::types::OperationType;
-use async_graphql::{Executor, Request as EngineRequest, Response as EngineResponse};
+use async_graphql::{Executor, Request as EngineRequest, Response as EngineResponse, Variables};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
@@ -23,6 +24,7 @@ use crate::inbound::graphql::document::admission::{
 use crate::inbound::graphql::document::coercion::InputTypes;
 use crate::inbound::graphql::document::limits::DocumentLimits;
 use crate::inbound::graphql::document::request::GraphqlRequest;
+use crate::inbound::graphql::plan::query::{PlannedAnswer, QueryPlan, QueryScope};
 use crate::inbound::http::error::HttpRefusal;
 use crate::inbound::streams::{StreamGuard, StreamLimitReached, StreamRegistry};
 
@@ -40,6 +42,7 @@ struct EndpointState {
     admission: OperationAdmission,
     body_wait: Duration,
     plans: UpdatePlans,
+    planned: AtomicU64,
     streams: StreamRegistry,
 }
 
@@ -70,6 +73,7 @@ impl GraphqlEndpoint {
             admission: OperationAdmission::new(limits, types, admission),
             body_wait,
             plans: UpdatePlans::default(),
+            planned: AtomicU64::new(0),
             streams,
         }))
     }
@@ -141,6 +145,25 @@ impl GraphqlEndpoint {
     /// Caches a document that the engine has validated.
     pub(in crate::inbound::graphql) fn keep(&self, fresh: UncachedDocument) {
         self.0.admission.keep(fresh);
+    }
+
+    /// Executes a query by its plan; `None` if it has none, or needs the engine after all.
+    pub(in crate::inbound::graphql) async fn execute_plan(
+        &self,
+        plan: Option<&QueryPlan>,
+        principal: &Principal,
+        variables: &Variables,
+    ) -> Option<PlannedAnswer> {
+        let (plan, jobs) = (plan?, self.0.admission.plans()?);
+        let max = self.memory().max_answer();
+        let answer = plan.execute(QueryScope { jobs, principal, variables, max }).await;
+        self.0.planned.fetch_add(u64::from(answer.is_some()), Ordering::Relaxed);
+        answer
+    }
+
+    /// How many operations were executed by their plan.
+    pub fn planned(&self) -> u64 {
+        self.0.planned.load(Ordering::Relaxed)
     }
 
     /// Executes a query or a mutation.

@@ -17,6 +17,8 @@ use async_graphql::{
     QueryPathSegment, Response, SchemaEnv, Value, Variables,
 };
 
+use crate::inbound::graphql::plan::document::ParsedDocument;
+
 /// Environments of one plan that are kept for the next update: as many as are in use at once on a large machine.
 const IDLE_MAX: usize = 16;
 
@@ -38,7 +40,7 @@ struct PlanKey {
 
 /// The execution plan for the updates of one root field.
 pub(in crate::inbound::graphql) struct UpdatePlan {
-    _document: Arc<ExecutableDocument>,
+    _document: Arc<ParsedDocument>,
     schema: SchemaEnv,
     field: Positioned<Field>,
     template: PlanTemplate,
@@ -59,10 +61,10 @@ impl UpdatePlans {
     pub(in crate::inbound::graphql) fn of(
         &self,
         ctx: &Context<'_>,
-        document: &Arc<ExecutableDocument>,
+        document: &Arc<ParsedDocument>,
     ) -> Arc<UpdatePlan> {
         let name = ctx.query_env.operation_name.as_deref();
-        let variables = variables_below(document, name, &ctx.query_env.variables);
+        let variables = variables_below(&document.executable, name, &ctx.query_env.variables);
         let key = PlanKey {
             document: Arc::as_ptr(document).addr(),
             operation: name.map(ToOwned::to_owned),
@@ -89,7 +91,7 @@ impl UpdatePlans {
 }
 
 impl UpdatePlan {
-    fn new(ctx: &Context<'_>, document: Arc<ExecutableDocument>, variables: Variables) -> Self {
+    fn new(ctx: &Context<'_>, document: Arc<ParsedDocument>, variables: Variables) -> Self {
         let env = ctx.query_env;
         // its arguments have been used already
         let item = &ctx.item.node;

@@ -40,6 +40,19 @@ pub(in crate::inbound::graphql) fn finish(response: &mut GraphqlResponse, execut
     }
 }
 
+/// Adds the errors of a plan to its answer.
+pub(in crate::inbound::graphql) fn with_errors(answer: String, mut errors: Vec<ServerError>) -> String {
+    if errors.is_empty() {
+        return answer;
+    }
+    for error in &mut errors {
+        complete(error, true);
+    }
+    // errors have a JSON form
+    let errors = serde_json::to_string(&errors).unwrap_or_else(|_| "[]".to_owned());
+    format!("{{\"errors\":{errors},{}", answer.strip_prefix('{').unwrap_or_default())
+}
+
 /// Serializes a finished response as JSON; `None` if it is longer than the limit.
 pub(in crate::inbound::graphql) fn to_json(
     response: &GraphqlResponse,
@@ -77,9 +90,9 @@ const fn stage(error: &ServerError, executed: bool) -> RefusalKind {
     }
 }
 
-/// The code of the first error of a response; none if it has no errors.
-pub(in crate::inbound::graphql) fn first_code(response: &GraphqlResponse, executed: bool) -> Option<&str> {
-    let error = response.errors.first()?;
+/// The code of the first error; none if it has no errors.
+pub(in crate::inbound::graphql) fn first_code(errors: &[ServerError], executed: bool) -> Option<&str> {
+    let error = errors.first()?;
     match error.extensions.as_ref().and_then(|extensions| extensions.get("code")) {
         Some(Value::String(code)) => Some(code),
         _ => Some(stage(error, executed).code()),

@@ -5,7 +5,6 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use async_graphql::parser::types::ExecutableDocument;
 use async_graphql::{Context, OutputType, Pos, Response};
 use futures_util::FutureExt as _;
 use futures_util::stream::{self, BoxStream, Stream, StreamExt as _};
@@ -14,6 +13,7 @@ use tracing::Instrument as _;
 use super::delivery_span::DeliverySpan;
 use super::plan::UpdatePlans;
 use crate::inbound::answer_limits::answer_memory::{AnswerReservation, ClientMemory};
+use crate::inbound::graphql::plan::document::ParsedDocument;
 use crate::telemetry::trace;
 
 /// The handle by which a resolver passes its stream on: request data. It is invalid once the operation has ended.
@@ -38,7 +38,7 @@ impl LastUpdate {
 /// The captured streams, owned by the running operation.
 pub(in crate::inbound::graphql) struct CapturedStream {
     plans: UpdatePlans,
-    document: Arc<ExecutableDocument>,
+    document: Arc<ParsedDocument>,
     memory: ClientMemory,
     /// The reservation of the last update.
     last: LastUpdate,
@@ -51,7 +51,7 @@ impl CapturedStream {
     /// For the streams of one operation of a document.
     pub(in crate::inbound::graphql) fn new(
         plans: UpdatePlans,
-        document: Arc<ExecutableDocument>,
+        document: Arc<ParsedDocument>,
         memory: ClientMemory,
         values: u64,
     ) -> Arc<Self> {

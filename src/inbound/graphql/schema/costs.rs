@@ -1,31 +1,64 @@
-//! The costs of all fields of the schema, which each type states beside its resolvers.
+//! The costs of all fields of the schema, which each type states where it is defined, and the object types that a plan
+//! can write.
 
+use super::job_connection::{JobConnection, JobEdge};
+use super::job_fields::{GqlFreshness, JobFailure, JobProgress};
+use super::label::Label;
+use super::mindbridge::{GqlEntityRef, GqlUserInfo, MindBridgeJob};
+use super::page::PageInfo;
+use super::problem::{GqlProblemRef, JobProblem};
+use super::rows::{GqlRow, RowConnection, RowEdge};
+use super::source::{GqlSource, GqlSourceError, SourceBudget, SourceCredential};
+use super::supermetrics::{GqlLicenceQueue, GqlQueryField, GqlQueryMeta, GqlQueryResult, SupermetricsJob};
+use super::update::JobUpdate;
+use super::{mutation, query, subscription};
 use crate::inbound::graphql::document::limits::field_cost::FieldCosts;
+use crate::inbound::graphql::plan::output::ObjectDescription;
 
-use super::{
-    job, job_connection, job_fields, label, mindbridge, mutation, page, problem, query, rows, source,
-    subscription, supermetrics, update,
-};
+/// Every object type that is not a root type or the payload of a mutation.
+pub(in crate::inbound::graphql) fn objects() -> Vec<ObjectDescription> {
+    vec![
+        ObjectDescription::of::<MindBridgeJob>(),
+        ObjectDescription::of::<SupermetricsJob>(),
+        ObjectDescription::of::<JobConnection>(),
+        ObjectDescription::of::<JobEdge>(),
+        ObjectDescription::of::<JobProgress>(),
+        ObjectDescription::of::<JobFailure>(),
+        ObjectDescription::of::<GqlFreshness>(),
+        ObjectDescription::of::<Label>(),
+        ObjectDescription::of::<GqlEntityRef>(),
+        ObjectDescription::of::<GqlUserInfo>(),
+        ObjectDescription::of::<PageInfo>(),
+        ObjectDescription::of::<JobProblem>(),
+        ObjectDescription::of::<GqlProblemRef>(),
+        ObjectDescription::of::<RowConnection>(),
+        ObjectDescription::of::<RowEdge>(),
+        ObjectDescription::of::<GqlRow>(),
+        ObjectDescription::of::<GqlSource>(),
+        ObjectDescription::of::<GqlSourceError>(),
+        ObjectDescription::of::<SourceCredential>(),
+        ObjectDescription::of::<SourceBudget>(),
+        ObjectDescription::of::<GqlLicenceQueue>(),
+        ObjectDescription::of::<GqlQueryMeta>(),
+        ObjectDescription::of::<GqlQueryField>(),
+        ObjectDescription::of::<GqlQueryResult>(),
+        ObjectDescription::of::<JobUpdate>(),
+    ]
+}
 
 /// The costs of all fields.
 pub(in crate::inbound::graphql) fn all() -> FieldCosts {
-    let types = [
-        job::COSTS.as_slice(),
-        job_connection::COSTS.as_slice(),
-        job_fields::COSTS.as_slice(),
-        label::COSTS.as_slice(),
-        mindbridge::COSTS.as_slice(),
-        mutation::COSTS.as_slice(),
-        page::COSTS.as_slice(),
-        problem::COSTS.as_slice(),
-        query::COSTS.as_slice(),
-        rows::COSTS.as_slice(),
-        source::COSTS.as_slice(),
-        subscription::COSTS.as_slice(),
-        supermetrics::COSTS.as_slice(),
-        update::COSTS.as_slice(),
-    ];
-    FieldCosts::new(&types.concat())
+    let mut costs = FieldCosts::default();
+    costs.root("Query", &query::COSTS);
+    costs.root("Mutation", &mutation::COSTS);
+    costs.root("Subscription", &subscription::COSTS);
+    for (name, fields) in mutation::PAYLOAD_COSTS {
+        costs.object(name, fields.iter().copied());
+    }
+    for object in objects() {
+        costs.object(object.name, object.fields.iter().map(|field| (&*field.name, field.cost)));
+    }
+    costs
 }
 
 #[cfg(test)]
@@ -38,8 +71,9 @@ mod tests {
     #[test]
     fn every_schema_field_states_its_cost() {
         let types = schema::input_types().unwrap();
-        let fields =
-            types.outputs().flat_map(|(parent, of)| of.fields.keys().map(move |name| (parent, name)));
+        // an interface has the fields of its objects
+        let fields = types.outputs().filter(|(_, of)| !of.is_abstract);
+        let fields = fields.flat_map(|(parent, of)| of.fields.keys().map(move |name| (parent, name)));
         let fields: BTreeSet<String> = fields.map(|(parent, name)| format!("{parent}.{name}")).collect();
         let stated = all().stated();
         let without: Vec<_> = fields.difference(&stated).collect();

@@ -6,19 +6,15 @@ use crate::domain::details::Details;
 use crate::jobs::answer::{JobSnapshot, LookupResult};
 use crate::jobs::visibility::RequestedRef;
 
-use crate::inbound::graphql::document::limits::field_cost::TypeCosts;
+use crate::inbound::graphql::plan::selection::SelectedField;
+use crate::inbound::graphql::plan::writer::{AnswerWriter, WriteJson};
 
 use super::job_fields::{GqlFreshness, GqlJobState, JobFailure, JobProgress};
-use super::job_object::FREE_FIELDS;
 use super::mindbridge::MindBridgeJob;
 use super::problem::JobProblem;
 use super::scalars::{DateTime, UpstreamText};
 use super::source::GqlSource;
 use super::supermetrics::SupermetricsJob;
-
-/// What each field costs.
-pub(super) const COSTS: [TypeCosts; 2] =
-    [TypeCosts::free("Node", &["id"]), TypeCosts::free("Job", &FREE_FIELDS)];
 
 /// An object with an ID.
 #[derive(Clone, Debug, Interface)]
@@ -150,6 +146,35 @@ impl JobResult {
             Ok(GqlJob::MindBridgeJob(job)) => Self::MindBridgeJob(job),
             Ok(GqlJob::SupermetricsJob(job)) => Self::SupermetricsJob(job),
             Err(problem) => Self::JobProblem(JobProblem::new(reference, problem)),
+        }
+    }
+}
+
+impl WriteJson for Node {
+    fn write(&self, of: &SelectedField, out: &mut AnswerWriter<'_>) {
+        match self {
+            Self::Job(job) => job.write(of, out),
+            Self::MindBridgeJob(job) => job.write(of, out),
+            Self::SupermetricsJob(job) => job.write(of, out),
+        }
+    }
+}
+
+impl WriteJson for GqlJob {
+    fn write(&self, of: &SelectedField, out: &mut AnswerWriter<'_>) {
+        match self {
+            Self::MindBridgeJob(job) => job.write(of, out),
+            Self::SupermetricsJob(job) => job.write(of, out),
+        }
+    }
+}
+
+impl WriteJson for JobResult {
+    fn write(&self, of: &SelectedField, out: &mut AnswerWriter<'_>) {
+        match self {
+            Self::MindBridgeJob(job) => job.write(of, out),
+            Self::SupermetricsJob(job) => job.write(of, out),
+            Self::JobProblem(problem) => problem.write(of, out),
         }
     }
 }

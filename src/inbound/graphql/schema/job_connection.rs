@@ -1,48 +1,40 @@
 //! The connection of jobs.
 
-use async_graphql::SimpleObject;
-
 use crate::domain::id::JobKey;
 use crate::jobs::answer::JobSnapshot;
 use crate::jobs::list::JobPage;
 use crate::jobs::tracking::Labels;
 
-use crate::inbound::graphql::document::limits::field_cost::{FieldCost, TypeCosts};
+use crate::inbound::graphql::plan::output::output_object;
 
 use super::job::GqlJob;
 use super::label::Label;
 use super::page::PageInfo;
 
-/// What each field costs.
-pub(super) const COSTS: [TypeCosts; 2] = [
-    TypeCosts::new(
-        "JobConnection",
-        &["pageInfo"],
-        &[("edges", FieldCost::PageItems), ("nodes", FieldCost::PageItems)],
-    ),
-    TypeCosts::new("JobEdge", &["cursor", "node"], &[("labels", FieldCost::List(16))]),
-];
-
-/// A page of jobs, ordered by source and external ID.
-#[derive(Clone, Debug, SimpleObject)]
-pub struct JobConnection {
-    /// A list of edges.
-    edges: Vec<JobEdge>,
-    /// A list of jobs.
-    nodes: Vec<GqlJob>,
-    /// Information to aid in pagination.
-    page_info: PageInfo,
+output_object! {
+    /// A page of jobs, ordered by source and external ID.
+    #[derive(Clone, Debug)]
+    pub struct JobConnection = "JobConnection" {
+        /// A list of edges.
+        PageItems edges: Vec<JobEdge>,
+        /// A list of jobs.
+        PageItems nodes: Vec<GqlJob>,
+        /// Information to aid in pagination.
+        Free page_info: PageInfo,
+    }
 }
 
-/// An edge in a connection.
-#[derive(Clone, Debug, SimpleObject)]
-pub struct JobEdge {
-    /// The cursor of the job: an opaque string. Pass it as `after`.
-    cursor: String,
-    /// The job at the end of the edge.
-    node: GqlJob,
-    /// The labels of the job. Empty if the job is not tracked.
-    labels: Vec<Label>,
+output_object! {
+    /// An edge in a connection.
+    #[derive(Clone, Debug)]
+    pub struct JobEdge = "JobEdge" {
+        /// The cursor of the job: an opaque string. Pass it as `after`.
+        Free cursor: String,
+        /// The job at the end of the edge.
+        Free node: GqlJob,
+        /// The labels of the job. Empty if the job is not tracked.
+        List(16) labels: Vec<Label>,
+    }
 }
 
 impl JobConnection {

@@ -1,24 +1,19 @@
 //! The types of the fields that the jobs of all upstreams have.
 
-use async_graphql::{Context, Enum, SimpleObject};
+use async_graphql::{Context, Enum};
 
 use crate::domain::job;
 use crate::domain::state;
 use crate::jobs::Jobs;
 use crate::jobs::answer::JobSnapshot;
 
-use crate::inbound::graphql::document::limits::field_cost::TypeCosts;
+use crate::inbound::graphql::plan::output::{output_enum, output_object};
+use crate::inbound::graphql::plan::selection::SelectedField;
+use crate::inbound::graphql::plan::writer::{AnswerWriter, WriteJson as _};
 
 use super::problem::GqlStaleReason;
 use super::scalars::{DateTime, UpstreamText};
 use super::source::GqlSource;
-
-/// What each field costs.
-pub(super) const COSTS: [TypeCosts; 3] = [
-    TypeCosts::free("JobProgress", &["completed", "total"]),
-    TypeCosts::free("JobFailure", &["code", "message"]),
-    TypeCosts::free("Freshness", &["observedAt", "ageMs", "isStale", "staleReason", "nextPollAt"]),
-];
 
 /// The possible states of a job, the same for all upstreams. An upstream's state that the gateway does not know is
 /// `UNKNOWN`; `nativeState` has the original value.
@@ -41,40 +36,47 @@ pub enum GqlJobState {
     Unknown,
 }
 
-/// The progress of a job, as a number of parts; for Supermetrics, the sub-queries of the query. It cannot be shown as a
-/// percentage, because the total can grow.
-#[derive(Clone, Copy, Debug, SimpleObject)]
-pub struct JobProgress {
-    /// The number of completed parts.
-    completed: u32,
-    /// The number of known parts. Can grow while the job runs.
-    total: u32,
+output_enum!(GqlJobState);
+
+output_object! {
+    /// The progress of a job, as a number of parts; for Supermetrics, the sub-queries of the query. It cannot be shown as a
+    /// percentage, because the total can grow.
+    #[derive(Clone, Copy, Debug)]
+    pub struct JobProgress = "JobProgress" {
+        /// The number of completed parts.
+        Free completed: u32,
+        /// The number of known parts. Can grow while the job runs.
+        Free total: u32,
+    }
 }
 
-/// The failure of a job, as the upstream reports it.
-#[derive(Clone, Debug, SimpleObject)]
-pub struct JobFailure {
-    /// The upstream's error code, verbatim. Not from a fixed list. Null if the upstream reports none.
-    code: Option<UpstreamText>,
-    /// The upstream's error message, for display. For MindBridge, it can be a combination of `error` and `errorMessage`.
-    /// Null if the upstream reports none.
-    message: Option<UpstreamText>,
+output_object! {
+    /// The failure of a job, as the upstream reports it.
+    #[derive(Clone, Debug)]
+    pub struct JobFailure = "JobFailure" {
+        /// The upstream's error code, verbatim. Not from a fixed list. Null if the upstream reports none.
+        Free code: Option<UpstreamText>,
+        /// The upstream's error message, for display. For MindBridge, it can be a combination of `error` and `errorMessage`.
+        /// Null if the upstream reports none.
+        Free message: Option<UpstreamText>,
+    }
 }
 
-/// When this job was last observed, and whether that is older than requested.
-#[derive(Clone, Copy, Debug, SimpleObject)]
-#[graphql(name = "Freshness")]
-pub struct GqlFreshness {
-    /// The date and time when the gateway received the upstream's response, by the gateway's clock.
-    observed_at: DateTime,
-    /// The time since `observedAt`, in milliseconds. At most 2147483647.
-    age_ms: i32,
-    /// Whether the result is older than requested. A terminal job is never stale.
-    is_stale: bool,
-    /// The reason why the result is stale. Null if it is not stale.
-    stale_reason: Option<GqlStaleReason>,
-    /// The date and time of the next scheduled poll. Null if no poll is scheduled. Always null in `jobFeed`.
-    next_poll_at: Option<DateTime>,
+output_object! {
+    /// When this job was last observed, and whether that is older than requested.
+    #[derive(Clone, Copy, Debug)]
+    pub struct GqlFreshness = "Freshness" {
+        /// The date and time when the gateway received the upstream's response, by the gateway's clock.
+        Free observed_at: DateTime,
+        /// The time since `observedAt`, in milliseconds. At most 2147483647.
+        Free age_ms: i32,
+        /// Whether the result is older than requested. A terminal job is never stale.
+        Free is_stale: bool,
+        /// The reason why the result is stale. Null if it is not stale.
+        Free stale_reason: Option<GqlStaleReason>,
+        /// The date and time of the next scheduled poll. Null if no poll is scheduled. Always null in `jobFeed`.
+        Free next_poll_at: Option<DateTime>,
+    }
 }
 
 impl From<job::Progress> for JobProgress {
@@ -108,4 +110,12 @@ pub(super) fn source_of(ctx: &Context<'_>, seen: &JobSnapshot) -> async_graphql:
     status
         .map(GqlSource::from)
         .ok_or_else(|| async_graphql::Error::new("the source of this job is no longer configured"))
+}
+
+/// Writes the source of a job; the engine reports one that is no longer configured.
+pub(super) fn write_source(seen: &JobSnapshot, of: &SelectedField, out: &mut AnswerWriter<'_>) {
+    match out.source(&seen.observation.job.key.source) {
+        Some(view) => GqlSource::from(view).write(of, out),
+        None => out.leave_to_engine(),
+    }
 }

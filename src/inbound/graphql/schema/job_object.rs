@@ -1,41 +1,80 @@
-//! The object of one upstream's jobs, as a macro: the fields that the jobs of all upstreams have, and its own.
-
-/// The fields of every job, which are free: `source` reads what the gateway knows about the source.
-pub(super) const FREE_FIELDS: [&str; 15] = [
-    "id",
-    "source",
-    "externalId",
-    "state",
-    "isTerminal",
-    "nativeState",
-    "createdAt",
-    "updatedAt",
-    "finishedAt",
-    "firstSeenAt",
-    "stateSince",
-    "terminalSeenAt",
-    "progress",
-    "failure",
-    "freshness",
-];
+//! The object of one upstream's jobs, as a macro: the fields that the jobs of all upstreams have, and its own. Each field
+//! is described once, for the engine and for plans.
 
 /// Defines an object of the schema over a [`JobSnapshot`]: the fields of the `GqlJob` interface, and its own.
-/// The named fields have a description for each upstream.
+/// The named fields have a description for each upstream. Each own field states its cost; one that only the engine can
+/// resolve follows `@engine`, with its resolver.
 macro_rules! job_object {
-    ($(#[$doc:meta])* $name:ident {
+    ($(#[$doc:meta])* $name:ident = $graphql:literal {
         $(#[$external_id:meta])* external_id;
         $(#[$created_at:meta])* created_at;
         $(#[$updated_at:meta])* updated_at;
         $(#[$finished_at:meta])* finished_at;
         $(#[$progress:meta])* progress;
-        $($own:tt)*
+        $(
+            $(#[$own_doc:meta])*
+            $cost:ident $own:ident: $own_type:ty = $own_value:expr;
+        )*
+        $(@engine $engine_cost:ident $engine:ident { $($resolver:tt)* })?
     }) => {
+        $crate::inbound::graphql::schema::job_object::job_object! { @object
+            $(#[$doc])* $name = $graphql {
+                $(#[$external_id])*
+                Free external_id: String = |this| this.job().key.external_id.as_str().to_owned();
+                /// The state of the job.
+                Free state: $crate::inbound::graphql::schema::job_fields::GqlJobState =
+                    |this| this.job().state().into();
+                /// Whether the state is terminal: the run is completed. A later report of the upstream can still
+                /// correct the state: for example, another terminal state replaces `EXPIRED`, and the state of a
+                /// restored backup replaces any other.
+                Free is_terminal: bool = |this| this.job().is_terminal();
+                /// The state as the upstream reports it, verbatim. Upstreams can add values at any time. Null if the
+                /// upstream reports none.
+                Free native_state: Option<$crate::inbound::graphql::schema::scalars::UpstreamText> =
+                    |this| this.job().native_state.clone().map(Into::into);
+                $(#[$created_at])*
+                Free created_at: Option<$crate::inbound::graphql::schema::scalars::DateTime> =
+                    |this| this.job().created_at.map($crate::inbound::graphql::schema::scalars::DateTime);
+                $(#[$updated_at])*
+                Free updated_at: Option<$crate::inbound::graphql::schema::scalars::DateTime> =
+                    |this| this.job().updated_at.map($crate::inbound::graphql::schema::scalars::DateTime);
+                $(#[$finished_at])*
+                Free finished_at: Option<$crate::inbound::graphql::schema::scalars::DateTime> =
+                    |this| this.job().finished_at.map($crate::inbound::graphql::schema::scalars::DateTime);
+                /// The date and time when the gateway first observed this run, by the gateway's clock. Null if unknown.
+                Free first_seen_at: Option<$crate::inbound::graphql::schema::scalars::DateTime> =
+                    |this| this.0.sightings.first_seen_at.map($crate::inbound::graphql::schema::scalars::DateTime);
+                /// The date and time when the gateway first observed the current state, by the gateway's clock. Null if
+                /// unknown.
+                Free state_since: Option<$crate::inbound::graphql::schema::scalars::DateTime> =
+                    |this| this.0.sightings.state_since.map($crate::inbound::graphql::schema::scalars::DateTime);
+                /// The date and time when the gateway first observed a terminal state of this run, by the gateway's
+                /// clock. Null if the job is not terminal, or if unknown.
+                Free terminal_seen_at: Option<$crate::inbound::graphql::schema::scalars::DateTime> =
+                    |this| this.0.sightings.terminal_seen_at.map($crate::inbound::graphql::schema::scalars::DateTime);
+                $(#[$progress])*
+                Free progress: Option<$crate::inbound::graphql::schema::job_fields::JobProgress> =
+                    |this| this.job().progress.map(Into::into);
+                /// The failure as the upstream reports it. Null if `state` is not `FAILED`. Both fields of the failure
+                /// can be null.
+                Free failure: Option<$crate::inbound::graphql::schema::job_fields::JobFailure> =
+                    |this| this.job().failure().map(Into::into);
+                /// The age of this result, and whether it is stale.
+                Free freshness: $crate::inbound::graphql::schema::job_fields::GqlFreshness = |this| (&this.0).into();
+                $($(#[$own_doc])* $cost $own: $own_type = $own_value;)*
+            }
+            $(@engine $engine_cost $engine { $($resolver)* })?
+        }
+    };
+    (@object $(#[$doc:meta])* $name:ident = $graphql:literal {
+        $($(#[$field_doc:meta])* $cost:ident $field:ident: $ty:ty = $value:expr;)*
+    } $(@engine $engine_cost:ident $engine:ident { $($resolver:tt)* })?) => {
         $(#[$doc])*
         #[derive(Clone, Debug)]
         pub struct $name(pub(super) $crate::jobs::answer::JobSnapshot);
 
         $(#[$doc])*
-        #[async_graphql::Object]
+        #[async_graphql::Object(name = $graphql)]
         impl $name {
             /// The global node ID of the job: an opaque, stable string. Knowing an ID does not grant access.
             pub async fn id(&self) -> async_graphql::ID {
@@ -50,78 +89,56 @@ macro_rules! job_object {
                 $crate::inbound::graphql::schema::job_fields::source_of(ctx, &self.0)
             }
 
-            $(#[$external_id])*
-            pub async fn external_id(&self) -> String {
-                self.job().key.external_id.as_str().to_owned()
-            }
+            $(
+                $(#[$field_doc])*
+                pub async fn $field(&self) -> $ty {
+                    let value: fn(&Self) -> $ty = $value;
+                    value(self)
+                }
+            )*
 
-            /// The state of the job.
-            pub async fn state(&self) -> $crate::inbound::graphql::schema::job_fields::GqlJobState {
-                self.job().state().into()
-            }
+            $($($resolver)*)?
+        }
 
-            /// Whether the state is terminal: the run is completed. A later report of the upstream can still correct
-            /// the state: for example, another terminal state replaces `EXPIRED`, and the state of a restored backup
-            /// replaces any other.
-            pub async fn is_terminal(&self) -> bool {
-                self.job().is_terminal()
-            }
+        impl $crate::inbound::graphql::plan::output::OutputObject for $name {
+            const NAME: &'static str = $graphql;
+            const FIELDS: &'static [$crate::inbound::graphql::plan::output::ObjectField<Self>] = &[
+                $crate::inbound::graphql::plan::output::ObjectField {
+                    name: "id",
+                    cost: $crate::inbound::graphql::document::limits::field_cost::FieldCost::Free,
+                    write: Some(|this, _, out| out.quoted_text(&this.job().key.node_id())),
+                },
+                $crate::inbound::graphql::plan::output::ObjectField {
+                    name: "source",
+                    cost: $crate::inbound::graphql::document::limits::field_cost::FieldCost::Free,
+                    write: Some(|this, field, out| {
+                        $crate::inbound::graphql::schema::job_fields::write_source(&this.0, field, out);
+                    }),
+                },
+                $($crate::inbound::graphql::plan::output::ObjectField {
+                    name: stringify!($field),
+                    cost: $crate::inbound::graphql::document::limits::field_cost::FieldCost::$cost,
+                    write: Some(|this, field, out| {
+                        let value: fn(&Self) -> $ty = $value;
+                        $crate::inbound::graphql::plan::writer::WriteJson::write(&value(this), field, out);
+                    }),
+                },)*
+                $($crate::inbound::graphql::plan::output::ObjectField {
+                    name: stringify!($engine),
+                    cost: $crate::inbound::graphql::document::limits::field_cost::FieldCost::$engine_cost,
+                    write: None,
+                },)?
+            ];
+        }
 
-            /// The state as the upstream reports it, verbatim. Upstreams can add values at any time. Null if the
-            /// upstream reports none.
-            pub async fn native_state(&self) -> Option<$crate::inbound::graphql::schema::scalars::UpstreamText> {
-                self.job().native_state.clone().map(Into::into)
+        impl $crate::inbound::graphql::plan::writer::WriteJson for $name {
+            fn write(
+                &self,
+                of: &$crate::inbound::graphql::plan::selection::SelectedField,
+                out: &mut $crate::inbound::graphql::plan::writer::AnswerWriter<'_>,
+            ) {
+                out.object(self, &of.below);
             }
-
-            $(#[$created_at])*
-            pub async fn created_at(&self) -> Option<$crate::inbound::graphql::schema::scalars::DateTime> {
-                self.job().created_at.map($crate::inbound::graphql::schema::scalars::DateTime)
-            }
-
-            $(#[$updated_at])*
-            pub async fn updated_at(&self) -> Option<$crate::inbound::graphql::schema::scalars::DateTime> {
-                self.job().updated_at.map($crate::inbound::graphql::schema::scalars::DateTime)
-            }
-
-            $(#[$finished_at])*
-            pub async fn finished_at(&self) -> Option<$crate::inbound::graphql::schema::scalars::DateTime> {
-                self.job().finished_at.map($crate::inbound::graphql::schema::scalars::DateTime)
-            }
-
-            /// The date and time when the gateway first observed this run, by the gateway's clock. Null if unknown.
-            pub async fn first_seen_at(&self) -> Option<$crate::inbound::graphql::schema::scalars::DateTime> {
-                self.0.sightings.first_seen_at.map($crate::inbound::graphql::schema::scalars::DateTime)
-            }
-
-            /// The date and time when the gateway first observed the current state, by the gateway's clock. Null if
-            /// unknown.
-            pub async fn state_since(&self) -> Option<$crate::inbound::graphql::schema::scalars::DateTime> {
-                self.0.sightings.state_since.map($crate::inbound::graphql::schema::scalars::DateTime)
-            }
-
-            /// The date and time when the gateway first observed a terminal state of this run, by the gateway's
-            /// clock. Null if the job is not terminal, or if unknown.
-            pub async fn terminal_seen_at(&self) -> Option<$crate::inbound::graphql::schema::scalars::DateTime> {
-                self.0.sightings.terminal_seen_at.map($crate::inbound::graphql::schema::scalars::DateTime)
-            }
-
-            $(#[$progress])*
-            pub async fn progress(&self) -> Option<$crate::inbound::graphql::schema::job_fields::JobProgress> {
-                self.job().progress.map(Into::into)
-            }
-
-            /// The failure as the upstream reports it. Null if `state` is not `FAILED`. Both fields of the failure can
-            /// be null.
-            pub async fn failure(&self) -> Option<$crate::inbound::graphql::schema::job_fields::JobFailure> {
-                self.job().failure().map(Into::into)
-            }
-
-            /// The age of this result, and whether it is stale.
-            pub async fn freshness(&self) -> $crate::inbound::graphql::schema::job_fields::GqlFreshness {
-                (&self.0).into()
-            }
-
-            $($own)*
         }
 
         impl $name {

@@ -12,7 +12,7 @@ use crate::jobs::visibility;
 use crate::jobs::visibility::WatchOnly;
 use crate::jobs::watch_token::{WatchToken, WatchTokenError, WatchTokenRequestError};
 
-use crate::inbound::graphql::document::limits::field_cost::{FieldCost, MOST_REFS, TypeCosts};
+use crate::inbound::graphql::document::limits::field_cost::{FieldCost, MOST_REFS};
 
 use super::job::JobResult;
 use super::label::Label;
@@ -76,12 +76,15 @@ pub struct CreateWatchTokenPayload {
     expires_at: DateTime,
 }
 
-/// What each field costs.
-pub(super) const COSTS: [TypeCosts; 4] = [
-    TypeCosts::root("Mutation", &["untrackJobs", "createWatchToken"], &[("trackJobs", FieldCost::Most)]),
-    TypeCosts::new("TrackJobsPayload", &["isStored"], &[("results", FieldCost::List(MOST_REFS))]),
-    TypeCosts::free("UntrackJobsPayload", &["untracked"]),
-    TypeCosts::free("CreateWatchTokenPayload", &["token", "expiresAt"]),
+/// What each root field costs.
+pub(super) const COSTS: [(&str, FieldCost); 3] =
+    [("trackJobs", FieldCost::Most), ("untrackJobs", FieldCost::Free), ("createWatchToken", FieldCost::Free)];
+
+/// What each field of a payload costs.
+pub(super) const PAYLOAD_COSTS: [(&str, &[(&str, FieldCost)]); 3] = [
+    ("TrackJobsPayload", &[("isStored", FieldCost::Free), ("results", FieldCost::List(MOST_REFS))]),
+    ("UntrackJobsPayload", &[("untracked", FieldCost::Free)]),
+    ("CreateWatchTokenPayload", &[("token", FieldCost::Free), ("expiresAt", FieldCost::Free)]),
 ];
 
 /// The root mutation type. Mutations change the state of the gateway only, never an upstream.

@@ -1,30 +1,26 @@
 //! Pagination: what all connections share.
 
-use async_graphql::SimpleObject;
-
-use crate::inbound::graphql::document::limits::field_cost::TypeCosts;
+use crate::inbound::graphql::plan::output::output_object;
 
 use super::problem::bad_input;
-
-/// What each field costs.
-pub(super) const COSTS: [TypeCosts; 1] =
-    [TypeCosts::free("PageInfo", &["hasNextPage", "hasPreviousPage", "startCursor", "endCursor"])];
 
 /// The maximum number of entries of a page.
 pub const PAGE_MAX: u32 = 100;
 
-/// Information about pagination in a connection.
-#[derive(Clone, Debug, Default, SimpleObject)]
-pub struct PageInfo {
-    /// Whether there are more items after this page.
-    pub(super) has_next_page: bool,
-    /// Whether there are items before this page. True if `after` was given, except if rows could not be read.
-    pub(super) has_previous_page: bool,
-    /// The cursor of the first item of this page. Null if the page is empty.
-    pub(super) start_cursor: Option<String>,
-    /// The cursor of the last item of this page: an opaque string. Pass it as `after` to read the next page. If the page
-    /// is empty, the `after` of the request, which can be null. Null if rows could not be read.
-    pub(super) end_cursor: Option<String>,
+output_object! {
+    /// Information about pagination in a connection.
+    #[derive(Clone, Debug, Default)]
+    pub struct PageInfo = "PageInfo" {
+        /// Whether there are more items after this page.
+        Free has_next_page: bool,
+        /// Whether there are items before this page. True if `after` was given, except if rows could not be read.
+        Free has_previous_page: bool,
+        /// The cursor of the first item of this page. Null if the page is empty.
+        Free start_cursor: Option<String>,
+        /// The cursor of the last item of this page: an opaque string. Pass it as `after` to read the next page. If the page
+        /// is empty, the `after` of the request, which can be null. Null if rows could not be read.
+        Free end_cursor: Option<String>,
+    }
 }
 
 /// Validates the argument `first`.

@@ -1,19 +1,13 @@
 //! Expected errors as data: why there is no job, and why a result is stale.
 
-use async_graphql::{Enum, Error, ErrorExtensions as _, ID, SimpleObject};
+use async_graphql::{Enum, Error, ErrorExtensions as _, ID};
 
-use crate::inbound::graphql::document::limits::field_cost::TypeCosts;
+use crate::inbound::graphql::plan::output::{output_enum, output_object};
 
 use crate::domain::error::{Problem, ProblemCode, Retry};
 use crate::jobs::answer;
 use crate::jobs::visibility::RequestedRef;
 use crate::telemetry::meters;
-
-/// What each field costs.
-pub(super) const COSTS: [TypeCosts; 2] = [
-    TypeCosts::free("JobProblem", &["ref", "code", "message", "retryable", "retryAfterMs"]),
-    TypeCosts::free("ProblemRef", &["id", "source", "externalId"]),
-];
 
 /// The reasons why there is no job for a reference, or why rows of a job are missing.
 #[derive(Clone, Copy, Debug, Enum, PartialEq, Eq)]
@@ -71,35 +65,39 @@ pub enum GqlStaleReason {
     NotRefreshed,
 }
 
-/// The reason why there is no job for a reference, or why rows of a job are missing. Other results of the same request
-/// are not affected.
-#[derive(Clone, Debug, SimpleObject)]
-pub struct JobProblem {
-    /// The reference, as the client sent it; for rows, the node ID of the job.
-    #[graphql(name = "ref")]
-    reference: GqlProblemRef,
-    /// The machine-readable reason.
-    code: JobProblemCode,
-    /// The human-readable reason, with what to do about it. Can change; do not parse.
-    message: String,
-    /// Whether the same request can succeed later.
-    retryable: bool,
-    /// The time to wait before a retry, in milliseconds. At most 2147483647. Null if unknown, or if the request
-    /// is not retryable.
-    retry_after_ms: Option<i32>,
+output_enum!(JobProblemCode, GqlStaleReason);
+
+output_object! {
+    /// The reason why there is no job for a reference, or why rows of a job are missing. Other results of the same request
+    /// are not affected.
+    #[derive(Clone, Debug)]
+    pub struct JobProblem = "JobProblem" {
+        /// The reference, as the client sent it; for rows, the node ID of the job.
+        Free reference as "ref": GqlProblemRef,
+        /// The machine-readable reason.
+        Free code: JobProblemCode,
+        /// The human-readable reason, with what to do about it. Can change; do not parse.
+        Free message: String,
+        /// Whether the same request can succeed later.
+        Free retryable: bool,
+        /// The time to wait before a retry, in milliseconds. At most 2147483647. Null if unknown, or if the request
+        /// is not retryable.
+        Free retry_after_ms: Option<i32>,
+    }
 }
 
-/// The reference of a job, as the client sent it; for rows, the node ID of the job. Either `id`, or `source` and
-/// `externalId` are set.
-#[derive(Clone, Debug, Default, SimpleObject)]
-#[graphql(name = "ProblemRef")]
-pub struct GqlProblemRef {
-    /// The global node ID. Null if the reference is external.
-    id: Option<ID>,
-    /// The name of the source. Null if the reference is a node ID.
-    source: Option<String>,
-    /// The ID in the upstream's API. Null if the reference is a node ID.
-    external_id: Option<String>,
+output_object! {
+    /// The reference of a job, as the client sent it; for rows, the node ID of the job. Either `id`, or `source` and
+    /// `externalId` are set.
+    #[derive(Clone, Debug, Default)]
+    pub struct GqlProblemRef = "ProblemRef" {
+        /// The global node ID. Null if the reference is external.
+        Free id: Option<ID>,
+        /// The name of the source. Null if the reference is a node ID.
+        Free source: Option<String>,
+        /// The ID in the upstream's API. Null if the reference is a node ID.
+        Free external_id: Option<String>,
+    }
 }
 
 impl From<RequestedRef> for GqlProblemRef {

@@ -3,11 +3,12 @@
 use async_graphql::{Context, ID, Object, Result};
 
 use crate::domain::error::{Problem, ProblemCode};
+use crate::domain::principal::Principal;
 use crate::jobs::Jobs;
 use crate::jobs::answer::LookupResult;
-use crate::jobs::visibility;
+use crate::jobs::visibility::RequestedRef;
 
-use crate::inbound::graphql::document::limits::field_cost::{FieldCost, TypeCosts};
+use crate::inbound::graphql::document::limits::field_cost::FieldCost;
 
 use super::filter::JobFilterInput;
 use super::job::{GqlJob, JobResult, Node};
@@ -18,20 +19,16 @@ use super::reference::{JobRefInput, check_count};
 use super::scalars::Duration;
 use super::source::GqlSource;
 
-/// What each field costs.
-pub(super) const COSTS: [TypeCosts; 1] = [TypeCosts::root(
-    "Query",
-    &[],
-    &[
-        ("node", FieldCost::One),
-        ("nodes", FieldCost::EachOf("ids")),
-        ("job", FieldCost::One),
-        ("jobs", FieldCost::EachOf("refs")),
-        ("jobAwait", FieldCost::One),
-        ("jobList", FieldCost::Page("first")),
-        ("sources", FieldCost::List(50)),
-    ],
-)];
+/// What each root field costs.
+pub(super) const COSTS: [(&str, FieldCost); 7] = [
+    ("node", FieldCost::One),
+    ("nodes", FieldCost::EachOf("ids")),
+    ("job", FieldCost::One),
+    ("jobs", FieldCost::EachOf("refs")),
+    ("jobAwait", FieldCost::One),
+    ("jobList", FieldCost::Page("first")),
+    ("sources", FieldCost::List(50)),
+];
 
 /// The root query type.
 #[derive(Clone, Copy, Debug, Default)]
@@ -47,10 +44,9 @@ impl QueryRoot {
         ctx: &Context<'_>,
         #[graphql(desc = "The global node ID of the object.")] id: ID,
     ) -> Option<Result<Node>> {
-        let answers = lookup(ctx, &[visibility::RequestedRef::Id(id.0)], None).await;
-        match answers {
-            Ok(mut answers) => answers.pop().and_then(node),
-            Err(error) => Some(Err(error)),
+        match (ctx.data(), ctx.data()) {
+            (Ok(jobs), Ok(principal)) => node(jobs, principal, id).await,
+            (Err(error), _) | (_, Err(error)) => Some(Err(error)),
         }
     }
 
@@ -62,9 +58,7 @@ impl QueryRoot {
         ctx: &Context<'_>,
         #[graphql(desc = "The global node IDs of the objects, 1 to 200.")] ids: Vec<ID>,
     ) -> Result<Vec<Option<Result<Node>>>> {
-        check_count("ids", ids.len())?;
-        let refs: Vec<_> = ids.into_iter().map(|id| visibility::RequestedRef::Id(id.0)).collect();
-        Ok(lookup(ctx, &refs, None).await?.into_iter().map(node).collect())
+        nodes(ctx.data()?, ctx.data()?, ids).await
     }
 
     /// Returns a job, from the store if it is fresh enough, else from its source. A `JobProblem` if there is none to
@@ -80,10 +74,7 @@ impl QueryRoot {
         )]
         max_staleness: Option<Duration>,
     ) -> Result<JobResult> {
-        let reference = visibility::RequestedRef::from(reference);
-        let answers = lookup(ctx, std::slice::from_ref(&reference), max_staleness).await?;
-        let answer = answers.into_iter().next().ok_or("the job has no result")?;
-        Ok(JobResult::new(reference, answer))
+        job(ctx.data()?, ctx.data()?, reference, max_staleness).await
     }
 
     /// Returns a list of jobs, each from the store if it is fresh enough, else from its source. An entry is a `JobProblem`
@@ -100,14 +91,7 @@ impl QueryRoot {
         )]
         max_staleness: Option<Duration>,
     ) -> Result<Vec<JobResult>> {
-        check_count("refs", refs.len())?;
-        let refs: Vec<visibility::RequestedRef> = refs.into_iter().map(Into::into).collect();
-        let answers = lookup(ctx, &refs, max_staleness).await?;
-        Ok(refs
-            .into_iter()
-            .zip(answers)
-            .map(|(reference, answer)| JobResult::new(reference, answer))
-            .collect())
+        jobs(ctx.data()?, ctx.data()?, refs, max_staleness).await
     }
 
     /// Waits until a job reaches a terminal state, and returns it. When `timeout` elapses, returns the job in its current
@@ -119,13 +103,11 @@ impl QueryRoot {
         #[graphql(name = "ref", desc = "The job to wait for.")] reference: JobRefInput,
         #[graphql(
             desc = "The maximum time to wait. Limited by the gateway's request timeout.",
-            default_with = "await_for()"
+            default_with = "AWAIT_FOR"
         )]
         timeout: Duration,
     ) -> Result<JobResult> {
-        let reference = visibility::RequestedRef::from(reference);
-        let answer = ctx.data::<Jobs>()?.await_end(ctx.data()?, reference.clone(), timeout.0).await;
-        Ok(JobResult::new(reference, answer))
+        Ok(job_await(ctx.data()?, ctx.data()?, reference, timeout).await)
     }
 
     /// A list of the jobs that the gateway has stored and the client is allowed to read, ordered by source and external
@@ -143,35 +125,112 @@ impl QueryRoot {
         )]
         after: Option<String>,
     ) -> Result<JobConnection> {
-        let first = page_size(first)?;
-        let filter = filter.unwrap_or_default().into();
-        let jobs = ctx.data::<Jobs>()?;
-        let page = jobs.list(ctx.data()?, &filter, first as usize, after.as_deref()).await;
-        Ok(JobConnection::new(page.map_err(|problem| as_error(&problem))?, after, |key| jobs.labels(key)))
+        job_list(ctx.data()?, ctx.data()?, filter, first, after).await
     }
 
     /// The sources that the client is allowed to read, ordered by name.
     #[expect(clippy::unused_async, reason = "the engine's resolvers are asynchronous")]
     async fn sources(&self, ctx: &Context<'_>) -> Result<Vec<GqlSource>> {
-        Ok(ctx.data::<Jobs>()?.sources(ctx.data()?).into_iter().map(GqlSource::from).collect())
+        Ok(sources(ctx.data()?, ctx.data()?))
     }
 }
 
 /// The default timeout of `jobAwait`: below the idle timeout of common proxies.
-const fn await_for() -> Duration {
-    Duration(std::time::Duration::from_secs(25))
+pub(in crate::inbound::graphql) const AWAIT_FOR: Duration = Duration(std::time::Duration::from_secs(25));
+
+/// Resolves `node`.
+pub(in crate::inbound::graphql) async fn node(
+    jobs: &Jobs,
+    principal: &Principal,
+    id: ID,
+) -> Option<Result<Node>> {
+    let mut answers = jobs.lookup(principal, &[RequestedRef::Id(id.0)], None).await;
+    answers.pop().and_then(as_node)
 }
 
-async fn lookup(
-    ctx: &Context<'_>,
-    refs: &[visibility::RequestedRef],
-    max: Option<Duration>,
-) -> Result<Vec<LookupResult>> {
-    Ok(ctx.data::<Jobs>()?.lookup(ctx.data()?, refs, max.map(|max| max.0)).await)
+/// Resolves `nodes`.
+///
+/// # Errors
+/// Returns an error if there are too many.
+pub(in crate::inbound::graphql) async fn nodes(
+    jobs: &Jobs,
+    principal: &Principal,
+    ids: Vec<ID>,
+) -> Result<Vec<Option<Result<Node>>>> {
+    check_count("ids", ids.len())?;
+    let refs: Vec<_> = ids.into_iter().map(|id| RequestedRef::Id(id.0)).collect();
+    Ok(jobs.lookup(principal, &refs, None).await.into_iter().map(as_node).collect())
+}
+
+/// Resolves `job`.
+///
+/// # Errors
+/// None that a client can cause.
+pub(in crate::inbound::graphql) async fn job(
+    jobs: &Jobs,
+    principal: &Principal,
+    reference: JobRefInput,
+    max_staleness: Option<Duration>,
+) -> Result<JobResult> {
+    let reference = RequestedRef::from(reference);
+    let max_staleness = max_staleness.map(|max| max.0);
+    let answers = jobs.lookup(principal, std::slice::from_ref(&reference), max_staleness).await;
+    let answer = answers.into_iter().next().ok_or("the job has no result")?;
+    Ok(JobResult::new(reference, answer))
+}
+
+/// Resolves `jobs`.
+///
+/// # Errors
+/// Returns an error if there are too many.
+pub(in crate::inbound::graphql) async fn jobs(
+    jobs: &Jobs,
+    principal: &Principal,
+    refs: Vec<JobRefInput>,
+    max_staleness: Option<Duration>,
+) -> Result<Vec<JobResult>> {
+    check_count("refs", refs.len())?;
+    let refs: Vec<RequestedRef> = refs.into_iter().map(Into::into).collect();
+    let answers = jobs.lookup(principal, &refs, max_staleness.map(|max| max.0)).await;
+    Ok(refs.into_iter().zip(answers).map(|(reference, answer)| JobResult::new(reference, answer)).collect())
+}
+
+/// Resolves `jobAwait`.
+pub(in crate::inbound::graphql) async fn job_await(
+    jobs: &Jobs,
+    principal: &Principal,
+    reference: JobRefInput,
+    timeout: Duration,
+) -> JobResult {
+    let reference = RequestedRef::from(reference);
+    let answer = jobs.await_end(principal, reference.clone(), timeout.0).await;
+    JobResult::new(reference, answer)
+}
+
+/// Resolves `jobList`.
+///
+/// # Errors
+/// Returns an error if the size of the page or the cursor is not valid.
+pub(in crate::inbound::graphql) async fn job_list(
+    jobs: &Jobs,
+    principal: &Principal,
+    filter: Option<JobFilterInput>,
+    first: i32,
+    after: Option<String>,
+) -> Result<JobConnection> {
+    let first = page_size(first)?;
+    let filter = filter.unwrap_or_default().into();
+    let page = jobs.list(principal, &filter, first as usize, after.as_deref()).await;
+    Ok(JobConnection::new(page.map_err(|problem| as_error(&problem))?, after, |key| jobs.labels(key)))
+}
+
+/// Resolves `sources`.
+pub(in crate::inbound::graphql) fn sources(jobs: &Jobs, principal: &Principal) -> Vec<GqlSource> {
+    jobs.sources(principal).into_iter().map(GqlSource::from).collect()
 }
 
 /// A node, or null if there is none; any other problem is an error of this entry only.
-fn node(answer: LookupResult) -> Option<Result<Node>> {
+fn as_node(answer: LookupResult) -> Option<Result<Node>> {
     match answer {
         Ok(seen) => Some(Ok(match GqlJob::new(seen) {
             GqlJob::MindBridgeJob(job) => Node::MindBridgeJob(job),

@@ -1,6 +1,6 @@
 //! The rows of a completed query as a connection.
 
-use async_graphql::{Context, SimpleObject};
+use async_graphql::Context;
 
 use crate::domain::error::{Problem, ProblemCode};
 use crate::domain::observation::Observation;
@@ -8,7 +8,7 @@ use crate::jobs::Jobs;
 use crate::jobs::rows::{Cells, RowsPage};
 use crate::jobs::visibility::RequestedRef;
 
-use crate::inbound::graphql::document::limits::field_cost::{FieldCost, TypeCosts};
+use crate::inbound::graphql::plan::output::output_object;
 
 use super::page::PageInfo;
 use super::problem::{JobProblem, as_error};
@@ -17,54 +17,44 @@ use super::scalars::JsonRow;
 /// The usual number of columns: no more, since the bytes of an answer are counted as well.
 const COLUMNS: u64 = 10;
 
-/// What each field costs.
-pub(super) const COSTS: [TypeCosts; 3] = [
-    TypeCosts::new(
-        "RowConnection",
-        &["pageInfo", "problem"],
-        &[
-            ("header", FieldCost::List(COLUMNS)),
-            ("edges", FieldCost::PageItems),
-            ("nodes", FieldCost::PageItems),
-        ],
-    ),
-    TypeCosts::free("RowEdge", &["cursor", "node"]),
-    TypeCosts::new("Row", &[], &[("cells", FieldCost::List(COLUMNS))]),
-];
-
-/// A page of the rows of a query result.
-#[derive(Clone, Debug, SimpleObject)]
-pub struct RowConnection {
-    /// The column names: the header row, or the field names if the query has no header row. Empty if the rows
-    /// could not be read.
-    header: JsonRow,
-    /// A list of edges.
-    edges: Vec<RowEdge>,
-    /// A list of rows.
-    nodes: Vec<GqlRow>,
-    /// Information to aid in pagination.
-    page_info: PageInfo,
-    /// Why rows are missing, for example `EXPIRED`, `BAD_ANSWER` (fewer rows than reported), `THROTTLED` or `TIMED_OUT`.
-    /// If it is set, ignore `pageInfo.hasNextPage`; read the page again if `problem.retryable`. Null if no rows are
-    /// missing.
-    problem: Option<JobProblem>,
+output_object! {
+    /// A page of the rows of a query result.
+    #[derive(Clone, Debug)]
+    pub struct RowConnection = "RowConnection" {
+        /// The column names: the header row, or the field names if the query has no header row. Empty if the rows
+        /// could not be read.
+        List(COLUMNS) header: JsonRow,
+        /// A list of edges.
+        PageItems edges: Vec<RowEdge>,
+        /// A list of rows.
+        PageItems nodes: Vec<GqlRow>,
+        /// Information to aid in pagination.
+        Free page_info: PageInfo,
+        /// Why rows are missing, for example `EXPIRED`, `BAD_ANSWER` (fewer rows than reported), `THROTTLED` or `TIMED_OUT`.
+        /// If it is set, ignore `pageInfo.hasNextPage`; read the page again if `problem.retryable`. Null if no rows are
+        /// missing.
+        Free problem: Option<JobProblem>,
+    }
 }
 
-/// An edge in a connection.
-#[derive(Clone, Debug, SimpleObject)]
-pub struct RowEdge {
-    /// The cursor of the row: an opaque string. Pass it as `after`.
-    cursor: String,
-    /// The row at the end of the edge.
-    node: GqlRow,
+output_object! {
+    /// An edge in a connection.
+    #[derive(Clone, Debug)]
+    pub struct RowEdge = "RowEdge" {
+        /// The cursor of the row: an opaque string. Pass it as `after`.
+        Free cursor: String,
+        /// The row at the end of the edge.
+        Free node: GqlRow,
+    }
 }
 
-/// A row of a query result.
-#[derive(Clone, Debug, SimpleObject)]
-#[graphql(name = "Row")]
-pub struct GqlRow {
-    /// The cell values, in the order of `RowConnection.header`.
-    cells: JsonRow,
+output_object! {
+    /// A row of a query result.
+    #[derive(Clone, Debug)]
+    pub struct GqlRow = "Row" {
+        /// The cell values, in the order of `RowConnection.header`.
+        List(COLUMNS) cells: JsonRow,
+    }
 }
 
 /// Reads a page of rows; `None` while there are none yet.

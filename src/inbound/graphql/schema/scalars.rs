@@ -15,6 +15,8 @@ use serde_json::value::RawValue;
 use crate::domain::duration;
 use crate::inbound::answer_limits::answer_memory::charge;
 use crate::inbound::graphql::document::coercion::TextScalar;
+use crate::inbound::graphql::plan::selection::SelectedField;
+use crate::inbound::graphql::plan::writer::{AnswerWriter, WriteJson};
 use crate::jobs::rows::Cells;
 
 /// A date and time in RFC 3339 format, in UTC, for example `2026-11-21T19:10:00Z`. Up to 9 fractional digits. As input,
@@ -88,6 +90,18 @@ impl ScalarType for Int64 {
     }
 }
 
+impl WriteJson for DateTime {
+    fn write(&self, _: &SelectedField, out: &mut AnswerWriter<'_>) {
+        out.quoted(self.0);
+    }
+}
+
+impl WriteJson for Int64 {
+    fn write(&self, _: &SelectedField, out: &mut AnswerWriter<'_>) {
+        out.quoted(self.0);
+    }
+}
+
 impl DateTime {
     fn read(text: &str) -> Result<Self, String> {
         text.parse().map(Self).map_err(|_| "must be an RFC 3339 date-time".to_owned())
@@ -142,6 +156,12 @@ impl ScalarType for Json {
     }
 }
 
+impl WriteJson for Json {
+    fn write(&self, _: &SelectedField, out: &mut AnswerWriter<'_>) {
+        out.upstream_json(self.0.get());
+    }
+}
+
 /// The approximate size of a map of one member, beside its text.
 const MAP_BYTES: usize = 100;
 
@@ -170,6 +190,12 @@ impl OutputType for UpstreamText {
 
     async fn resolve(&self, _: &ContextSelectionSet<'_>, field: &Positioned<Field>) -> ServerResult<Value> {
         if charge(self.0.len()) { Ok(Value::String(self.0.clone())) } else { Err(does_not_fit(field)) }
+    }
+}
+
+impl WriteJson for UpstreamText {
+    fn write(&self, _: &SelectedField, out: &mut AnswerWriter<'_>) {
+        out.upstream_text(&self.0);
     }
 }
 
@@ -205,6 +231,12 @@ impl OutputType for JsonRow {
         }
         text.push(']');
         Ok(verbatim(text))
+    }
+}
+
+impl WriteJson for JsonRow {
+    fn write(&self, _: &SelectedField, out: &mut AnswerWriter<'_>) {
+        out.list(self.0.iter(), |out, cell| out.upstream_json(cell.get()));
     }
 }
 

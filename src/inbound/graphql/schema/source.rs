@@ -1,25 +1,14 @@
 //! A source as clients see it: its health and the state of its credential, never its address or the credential itself.
 
-use async_graphql::{Enum, SimpleObject};
+use async_graphql::Enum;
 
 use crate::domain::source::{self, BudgetUse, CredentialStatus};
 use crate::domain::upstream;
 use crate::jobs::SourceView;
 
-use crate::inbound::graphql::document::limits::field_cost::TypeCosts;
+use crate::inbound::graphql::plan::output::{output_enum, output_object};
 
 use super::scalars::DateTime;
-
-/// What each field costs.
-pub(super) const COSTS: [TypeCosts; 4] = [
-    TypeCosts::free(
-        "Source",
-        &["name", "upstream", "health", "credential", "budget", "throttledUntil", "lastError"],
-    ),
-    TypeCosts::free("SourceError", &["at", "kind", "message"]),
-    TypeCosts::free("SourceCredential", &["state", "since", "activeSince", "expiresAt"]),
-    TypeCosts::free("SourceBudget", &["perSecond", "perHour", "concurrency", "inFlight", "leftThisHour"]),
-];
 
 /// The upstream APIs that the gateway supports.
 #[derive(Clone, Copy, Debug, Enum, PartialEq, Eq)]
@@ -87,17 +76,18 @@ pub enum GqlSourceErrorKind {
     Unsendable,
 }
 
-/// The last failed call to a source.
-#[derive(Clone, Debug, SimpleObject)]
-#[graphql(name = "SourceError")]
-pub struct GqlSourceError {
-    /// The date and time when the call failed, by the gateway's clock.
-    at: DateTime,
-    /// The reason for the failure.
-    kind: GqlSourceErrorKind,
-    /// A description of the failure, with the error that the source reported. One line; secrets are removed. Can change;
-    /// do not parse.
-    message: String,
+output_object! {
+    /// The last failed call to a source.
+    #[derive(Clone, Debug)]
+    pub struct GqlSourceError = "SourceError" {
+        /// The date and time when the call failed, by the gateway's clock.
+        Free at: DateTime,
+        /// The reason for the failure.
+        Free kind: GqlSourceErrorKind,
+        /// A description of the failure, with the error that the source reported. One line; secrets are removed. Can change;
+        /// do not parse.
+        Free message: String,
+    }
 }
 
 /// The states of the gateway's credential for a source. A new value is verified before it becomes active.
@@ -124,56 +114,63 @@ pub enum GqlCredentialState {
     PendingInvalid,
 }
 
-/// The state of the gateway's credential for a source. The secret itself is never exposed.
-#[derive(Clone, Copy, Debug, SimpleObject)]
-pub struct SourceCredential {
-    /// The state of the credential.
-    state: GqlCredentialState,
-    /// The date and time of the last change of `state`. Null if unknown.
-    since: Option<DateTime>,
-    /// The date and time when the active credential became active. Null if unknown, or if there is none.
-    active_since: Option<DateTime>,
-    /// The date and time when the active credential expires. Null if unknown, or if there is no active credential.
-    expires_at: Option<DateTime>,
+output_object! {
+    /// The state of the gateway's credential for a source. The secret itself is never exposed.
+    #[derive(Clone, Copy, Debug)]
+    pub struct SourceCredential = "SourceCredential" {
+        /// The state of the credential.
+        Free state: GqlCredentialState,
+        /// The date and time of the last change of `state`. Null if unknown.
+        Free since: Option<DateTime>,
+        /// The date and time when the active credential became active. Null if unknown, or if there is none.
+        Free active_since: Option<DateTime>,
+        /// The date and time when the active credential expires. Null if unknown, or if there is no active credential.
+        Free expires_at: Option<DateTime>,
+    }
 }
 
-/// A configured account of an upstream.
-#[derive(Clone, Debug, SimpleObject)]
-#[graphql(name = "Source")]
-pub struct GqlSource {
-    /// The name of the source, as used in `ExternalJobRef.source`.
-    name: String,
-    /// The upstream API of the source.
-    upstream: GqlUpstream,
-    /// The health of the source.
-    health: GqlSourceHealth,
-    /// The state of the gateway's credential for the source.
-    credential: SourceCredential,
-    /// The call budget of the source and its usage. Null if the client is allowed to read only some jobs of the source.
-    budget: Option<SourceBudget>,
-    /// The date and time before which the gateway makes no call: the source asked for a pause, its hourly budget is used
-    /// up, its circuit breaker is open, or its credential is rejected. Null if none of these applies. While the circuit
-    /// breaker is open, a call for a client can be made earlier.
-    throttled_until: Option<DateTime>,
-    /// The last failed call, however long ago. Null if no call failed, or if the client is allowed to read only some jobs
-    /// of the source.
-    last_error: Option<GqlSourceError>,
+output_enum!(GqlUpstream, GqlSourceHealth, GqlSourceErrorKind, GqlCredentialState);
+
+output_object! {
+    /// A configured account of an upstream.
+    #[derive(Clone, Debug)]
+    pub struct GqlSource = "Source" {
+        /// The name of the source, as used in `ExternalJobRef.source`.
+        Free name: String,
+        /// The upstream API of the source.
+        Free upstream: GqlUpstream,
+        /// The health of the source.
+        Free health: GqlSourceHealth,
+        /// The state of the gateway's credential for the source.
+        Free credential: SourceCredential,
+        /// The call budget of the source and its usage. Null if the client is allowed to read only some jobs of the source.
+        Free budget: Option<SourceBudget>,
+        /// The date and time before which the gateway makes no call: the source asked for a pause, its hourly budget is used
+        /// up, its circuit breaker is open, or its credential is rejected. Null if none of these applies. While the circuit
+        /// breaker is open, a call for a client can be made earlier.
+        Free throttled_until: Option<DateTime>,
+        /// The last failed call, however long ago. Null if no call failed, or if the client is allowed to read only some jobs
+        /// of the source.
+        Free last_error: Option<GqlSourceError>,
+    }
 }
 
-/// The call budget of a source, shared by all clients and including retries. Replicas that share a store share the budget;
-/// otherwise each replica has its own.
-#[derive(Clone, Copy, Debug, SimpleObject)]
-pub struct SourceBudget {
-    /// The maximum number of calls per second, as configured, over all replicas that share a store.
-    per_second: i32,
-    /// The maximum number of calls per hour, as configured, over all replicas that share a store.
-    per_hour: i32,
-    /// The maximum number of concurrent calls, as configured, over all replicas that share a store.
-    concurrency: i32,
-    /// The number of calls in flight of this replica.
-    in_flight: i32,
-    /// The number of calls left within a sliding hour, over all replicas that share a store.
-    left_this_hour: i32,
+output_object! {
+    /// The call budget of a source, shared by all clients and including retries. Replicas that share a store share the budget;
+    /// otherwise each replica has its own.
+    #[derive(Clone, Copy, Debug)]
+    pub struct SourceBudget = "SourceBudget" {
+        /// The maximum number of calls per second, as configured, over all replicas that share a store.
+        Free per_second: i32,
+        /// The maximum number of calls per hour, as configured, over all replicas that share a store.
+        Free per_hour: i32,
+        /// The maximum number of concurrent calls, as configured, over all replicas that share a store.
+        Free concurrency: i32,
+        /// The number of calls in flight of this replica.
+        Free in_flight: i32,
+        /// The number of calls left within a sliding hour, over all replicas that share a store.
+        Free left_this_hour: i32,
+    }
 }
 
 impl From<SourceView> for GqlSource {

@@ -6,7 +6,7 @@ use futures_util::stream::{Stream, StreamExt as _};
 use crate::domain::principal::Principal;
 use crate::jobs::Jobs;
 
-use crate::inbound::graphql::document::limits::field_cost::{FieldCost, TypeCosts};
+use crate::inbound::graphql::document::limits::field_cost::FieldCost;
 
 use super::filter::JobFilterInput;
 use super::reference::{JobRefInput, check_count};
@@ -14,9 +14,9 @@ use super::scalars::Duration;
 use super::update::JobUpdate;
 use crate::inbound::graphql::execution::stream_capture::capture_delivery;
 
-/// What each field costs.
-pub(super) const COSTS: [TypeCosts; 1] =
-    [TypeCosts::root("Subscription", &["jobFeed"], &[("jobUpdates", FieldCost::EachOf("refs"))])];
+/// What each root field costs.
+pub(super) const COSTS: [(&str, FieldCost); 2] =
+    [("jobFeed", FieldCost::Free), ("jobUpdates", FieldCost::EachOf("refs"))];
 
 /// The root subscription type.
 #[derive(Clone, Copy, Debug, Default)]

@@ -1,40 +1,19 @@
 //! The fields that only a Supermetrics job has.
 
-use async_graphql::{Context, SimpleObject};
+use async_graphql::Context;
 
 use crate::domain::details::{self, Details, SupermetricsDetails};
 
-use crate::inbound::graphql::document::limits::field_cost::{FieldCost, TypeCosts};
+use crate::inbound::graphql::plan::output::output_object;
 
-use super::job_object::{FREE_FIELDS, job_object};
+use super::job_object::job_object;
 use super::page::page_size;
 use super::rows::{RowConnection, read_rows};
 use super::scalars::{DateTime, Int64, Json, UpstreamText};
 
-/// What each field costs.
-pub(super) const COSTS: [TypeCosts; 5] = [
-    TypeCosts::new(
-        "SupermetricsJob",
-        &["requestId", "scheduleId", "queue", "query", "result"],
-        &[("rows", FieldCost::EachJob)],
-    )
-    .sharing(&FREE_FIELDS),
-    TypeCosts::free("LicenceQueue", &["tasksScheduled", "tasksRunning"]),
-    TypeCosts::new(
-        "QueryMeta",
-        &["startDate", "endDate"],
-        &[("accounts", FieldCost::List(10)), ("fields", FieldCost::List(20))],
-    ),
-    TypeCosts::free("QueryField", &["id", "name", "dataType", "dataColumn"]),
-    TypeCosts::free(
-        "QueryResult",
-        &["totalRows", "totalColumns", "runSeconds", "dataSampled", "cacheUsed", "cacheTime"],
-    ),
-];
-
 job_object! {
     /// A Supermetrics query.
-    SupermetricsJob {
+    SupermetricsJob = "SupermetricsJob" {
         /// The `schedule_id` of the query.
         external_id;
         /// The date and time when the job was created. Always null: Supermetrics does not report it.
@@ -48,31 +27,22 @@ job_object! {
 
         /// The ID of the Supermetrics API request that this result was read with. Different for each request; include it in
         /// reports to Supermetrics support. Null if not reported.
-        async fn request_id(&self) -> Option<UpstreamText> {
-            self.details()?.request_id.clone().map(Into::into)
-        }
+        Free request_id: Option<UpstreamText> = |this| this.details()?.request_id.clone().map(Into::into);
 
         /// The `schedule_id` of the query, as Supermetrics reports it. Null if not reported.
-        async fn schedule_id(&self) -> Option<UpstreamText> {
-            self.details()?.schedule_id.clone().map(Into::into)
-        }
+        Free schedule_id: Option<UpstreamText> = |this| this.details()?.schedule_id.clone().map(Into::into);
 
         /// The task queue of the whole Supermetrics licence, not of this query. Null if not reported.
-        async fn queue(&self) -> Option<GqlLicenceQueue> {
-            self.details()?.queue.as_ref().map(GqlLicenceQueue::from)
-        }
+        Free queue: Option<GqlLicenceQueue> = |this| this.details()?.queue.as_ref().map(GqlLicenceQueue::from);
 
         /// The parameters of the query. Null if not reported; Supermetrics reports them when the query has succeeded.
-        async fn query(&self) -> Option<GqlQueryMeta> {
-            self.details()?.query.as_ref().map(GqlQueryMeta::from)
-        }
+        Free query: Option<GqlQueryMeta> = |this| this.details()?.query.as_ref().map(GqlQueryMeta::from);
 
         /// Statistics of the result of the query. Null if not reported; Supermetrics reports them when the query has
         /// succeeded.
-        async fn result(&self) -> Option<GqlQueryResult> {
-            self.details()?.result.as_ref().map(GqlQueryResult::from)
-        }
+        Free result: Option<GqlQueryResult> = |this| this.details()?.result.as_ref().map(GqlQueryResult::from);
 
+        @engine EachJob rows {
         /// A page of the rows of the result. Null until the query has succeeded. Supermetrics keeps the rows for about an
         /// hour.
         async fn rows(
@@ -91,6 +61,7 @@ job_object! {
             };
             read_rows(ctx, &self.0.observation, first, after).await.transpose()
         }
+        }
     }
 }
 
@@ -103,60 +74,64 @@ impl SupermetricsJob {
     }
 }
 
-/// The task queue of a Supermetrics licence.
-#[derive(Clone, Debug, SimpleObject)]
-#[graphql(name = "LicenceQueue")]
-pub struct GqlLicenceQueue {
-    /// The number of waiting tasks. Null if not reported.
-    tasks_scheduled: Option<Int64>,
-    /// The number of running tasks. Null if not reported.
-    tasks_running: Option<Int64>,
+output_object! {
+    /// The task queue of a Supermetrics licence.
+    #[derive(Clone, Debug)]
+    pub struct GqlLicenceQueue = "LicenceQueue" {
+        /// The number of waiting tasks. Null if not reported.
+        Free tasks_scheduled: Option<Int64>,
+        /// The number of running tasks. Null if not reported.
+        Free tasks_running: Option<Int64>,
+    }
 }
 
-/// The parameters of a Supermetrics query.
-#[derive(Clone, Debug, SimpleObject)]
-#[graphql(name = "QueryMeta")]
-pub struct GqlQueryMeta {
-    /// The first day of the date range, verbatim, as Supermetrics reports it. Null if not reported.
-    start_date: Option<UpstreamText>,
-    /// The last day of the date range, verbatim, as Supermetrics reports it. Null if not reported.
-    end_date: Option<UpstreamText>,
-    /// The data source accounts, each as Supermetrics reports it. Empty if not reported.
-    accounts: Vec<Json>,
-    /// The requested fields. Empty if not reported.
-    fields: Vec<GqlQueryField>,
+output_object! {
+    /// The parameters of a Supermetrics query.
+    #[derive(Clone, Debug)]
+    pub struct GqlQueryMeta = "QueryMeta" {
+        /// The first day of the date range, verbatim, as Supermetrics reports it. Null if not reported.
+        Free start_date: Option<UpstreamText>,
+        /// The last day of the date range, verbatim, as Supermetrics reports it. Null if not reported.
+        Free end_date: Option<UpstreamText>,
+        /// The data source accounts, each as Supermetrics reports it. Empty if not reported.
+        List(10) accounts: Vec<Json>,
+        /// The requested fields. Empty if not reported.
+        List(20) fields: Vec<GqlQueryField>,
+    }
 }
 
-/// A field of a Supermetrics query.
-#[derive(Clone, Debug, SimpleObject)]
-#[graphql(name = "QueryField")]
-pub struct GqlQueryField {
-    /// The Supermetrics ID of the field. Null if not reported.
-    id: Option<UpstreamText>,
-    /// The display name of the field. Null if not reported.
-    name: Option<UpstreamText>,
-    /// The Supermetrics data type of the field. Null if not reported.
-    data_type: Option<UpstreamText>,
-    /// The index of the field's column in the rows, starting at 0. Null if not reported.
-    data_column: Option<Int64>,
+output_object! {
+    /// A field of a Supermetrics query.
+    #[derive(Clone, Debug)]
+    pub struct GqlQueryField = "QueryField" {
+        /// The Supermetrics ID of the field. Null if not reported.
+        Free id: Option<UpstreamText>,
+        /// The display name of the field. Null if not reported.
+        Free name: Option<UpstreamText>,
+        /// The Supermetrics data type of the field. Null if not reported.
+        Free data_type: Option<UpstreamText>,
+        /// The index of the field's column in the rows, starting at 0. Null if not reported.
+        Free data_column: Option<Int64>,
+    }
 }
 
-/// Statistics of the result of a Supermetrics query. The rows are in `SupermetricsJob.rows`.
-#[derive(Clone, Debug, SimpleObject)]
-#[graphql(name = "QueryResult")]
-pub struct GqlQueryResult {
-    /// The number of rows, without the header row. Null if not reported.
-    total_rows: Option<Int64>,
-    /// The number of columns. Null if not reported.
-    total_columns: Option<Int64>,
-    /// The run time of the query, in seconds. Null if not reported.
-    run_seconds: Option<f64>,
-    /// Whether the data source returned sampled data. Null if not reported.
-    data_sampled: Option<bool>,
-    /// Whether Supermetrics returned the data from its cache. Null if not reported.
-    cache_used: Option<bool>,
-    /// The date and time when the cached data was fetched. Null if not reported.
-    cache_time: Option<DateTime>,
+output_object! {
+    /// Statistics of the result of a Supermetrics query. The rows are in `SupermetricsJob.rows`.
+    #[derive(Clone, Debug)]
+    pub struct GqlQueryResult = "QueryResult" {
+        /// The number of rows, without the header row. Null if not reported.
+        Free total_rows: Option<Int64>,
+        /// The number of columns. Null if not reported.
+        Free total_columns: Option<Int64>,
+        /// The run time of the query, in seconds. Null if not reported.
+        Free run_seconds: Option<f64>,
+        /// Whether the data source returned sampled data. Null if not reported.
+        Free data_sampled: Option<bool>,
+        /// Whether Supermetrics returned the data from its cache. Null if not reported.
+        Free cache_used: Option<bool>,
+        /// The date and time when the cached data was fetched. Null if not reported.
+        Free cache_time: Option<DateTime>,
+    }
 }
 
 impl From<&details::LicenceQueue> for GqlLicenceQueue {

@@ -1,17 +1,13 @@
 //! The updates that a subscription delivers.
 
-use async_graphql::{Enum, SimpleObject};
+use async_graphql::Enum;
 
 use crate::inbound::graphql::execution::delivery_span::DeliverySpan;
 use crate::jobs::watch::{self, WatchUpdate};
 
-use crate::inbound::graphql::document::limits::field_cost::TypeCosts;
+use crate::inbound::graphql::plan::output::{output_enum, output_object};
 
 use super::job::JobResult;
-
-/// What each field costs.
-pub(super) const COSTS: [TypeCosts; 1] =
-    [TypeCosts::free("JobUpdate", &["kind", "result", "sequence", "isFinal"])];
 
 /// The kinds of job updates.
 #[derive(Clone, Copy, Debug, Enum, PartialEq, Eq)]
@@ -26,20 +22,24 @@ pub enum JobUpdateKind {
     Ended,
 }
 
-/// An update to a job.
-#[derive(Clone, Debug, SimpleObject)]
-pub struct JobUpdate {
-    /// The kind of the update.
-    kind: JobUpdateKind,
-    /// The job, or the reason why there is none.
-    result: JobResult,
-    /// In `jobUpdates`: the number of the update within its job. Increases with each update; a gap means that updates were
-    /// skipped, because a newer one replaced them. 0 for a reference that cannot be watched. In `jobFeed`: the number of
-    /// the update within the subscription, from 1. Not comparable after a reconnect.
-    sequence: i32,
-    /// Whether this is the last update of the job in this subscription. In `jobFeed`: whether the job is terminal; a new
-    /// run of the same ID sends further updates.
-    is_final: bool,
+output_enum!(JobUpdateKind);
+
+output_object! {
+    /// An update to a job.
+    #[derive(Clone, Debug)]
+    pub struct JobUpdate = "JobUpdate" {
+        /// The kind of the update.
+        Free kind: JobUpdateKind,
+        /// The job, or the reason why there is none.
+        Free result: JobResult,
+        /// In `jobUpdates`: the number of the update within its job. Increases with each update; a gap means that updates were
+        /// skipped, because a newer one replaced them. 0 for a reference that cannot be watched. In `jobFeed`: the number of
+        /// the update within the subscription, from 1. Not comparable after a reconnect.
+        Free sequence: i32,
+        /// Whether this is the last update of the job in this subscription. In `jobFeed`: whether the job is terminal; a new
+        /// run of the same ID sends further updates.
+        Free is_final: bool,
+    }
 }
 
 impl JobUpdate {

@@ -8,8 +8,8 @@ mod reply;
 
 use std::sync::Arc;
 
+use async_graphql::Response as GraphqlResponse;
 use async_graphql::parser::types::OperationType;
-use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, any};
@@ -24,6 +24,7 @@ use crate::inbound::graphql::document::admission::PreparedOperation;
 use crate::inbound::graphql::document::request::GraphqlRequest;
 use crate::inbound::graphql::execution::endpoint::GraphqlEndpoint;
 use crate::inbound::graphql::execution::response::{first_code, was_executed};
+use crate::inbound::graphql::plan::query::PlannedAnswer;
 use crate::inbound::http::error::{HttpRefusal, RefusalKind};
 use crate::inbound::http::peer::Peer;
 use crate::inbound::http::request_facts::RequestFacts;
@@ -90,36 +91,72 @@ async fn answer(endpoint: &GraphqlEndpoint, request: Request) -> Result<Response
 
 /// Executes an operation with a single answer.
 async fn once(endpoint: &GraphqlEndpoint, prepared: PreparedOperation, media: ResponseType) -> Response {
-    let PreparedOperation { request, operation, fresh, values, memory, span, .. } = prepared;
+    let span = prepared.span.clone();
+    let fail = |refusal: HttpRefusal| {
+        trace::fail(&span, refusal.kind().code());
+        refusal.into_response()
+    };
     // here, so that a large answer that waits for its permit reserves none
-    let meter = match memory.begin(values) {
+    let meter = match prepared.memory.begin(prepared.values) {
         Ok(meter) => meter,
-        Err(refusal) => {
-            trace::fail(&span, refusal.kind().code());
-            return refusal.into_response();
-        }
+        Err(refusal) => return fail(refusal),
     };
     let began = Instant::now();
-    let executing = Arc::clone(&meter).around(endpoint.execute(request));
-    let response = executing.instrument(span.clone()).await;
-    meters::operation(operation.word(), "http");
-    meters::operation_took(operation.word(), began.elapsed());
-    let executed = was_executed(&response);
-    if let Some(code) = first_code(&response, executed) {
-        trace::fail(&span, code);
-    }
-    if executed && let Some(fresh) = fresh {
-        endpoint.keep(*fresh);
-    }
-    let mut response: http::Response<Body> = match meter.refusal() {
-        None => reply::render(response, executed, media, meter),
-        Some(refusal) => {
-            trace::fail(&span, refusal.kind().code());
-            refusal.into_response()
+    let plan = prepared.plan.as_deref();
+    let planned = endpoint.execute_plan(plan, &prepared.principal, &prepared.variables);
+    let planned = planned.instrument(span.clone()).await;
+    let executed = match planned {
+        Some(planned) => Executed::Planned(planned),
+        None => {
+            let executing = Arc::clone(&meter).around(endpoint.execute(prepared.engine_request()));
+            Executed::Engine(executing.instrument(span.clone()).await)
         }
     };
-    response.extensions_mut().insert(operation);
+    meters::operation(prepared.operation.word(), "http");
+    meters::operation_took(prepared.operation.word(), began.elapsed());
+    if let Some(code) = executed.first_code() {
+        trace::fail(&span, code);
+    }
+    if executed.is_valid()
+        && let Some(fresh) = prepared.fresh
+    {
+        endpoint.keep(*fresh);
+    }
+    let mut response = match executed {
+        Executed::Planned(planned) if meter.charge(planned.written.texts) => {
+            reply::planned(planned, media, meter)
+        }
+        Executed::Engine(response) if meter.refusal().is_none() => reply::render(response, media, meter),
+        Executed::Planned(_) | Executed::Engine(_) => {
+            fail(meter.refusal().unwrap_or_else(|| meter.memory().too_large()))
+        }
+    };
+    response.extensions_mut().insert(prepared.operation);
     response
+}
+
+/// What executed an operation, and its result.
+enum Executed {
+    Planned(PlannedAnswer),
+    Engine(GraphqlResponse),
+}
+
+impl Executed {
+    /// Whether the document is valid.
+    fn is_valid(&self) -> bool {
+        match self {
+            Self::Planned(_) => true,
+            Self::Engine(response) => was_executed(response),
+        }
+    }
+
+    /// The code of the first error.
+    fn first_code(&self) -> Option<&str> {
+        match self {
+            Self::Planned(planned) => first_code(&planned.errors, true),
+            Self::Engine(response) => first_code(&response.errors, was_executed(response)),
+        }
+    }
 }
 
 /// The method of a request.

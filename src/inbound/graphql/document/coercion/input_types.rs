@@ -60,6 +60,16 @@ impl InputTypes {
         self.outputs.get(parent)?.fields.get(field)
     }
 
+    /// The object types that a value of a type can have.
+    pub(in crate::inbound::graphql) fn objects_of(&self, name: &Name) -> Vec<&Name> {
+        self.outputs.objects_of(name)
+    }
+
+    /// Whether an object type is a type, or one of its members or implementations.
+    pub(in crate::inbound::graphql) fn is_a(&self, object: &Name, condition: &Name) -> bool {
+        self.outputs.is_a(object, condition)
+    }
+
     /// Every composite type with its name, in no order.
     #[cfg(test)]
     pub(in crate::inbound::graphql) fn outputs(&self) -> impl Iterator<Item = (&Name, &OutputType)> {

@@ -27,7 +27,7 @@ pub(in crate::inbound::graphql) struct OutputType {
     members: Vec<Name>,
     implements: Vec<Name>,
     /// Whether the type of a value is another one: true for an interface or a union.
-    is_abstract: bool,
+    pub(in crate::inbound::graphql) is_abstract: bool,
 }
 
 /// One field of a composite type.
@@ -69,6 +69,19 @@ impl Outputs {
 
     pub(in crate::inbound::graphql) fn get(&self, name: &Name) -> Option<&OutputType> {
         self.types.get(name)
+    }
+
+    /// The object types that a value of a type can have.
+    pub(super) fn objects_of(&self, name: &Name) -> Vec<&Name> {
+        let is_one = |(candidate, of): &(&Name, &OutputType)| !of.is_abstract && self.is_a(candidate, name);
+        self.types.iter().filter(is_one).map(|(name, _)| name).collect()
+    }
+
+    /// Whether an object type is a type, or one of its members or implementations.
+    pub(super) fn is_a(&self, object: &Name, condition: &Name) -> bool {
+        object == condition
+            || self.types.get(object).is_some_and(|of| of.implements.contains(condition))
+            || self.types.get(condition).is_some_and(|of| of.members.contains(object))
     }
 
     /// Every composite type with its name, in no order.

@@ -60,74 +60,31 @@ impl FieldCost {
     }
 }
 
-/// The costs of the fields of one object type or interface.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::inbound::graphql) struct TypeCosts {
-    name: &'static str,
-    is_root: bool,
-    free: &'static [&'static str],
-    others: &'static [(&'static str, FieldCost)],
-    shared: &'static [&'static str],
-}
-
-impl TypeCosts {
-    /// A type: its free fields, and the costs of all others.
-    pub(in crate::inbound::graphql) const fn new(
-        name: &'static str,
-        free: &'static [&'static str],
-        others: &'static [(&'static str, FieldCost)],
-    ) -> Self {
-        Self { name, is_root: false, free, others, shared: &[] }
-    }
-
-    /// A type of which every field is free.
-    pub(in crate::inbound::graphql) const fn free(
-        name: &'static str,
-        fields: &'static [&'static str],
-    ) -> Self {
-        Self::new(name, fields, &[])
-    }
-
-    /// A root type.
-    pub(in crate::inbound::graphql) const fn root(
-        name: &'static str,
-        free: &'static [&'static str],
-        others: &'static [(&'static str, FieldCost)],
-    ) -> Self {
-        Self { is_root: true, ..Self::new(name, free, others) }
-    }
-
-    /// The same, with further free fields, which several types share.
-    pub(in crate::inbound::graphql) const fn sharing(self, shared: &'static [&'static str]) -> Self {
-        Self { shared, ..self }
-    }
-
-    fn fields(&self) -> impl Iterator<Item = (&'static str, FieldCost)> {
-        let free = self.free.iter().chain(self.shared).map(|field| (*field, FieldCost::Free));
-        free.chain(self.others.iter().copied())
-    }
-}
-
 /// The costs of all fields of a schema.
 #[derive(Debug, Default)]
 pub(in crate::inbound::graphql) struct FieldCosts {
-    types: HashMap<&'static str, HashMap<&'static str, FieldCost>>,
+    types: HashMap<&'static str, HashMap<String, FieldCost>>,
     /// Of the root fields that concern jobs, by name.
-    root: HashMap<&'static str, FieldCost>,
+    root: HashMap<String, FieldCost>,
     /// The same below the root, whatever their type: a document is not validated yet when its cost is computed.
-    below: HashMap<&'static str, FieldCost>,
+    below: HashMap<String, FieldCost>,
 }
 
 impl FieldCosts {
-    /// The costs that these types state.
-    pub(in crate::inbound::graphql) fn new(types: &[TypeCosts]) -> Self {
-        let mut costs = Self::default();
-        for one in types {
-            let at = if one.is_root { &mut costs.root } else { &mut costs.below };
-            at.extend(one.fields().filter(|(_, cost)| cost.concerns_jobs()));
-            costs.types.insert(one.name, one.fields().collect());
-        }
-        costs
+    /// Adds the fields of a root type.
+    pub(in crate::inbound::graphql) fn root(&mut self, name: &'static str, fields: &[(&str, FieldCost)]) {
+        self.root.extend(concerning_jobs(fields.iter().copied()));
+        self.types.insert(name, owned(fields.iter().copied()).collect());
+    }
+
+    /// Adds the fields of any other object type.
+    pub(in crate::inbound::graphql) fn object<'a>(
+        &mut self,
+        name: &'static str,
+        fields: impl Iterator<Item = (&'a str, FieldCost)> + Clone,
+    ) {
+        self.below.extend(concerning_jobs(fields.clone()));
+        self.types.insert(name, owned(fields).collect());
     }
 
     /// The cost of a field; free for one that the schema does not have.
@@ -147,4 +104,16 @@ impl FieldCosts {
         let types = self.types.iter();
         types.flat_map(|(name, fields)| fields.keys().map(move |field| format!("{name}.{field}"))).collect()
     }
+}
+
+fn owned<'a>(
+    fields: impl Iterator<Item = (&'a str, FieldCost)>,
+) -> impl Iterator<Item = (String, FieldCost)> {
+    fields.map(|(name, cost)| (name.to_owned(), cost))
+}
+
+fn concerning_jobs<'a>(
+    fields: impl Iterator<Item = (&'a str, FieldCost)>,
+) -> impl Iterator<Item = (String, FieldCost)> {
+    owned(fields.filter(|(_, cost)| cost.concerns_jobs()))
 }

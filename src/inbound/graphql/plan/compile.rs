@@ -1,0 +1,139 @@
+//! Compiles the selection of a root field: resolves fragments and type conditions for each object type, evaluates
+//! directives, and merges fields of one response key (GraphQL, "CollectFields"). Expects a document that the engine has
+//! validated.
+
+use std::collections::HashMap;
+
+use async_graphql::parser::types::{ExecutableDocument, Field, Selection as Selected, SelectionSet};
+use async_graphql::{Name, Positioned};
+
+use super::conditions::Conditions;
+use super::output::ObjectDescription;
+use super::selection::{SelectedField, SelectedValue, Selection};
+use crate::inbound::graphql::document::coercion::InputTypes;
+
+/// The object types that a plan can write, by name.
+#[derive(Debug)]
+pub(in crate::inbound::graphql) struct OutputTypes(HashMap<&'static str, ObjectDescription>);
+
+impl OutputTypes {
+    /// Of these descriptions.
+    pub(in crate::inbound::graphql) fn new(types: impl IntoIterator<Item = ObjectDescription>) -> Self {
+        Self(types.into_iter().map(|of| (of.name, of)).collect())
+    }
+}
+
+/// Why a selection is left to the engine: it contains what a plan cannot write, or is too large.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::inbound::graphql) struct NotCovered;
+
+/// The fields of one response key, to be merged.
+pub(in crate::inbound::graphql) struct FieldGroup<'a> {
+    pub(in crate::inbound::graphql) key: &'a Name,
+    pub(in crate::inbound::graphql) fields: Vec<&'a Positioned<Field>>,
+}
+
+/// Compiles the selections of one operation.
+pub(in crate::inbound::graphql) struct Compiler<'a> {
+    pub(in crate::inbound::graphql) types: &'a InputTypes,
+    pub(in crate::inbound::graphql) outputs: &'a OutputTypes,
+    pub(in crate::inbound::graphql) document: &'a ExecutableDocument,
+    pub(in crate::inbound::graphql) conditions: &'a Conditions,
+    /// How many fields it may have, so that a plan is bounded by the size of its text.
+    pub(in crate::inbound::graphql) left: usize,
+}
+
+impl<'a> Compiler<'a> {
+    /// Collects the fields of a selection set for an object type, in the order of their response keys.
+    pub(in crate::inbound::graphql) fn collect(
+        &mut self,
+        sets: &[&'a SelectionSet],
+        object: &Name,
+    ) -> Result<Vec<FieldGroup<'a>>, NotCovered> {
+        let mut groups = Vec::new();
+        for set in sets {
+            self.collect_set(set, object, &mut groups)?;
+        }
+        Ok(groups)
+    }
+
+    fn collect_set(
+        &mut self,
+        set: &'a SelectionSet,
+        object: &Name,
+        groups: &mut Vec<FieldGroup<'a>>,
+    ) -> Result<(), NotCovered> {
+        for selection in &set.items {
+            self.left = self.left.checked_sub(1).ok_or(NotCovered)?;
+            if !self.conditions.includes(selection.node.directives()).ok_or(NotCovered)? {
+                continue;
+            }
+            match &selection.node {
+                Selected::Field(field) => {
+                    let key = &field.node.response_key().node;
+                    match groups.iter_mut().find(|group| group.key == key) {
+                        Some(group) => group.fields.push(field),
+                        None => groups.push(FieldGroup { key, fields: vec![field] }),
+                    }
+                }
+                Selected::InlineFragment(inline) => {
+                    let condition = inline.node.type_condition.as_ref().map(|one| &one.node.on.node);
+                    if condition.is_none_or(|condition| self.types.is_a(object, condition)) {
+                        self.collect_set(&inline.node.selection_set.node, object, groups)?;
+                    }
+                }
+                Selected::FragmentSpread(spread) => {
+                    let fragment = self.document.fragments.get(&spread.node.fragment_name.node);
+                    let fragment = &fragment.ok_or(NotCovered)?.node;
+                    if self.types.is_a(object, &fragment.type_condition.node.on.node) {
+                        self.collect_set(&fragment.selection_set.node, object, groups)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Compiles what is selected from a value of a type, which can be an interface or a union.
+    pub(in crate::inbound::graphql) fn selection(
+        &mut self,
+        of: &Name,
+        fields: &[&'a Positioned<Field>],
+    ) -> Result<Selection, NotCovered> {
+        let mut selection = Selection::default();
+        let sets: Vec<_> = fields.iter().map(|field| &field.node.selection_set.node).collect();
+        if sets.iter().all(|set| set.items.is_empty()) {
+            return Ok(selection);
+        }
+        let types = self.types;
+        for object in types.objects_of(of) {
+            let description = self.outputs.0.get(object.as_str()).ok_or(NotCovered)?;
+            let mut fields = Vec::new();
+            for group in self.collect(&sets, object)? {
+                fields.push(self.field(object, description, &group, fields.is_empty())?);
+            }
+            selection.push(description.name, fields);
+        }
+        Ok(selection)
+    }
+
+    fn field(
+        &mut self,
+        object: &Name,
+        description: &ObjectDescription,
+        group: &FieldGroup<'a>,
+        is_first: bool,
+    ) -> Result<SelectedField, NotCovered> {
+        let name = &group.fields.first().ok_or(NotCovered)?.node.name.node;
+        if name == "__typename" {
+            let value = SelectedValue::TypeName;
+            return Ok(SelectedField::new(group.key, is_first, value, Selection::default()));
+        }
+        let mut fields = description.fields.iter();
+        let index = fields.position(|field| field.is_written && field.name == name.as_str());
+        let types = self.types;
+        let of = types.output(object, name).ok_or(NotCovered)?.innermost();
+        let below = self.selection(of, &group.fields)?;
+        Ok(SelectedField::new(group.key, is_first, SelectedValue::Field(index.ok_or(NotCovered)?), below))
+    }
+}

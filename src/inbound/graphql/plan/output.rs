@@ -1,0 +1,154 @@
+//! The one description of an output type: the name and the cost of each field, and how it is written. The same macro
+//! defines the engine's resolvers, so that engine and plan have the same fields.
+
+use std::borrow::Cow;
+
+use super::selection::SelectedField;
+use super::writer::AnswerWriter;
+use crate::inbound::graphql::document::limits::field_cost::FieldCost;
+
+/// Writes a field of a value.
+pub(in crate::inbound::graphql) type FieldWriter<T> = fn(&T, &SelectedField, &mut AnswerWriter<'_>);
+
+/// A field of an object type.
+#[derive(Debug)]
+pub(in crate::inbound::graphql) struct ObjectField<T> {
+    /// Its name in Rust; see [`graphql_name`].
+    pub(in crate::inbound::graphql) name: &'static str,
+    pub(in crate::inbound::graphql) cost: FieldCost,
+    /// Writes it; `None` if only the engine can.
+    pub(in crate::inbound::graphql) write: Option<FieldWriter<T>>,
+}
+
+/// An object type of the schema.
+pub(in crate::inbound::graphql) trait OutputObject: Sized + 'static {
+    /// Its name in the schema.
+    const NAME: &'static str;
+    /// All of its fields.
+    const FIELDS: &'static [ObjectField<Self>];
+}
+
+/// The description of an object type, without the Rust type.
+#[derive(Clone, Debug)]
+pub(in crate::inbound::graphql) struct ObjectDescription {
+    pub(in crate::inbound::graphql) name: &'static str,
+    pub(in crate::inbound::graphql) fields: Vec<FieldDescription>,
+}
+
+/// The description of a field.
+#[derive(Clone, Debug)]
+pub(in crate::inbound::graphql) struct FieldDescription {
+    /// Its name in the schema.
+    pub(in crate::inbound::graphql) name: Cow<'static, str>,
+    pub(in crate::inbound::graphql) cost: FieldCost,
+    /// Whether a plan can write it.
+    pub(in crate::inbound::graphql) is_written: bool,
+}
+
+impl ObjectDescription {
+    /// The description of a type.
+    pub(in crate::inbound::graphql) fn of<T: OutputObject>() -> Self {
+        let fields = T::FIELDS.iter().map(|field| FieldDescription {
+            name: graphql_name(field.name),
+            cost: field.cost,
+            is_written: field.write.is_some(),
+        });
+        Self { name: T::NAME, fields: fields.collect() }
+    }
+}
+
+/// The name of a field in the schema: camel case, as the engine derives it.
+pub(in crate::inbound::graphql) fn graphql_name(name: &'static str) -> Cow<'static, str> {
+    let mut words = name.split('_');
+    let first = words.next().unwrap_or_default();
+    let rest = words.flat_map(|word| {
+        let mut chars = word.chars();
+        chars.next().map(|initial| initial.to_ascii_uppercase()).into_iter().chain(chars)
+    });
+    if name.contains('_') { Cow::Owned(first.chars().chain(rest).collect()) } else { Cow::Borrowed(name) }
+}
+
+/// Defines an object type by its struct. Each field states its cost, which is a variant of [`FieldCost`], before its
+/// name, and its name in the schema where the engine would derive another.
+macro_rules! output_object {
+    (
+        $(#[$meta:meta])*
+        $vis:vis struct $name:ident = $graphql:literal {
+            $(
+                $(#[$field_meta:meta])*
+                $cost:ident $(($length:expr))? $field:ident $(as $renamed:literal)? : $ty:ty
+            ),* $(,)?
+        }
+    ) => {
+        $(#[$meta])*
+        #[derive(async_graphql::SimpleObject)]
+        #[graphql(name = $graphql)]
+        $vis struct $name {
+            $(
+                $(#[$field_meta])*
+                $(#[graphql(name = $renamed)])?
+                pub $field: $ty,
+            )*
+        }
+
+        impl $crate::inbound::graphql::plan::output::OutputObject for $name {
+            const NAME: &'static str = $graphql;
+            const FIELDS: &'static [$crate::inbound::graphql::plan::output::ObjectField<Self>] = &[
+                $($crate::inbound::graphql::plan::output::ObjectField {
+                    name: $crate::inbound::graphql::plan::output::output_object!(@name $field $($renamed)?),
+                    cost: $crate::inbound::graphql::document::limits::field_cost::FieldCost::$cost $(($length))?,
+                    write: Some(|this, field, out| {
+                        $crate::inbound::graphql::plan::writer::WriteJson::write(&this.$field, field, out);
+                    }),
+                },)*
+            ];
+        }
+
+        impl $crate::inbound::graphql::plan::writer::WriteJson for $name {
+            fn write(
+                &self,
+                of: &$crate::inbound::graphql::plan::selection::SelectedField,
+                out: &mut $crate::inbound::graphql::plan::writer::AnswerWriter<'_>,
+            ) {
+                out.object(self, &of.below);
+            }
+        }
+    };
+    (@name $field:ident) => { stringify!($field) };
+    (@name $field:ident $renamed:literal) => { $renamed };
+}
+pub(in crate::inbound::graphql) use output_object;
+
+/// Writes the values of an enum by the names that the engine uses.
+macro_rules! output_enum {
+    ($($name:ident),* $(,)?) => {
+        $(impl $crate::inbound::graphql::plan::writer::WriteJson for $name {
+            fn write(
+                &self,
+                _: &$crate::inbound::graphql::plan::selection::SelectedField,
+                out: &mut $crate::inbound::graphql::plan::writer::AnswerWriter<'_>,
+            ) {
+                let mut items = <Self as async_graphql::resolver_utils::EnumType>::items().iter();
+                match items.find(|item| item.value == *self) {
+                    Some(item) => out.quoted(item.name),
+                    None => out.leave_to_engine(),
+                }
+            }
+        })*
+    };
+}
+pub(in crate::inbound::graphql) use output_enum;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_in_camel_case() {
+        for (name, expected) in
+            [("id", "id"), ("is_terminal", "isTerminal"), ("retry_after_ms", "retryAfterMs")]
+        {
+            assert_eq!(graphql_name(name), expected);
+        }
+    }
+}

@@ -1,0 +1,311 @@
+//! The plan of a query: its root fields with their arguments and compiled selections. It resolves them with the
+//! functions of the engine's resolvers, and writes the answer.
+
+use std::fmt;
+
+use async_graphql::parser::types::{ExecutableDocument, Field, OperationDefinition, OperationType};
+use async_graphql::{ID, InputType, Name, PathSegment, Pos, ServerError, Value as Constant, Variables};
+use async_graphql_value::Value;
+use futures_util::future::join_all;
+
+use super::compile::{Compiler, NotCovered, OutputTypes};
+use super::conditions::Conditions;
+use super::selection::{SelectedField, SelectedValue};
+use super::writer::{AnswerWriter, SourceViews, WriteJson as _, WrittenJson};
+use crate::domain::id::SourceName;
+use crate::domain::principal::Principal;
+use crate::inbound::graphql::document::coercion::InputTypes;
+use crate::inbound::graphql::schema::filter::JobFilterInput;
+use crate::inbound::graphql::schema::job::{JobResult, Node};
+use crate::inbound::graphql::schema::job_connection::JobConnection;
+use crate::inbound::graphql::schema::query::{self, AWAIT_FOR};
+use crate::inbound::graphql::schema::reference::JobRefInput;
+use crate::inbound::graphql::schema::scalars::Duration;
+use crate::inbound::graphql::schema::source::GqlSource;
+use crate::jobs::{Jobs, SourceView};
+
+/// The plan of a query for certain values of the variables in its directives.
+pub(in crate::inbound::graphql) struct QueryPlan {
+    roots: Vec<RootPlan>,
+    /// The declared variables, with their defaults.
+    declared: Vec<(Name, Option<Constant>)>,
+}
+
+/// One root field.
+struct RootPlan {
+    name: RootName,
+    key: Name,
+    pos: Pos,
+    arguments: Vec<(Name, Value)>,
+    selected: SelectedField,
+}
+
+#[derive(Clone, Copy)]
+enum RootName {
+    TypeName,
+    Node,
+    Nodes,
+    Job,
+    Jobs,
+    JobAwait,
+    JobList,
+    Sources,
+}
+
+/// A root field with its arguments.
+enum RootCall {
+    TypeName,
+    Node(ID),
+    Nodes(Vec<ID>),
+    Job(JobRefInput, Option<Duration>),
+    Jobs(Vec<JobRefInput>, Option<Duration>),
+    JobAwait(JobRefInput, Duration),
+    JobList { filter: Option<JobFilterInput>, first: i32, after: Option<String> },
+    Sources,
+}
+
+/// The value of a root field.
+enum RootValue {
+    TypeName,
+    Node(Option<async_graphql::Result<Node>>),
+    Nodes(Vec<Option<async_graphql::Result<Node>>>),
+    Job(Box<JobResult>),
+    Jobs(Vec<JobResult>),
+    JobList(Box<JobConnection>),
+    Sources(Vec<GqlSource>),
+}
+
+/// What a query is executed with.
+#[derive(Clone, Copy)]
+pub(in crate::inbound::graphql) struct QueryScope<'a> {
+    pub(in crate::inbound::graphql) jobs: &'a Jobs,
+    pub(in crate::inbound::graphql) principal: &'a Principal,
+    pub(in crate::inbound::graphql) variables: &'a Variables,
+    /// The size at which writing stops.
+    pub(in crate::inbound::graphql) max: usize,
+}
+
+/// The answer of a plan.
+#[derive(Debug)]
+pub(in crate::inbound::graphql) struct PlannedAnswer {
+    /// The answer without its errors, as JSON: `{"data":…}`.
+    pub(in crate::inbound::graphql) written: WrittenJson,
+    pub(in crate::inbound::graphql) errors: Vec<ServerError>,
+}
+
+impl QueryPlan {
+    /// Compiles a query of a valid document. Its size is at most `max_fields`.
+    ///
+    /// # Errors
+    /// Returns an error if only the engine can execute it.
+    pub(in crate::inbound::graphql) fn compile(
+        types: &InputTypes,
+        outputs: &OutputTypes,
+        document: &ExecutableDocument,
+        operation: &OperationDefinition,
+        conditions: &Conditions,
+        max_fields: usize,
+    ) -> Result<Self, NotCovered> {
+        if operation.ty != OperationType::Query {
+            return Err(NotCovered);
+        }
+        let query = types.root(OperationType::Query).ok_or(NotCovered)?;
+        let mut compiler = Compiler { types, outputs, document, conditions, left: max_fields };
+        let mut roots = Vec::new();
+        for group in compiler.collect(&[&operation.selection_set.node], query)? {
+            let first = *group.fields.first().ok_or(NotCovered)?;
+            let name = RootName::of(&first.node).ok_or(NotCovered)?;
+            let below = match types.output(query, &first.node.name.node) {
+                Some(of) => compiler.selection(of.innermost(), &group.fields)?,
+                None => Default::default(),
+            };
+            let arguments = first.node.arguments.iter();
+            roots.push(RootPlan {
+                name,
+                key: group.key.clone(),
+                pos: first.pos,
+                arguments: arguments.map(|(name, value)| (name.node.clone(), value.node.clone())).collect(),
+                selected: SelectedField::new(group.key, roots.is_empty(), SelectedValue::TypeName, below),
+            });
+        }
+        let declared = operation.variable_definitions.iter().map(|one| {
+            let default = one.node.default_value.as_ref().map(|default| default.node.clone());
+            (one.node.name.node.clone(), default)
+        });
+        Ok(Self { roots, declared: declared.collect() })
+    }
+
+    /// Executes the query; `None` if an argument or a value needs the engine, which then reports the error.
+    pub(in crate::inbound::graphql) async fn execute(&self, scope: QueryScope<'_>) -> Option<PlannedAnswer> {
+        // all arguments before any call, so that what is left to the engine has no effect before
+        let calls: Option<Vec<RootCall>> = self.roots.iter().map(|root| root.call(self, scope)).collect();
+        let values: Vec<Option<RootValue>> = match <[RootCall; 1]>::try_from(calls?) {
+            Ok([only]) => vec![only.resolve(scope).await],
+            Err(calls) => join_all(calls.into_iter().map(|call| call.resolve(scope))).await,
+        };
+        let sources = ClientSources { jobs: scope.jobs, principal: scope.principal };
+        let mut out = AnswerWriter::new(scope.max, &sources);
+        let mut errors = Vec::new();
+        out.raw("{\"data\":");
+        for (root, value) in self.roots.iter().zip(values) {
+            out.raw(&root.selected.prefix);
+            root.write(value?, &mut out, &mut errors);
+        }
+        out.raw(if self.roots.is_empty() { "{}}" } else { "}}" });
+        Some(PlannedAnswer { written: out.finish()?, errors })
+    }
+
+    /// Replaces the variables of a value; `None` if it is a variable without a value.
+    fn constant(&self, given: &Variables, value: &Value) -> Option<Constant> {
+        Some(match value {
+            Value::Variable(name) => match given.get(name) {
+                Some(value) => value.clone(),
+                None => self.declared.iter().find(|(known, _)| known == name)?.1.clone()?,
+            },
+            Value::Null => Constant::Null,
+            Value::Number(number) => Constant::Number(number.clone()),
+            Value::String(text) => Constant::String(text.clone()),
+            Value::Boolean(value) => Constant::Boolean(*value),
+            Value::Binary(bytes) => Constant::Binary(bytes.clone()),
+            Value::Enum(name) => Constant::Enum(name.clone()),
+            // an item without a value is null, a field without one is absent
+            Value::List(items) => {
+                let items = items.iter().map(|item| self.constant(given, item).unwrap_or(Constant::Null));
+                Constant::List(items.collect())
+            }
+            Value::Object(fields) => {
+                let given =
+                    |(name, value): (&Name, &Value)| Some((name.clone(), self.constant(given, value)?));
+                Constant::Object(fields.iter().filter_map(given).collect())
+            }
+        })
+    }
+}
+
+impl RootName {
+    fn of(field: &Field) -> Option<Self> {
+        Some(match field.name.node.as_str() {
+            "__typename" => Self::TypeName,
+            "node" => Self::Node,
+            "nodes" => Self::Nodes,
+            "job" => Self::Job,
+            "jobs" => Self::Jobs,
+            "jobAwait" => Self::JobAwait,
+            "jobList" => Self::JobList,
+            "sources" => Self::Sources,
+            _ => return None,
+        })
+    }
+}
+
+impl RootPlan {
+    /// Its arguments in a request; `None` if one is not valid.
+    fn call(&self, plan: &QueryPlan, scope: QueryScope<'_>) -> Option<RootCall> {
+        Some(match self.name {
+            RootName::TypeName => RootCall::TypeName,
+            RootName::Sources => RootCall::Sources,
+            RootName::Node => RootCall::Node(self.argument(plan, scope, "id")?),
+            RootName::Nodes => RootCall::Nodes(self.argument(plan, scope, "ids")?),
+            RootName::Job => {
+                RootCall::Job(self.argument(plan, scope, "ref")?, self.argument(plan, scope, "maxStaleness")?)
+            }
+            RootName::Jobs => RootCall::Jobs(
+                self.argument(plan, scope, "refs")?,
+                self.argument(plan, scope, "maxStaleness")?,
+            ),
+            RootName::JobAwait => {
+                let given = self.arguments.iter().any(|(name, _)| name == "timeout");
+                let timeout = if given { self.argument(plan, scope, "timeout")? } else { AWAIT_FOR };
+                RootCall::JobAwait(self.argument(plan, scope, "ref")?, timeout)
+            }
+            RootName::JobList => RootCall::JobList {
+                filter: self.argument(plan, scope, "filter")?,
+                first: self.argument(plan, scope, "first")?,
+                after: self.argument(plan, scope, "after")?,
+            },
+        })
+    }
+
+    /// Parses an argument as the engine does.
+    fn argument<T: InputType>(&self, plan: &QueryPlan, scope: QueryScope<'_>, name: &str) -> Option<T> {
+        let value = self.arguments.iter().find(|(known, _)| known == name).map(|(_, value)| value);
+        T::parse(value.and_then(|value| plan.constant(scope.variables, value))).ok()
+    }
+
+    fn write(&self, value: RootValue, out: &mut AnswerWriter<'_>, errors: &mut Vec<ServerError>) {
+        let of = &self.selected;
+        match value {
+            RootValue::TypeName => out.text("Query"),
+            RootValue::Job(result) => result.write(of, out),
+            RootValue::Jobs(results) => results.write(of, out),
+            RootValue::JobList(page) => page.write(of, out),
+            RootValue::Sources(sources) => sources.write(of, out),
+            RootValue::Node(node) => self.node(node, None, out, errors),
+            RootValue::Nodes(nodes) => {
+                let nodes = nodes.into_iter().enumerate();
+                out.list(nodes, |out, (index, node)| self.node(node, Some(index), out, errors));
+            }
+        }
+    }
+
+    /// Writes a node, or null and its error.
+    fn node(
+        &self,
+        node: Option<async_graphql::Result<Node>>,
+        index: Option<usize>,
+        out: &mut AnswerWriter<'_>,
+        errors: &mut Vec<ServerError>,
+    ) {
+        match node {
+            Some(Ok(node)) => node.write(&self.selected, out),
+            Some(Err(error)) => {
+                let mut error = error.into_server_error(self.pos);
+                error.path = vec![PathSegment::Field(self.key.to_string())];
+                error.path.extend(index.map(PathSegment::Index));
+                errors.push(error);
+                out.raw("null");
+            }
+            None => out.raw("null"),
+        }
+    }
+}
+
+impl RootCall {
+    /// Resolves the field; `None` if its value is an error of the request.
+    async fn resolve(self, QueryScope { jobs, principal, .. }: QueryScope<'_>) -> Option<RootValue> {
+        Some(match self {
+            Self::TypeName => RootValue::TypeName,
+            Self::Node(id) => RootValue::Node(query::node(jobs, principal, id).await),
+            Self::Nodes(ids) => RootValue::Nodes(query::nodes(jobs, principal, ids).await.ok()?),
+            Self::Job(reference, max) => {
+                RootValue::Job(Box::new(query::job(jobs, principal, reference, max).await.ok()?))
+            }
+            Self::Jobs(refs, max) => RootValue::Jobs(query::jobs(jobs, principal, refs, max).await.ok()?),
+            Self::JobAwait(reference, timeout) => {
+                RootValue::Job(Box::new(query::job_await(jobs, principal, reference, timeout).await))
+            }
+            Self::JobList { filter, first, after } => {
+                let page = query::job_list(jobs, principal, filter, first, after).await.ok()?;
+                RootValue::JobList(Box::new(page))
+            }
+            Self::Sources => RootValue::Sources(query::sources(jobs, principal)),
+        })
+    }
+}
+
+struct ClientSources<'a> {
+    jobs: &'a Jobs,
+    principal: &'a Principal,
+}
+
+impl SourceViews for ClientSources<'_> {
+    fn source(&self, name: &SourceName) -> Option<SourceView> {
+        self.jobs.source(self.principal, name)
+    }
+}
+
+impl fmt::Debug for QueryPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("QueryPlan").field("root_fields", &self.roots.len()).finish_non_exhaustive()
+    }
+}

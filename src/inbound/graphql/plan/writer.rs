@@ -1,0 +1,209 @@
+//! Writes the values of an answer as JSON, byte for byte as the engine's answer is serialized.
+
+use std::fmt::{self, Display, Write as _};
+
+use super::output::OutputObject;
+use super::selection::{SelectedField, SelectedValue, Selection};
+use crate::domain::id::SourceName;
+use crate::jobs::SourceView;
+
+/// The sources that the client of an answer may read.
+pub(in crate::inbound::graphql) trait SourceViews {
+    /// The present state of a source that is configured.
+    fn source(&self, name: &SourceName) -> Option<SourceView>;
+}
+
+/// An answer that is being written.
+pub(in crate::inbound::graphql) struct AnswerWriter<'a> {
+    json: String,
+    /// The size at which writing stops.
+    max: usize,
+    /// The bytes of texts of unlimited length.
+    texts: usize,
+    /// Whether something cannot be written without the engine.
+    is_incomplete: bool,
+    sources: &'a dyn SourceViews,
+}
+
+/// A written answer.
+#[derive(Debug)]
+pub(in crate::inbound::graphql) struct WrittenJson {
+    pub(in crate::inbound::graphql) json: String,
+    /// The bytes of its texts of unlimited length.
+    pub(in crate::inbound::graphql) texts: usize,
+}
+
+impl<'a> AnswerWriter<'a> {
+    /// An empty answer of at most about `max` bytes.
+    pub(in crate::inbound::graphql) fn new(max: usize, sources: &'a dyn SourceViews) -> Self {
+        Self { json: String::with_capacity(512), max, texts: 0, is_incomplete: false, sources }
+    }
+
+    /// The answer; `None` if only the engine can write it.
+    pub(in crate::inbound::graphql) fn finish(self) -> Option<WrittenJson> {
+        let Self { json, texts, is_incomplete, .. } = self;
+        (!is_incomplete).then_some(WrittenJson { json, texts })
+    }
+
+    /// Leaves the answer to the engine.
+    pub(in crate::inbound::graphql) const fn leave_to_engine(&mut self) {
+        self.is_incomplete = true;
+    }
+
+    /// The present state of a source.
+    pub(in crate::inbound::graphql) fn source(&self, name: &SourceName) -> Option<SourceView> {
+        self.sources.source(name)
+    }
+
+    /// Writes JSON as it is.
+    pub(in crate::inbound::graphql) fn raw(&mut self, json: &str) {
+        self.json.push_str(json);
+    }
+
+    /// Writes a value whose text needs neither quotes nor an escape.
+    pub(in crate::inbound::graphql) fn plain(&mut self, value: impl Display) {
+        // writing to a string cannot fail
+        write!(self.json, "{value}").ok();
+    }
+
+    /// Writes a value whose text needs quotes but no escape.
+    pub(in crate::inbound::graphql) fn quoted(&mut self, value: impl Display) {
+        self.json.push('"');
+        self.plain(value);
+        self.json.push('"');
+    }
+
+    /// Writes a string.
+    pub(in crate::inbound::graphql) fn text(&mut self, text: &str) {
+        if text.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\') {
+            self.quoted_text(text);
+        } else {
+            // a string has a JSON form
+            let json = serde_json::to_string(text).unwrap_or_default();
+            self.json.push_str(&json);
+        }
+    }
+
+    /// Writes a string of an upstream, of unlimited length.
+    pub(in crate::inbound::graphql) fn upstream_text(&mut self, text: &str) {
+        self.texts += text.len();
+        self.text(text);
+    }
+
+    /// Writes JSON of an upstream as it is.
+    pub(in crate::inbound::graphql) fn upstream_json(&mut self, json: &str) {
+        self.texts += json.len();
+        self.raw(json);
+    }
+
+    /// Writes the selected fields of an object.
+    pub(in crate::inbound::graphql) fn object<T: OutputObject>(&mut self, value: &T, selection: &Selection) {
+        if self.json.len() > self.max {
+            return;
+        }
+        let fields = selection.of(T::NAME);
+        if fields.is_empty() {
+            return self.raw("{}");
+        }
+        for field in fields {
+            self.raw(&field.prefix);
+            match field.value {
+                SelectedValue::TypeName => self.quoted_text(T::NAME),
+                SelectedValue::Field(index) => match T::FIELDS.get(index).and_then(|field| field.write) {
+                    Some(write) => write(value, field, self),
+                    None => self.leave_to_engine(),
+                },
+            }
+        }
+        self.raw("}");
+    }
+
+    /// Writes the items of a list.
+    pub(in crate::inbound::graphql) fn list<T>(
+        &mut self,
+        items: impl IntoIterator<Item = T>,
+        mut write: impl FnMut(&mut Self, T),
+    ) {
+        self.raw("[");
+        for (index, item) in items.into_iter().enumerate() {
+            if index > 0 {
+                self.raw(",");
+            }
+            write(self, item);
+        }
+        self.raw("]");
+    }
+
+    /// Writes a string that needs no escape.
+    pub(in crate::inbound::graphql) fn quoted_text(&mut self, text: &str) {
+        self.json.push('"');
+        self.json.push_str(text);
+        self.json.push('"');
+    }
+}
+
+/// A value that a plan can write.
+pub(in crate::inbound::graphql) trait WriteJson {
+    /// Writes the value; `of` is what is selected from it.
+    fn write(&self, of: &SelectedField, out: &mut AnswerWriter<'_>);
+}
+
+impl<T: WriteJson> WriteJson for Option<T> {
+    fn write(&self, of: &SelectedField, out: &mut AnswerWriter<'_>) {
+        match self {
+            Some(value) => value.write(of, out),
+            None => out.raw("null"),
+        }
+    }
+}
+
+impl<T: WriteJson> WriteJson for Vec<T> {
+    fn write(&self, of: &SelectedField, out: &mut AnswerWriter<'_>) {
+        out.list(self, |out, item| item.write(of, out));
+    }
+}
+
+impl WriteJson for bool {
+    fn write(&self, _: &SelectedField, out: &mut AnswerWriter<'_>) {
+        out.raw(if *self { "true" } else { "false" });
+    }
+}
+
+impl WriteJson for i32 {
+    fn write(&self, _: &SelectedField, out: &mut AnswerWriter<'_>) {
+        out.plain(self);
+    }
+}
+
+impl WriteJson for u32 {
+    fn write(&self, _: &SelectedField, out: &mut AnswerWriter<'_>) {
+        out.plain(self);
+    }
+}
+
+impl WriteJson for f64 {
+    fn write(&self, _: &SelectedField, out: &mut AnswerWriter<'_>) {
+        match serde_json::Number::from_f64(*self) {
+            Some(number) => out.plain(number),
+            None => out.raw("null"),
+        }
+    }
+}
+
+impl WriteJson for String {
+    fn write(&self, _: &SelectedField, out: &mut AnswerWriter<'_>) {
+        out.text(self);
+    }
+}
+
+impl WriteJson for async_graphql::ID {
+    fn write(&self, _: &SelectedField, out: &mut AnswerWriter<'_>) {
+        out.text(self);
+    }
+}
+
+impl fmt::Debug for AnswerWriter<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AnswerWriter").field("bytes", &self.json.len()).finish_non_exhaustive()
+    }
+}
