@@ -4,6 +4,5 @@
 pub(super) mod answers;
 pub(super) mod delivery_span;
 pub mod endpoint;
-mod plan;
 pub(super) mod response;
-pub(super) mod stream_capture;
+mod results;

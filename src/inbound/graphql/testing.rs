@@ -17,7 +17,6 @@ use super::document::admission::Admission;
 use super::document::coercion::InputTypes;
 use super::document::limits::DocumentLimits;
 use super::execution::endpoint::GraphqlEndpoint;
-use super::execution::stream_capture::capture;
 use super::schema::costs;
 use super::transport;
 use crate::domain::id::SourceName;
@@ -95,7 +94,7 @@ impl Watch {
     /// Emits nothing.
     async fn quiet(&self, ctx: &Context<'_>) -> impl Stream<Item = i32> {
         let running = running(ctx);
-        capture(ctx, stream::pending().inspect(move |_: &i32| _ = &running))
+        stream::pending().inspect(move |_: &i32| _ = &running)
     }
     /// The newest value whenever it is polled, padded to a kilobyte; ends at a thousand.
     async fn newest(&self, ctx: &Context<'_>) -> impl Stream<Item = String> {
@@ -109,21 +108,21 @@ impl Watch {
             let text = format!("{:>1000}", *value.borrow_and_update());
             Some((text, (value, running)))
         });
-        capture(ctx, newest)
+        newest
     }
     /// Emits the name of the client once, and stays open.
     async fn me(&self, ctx: &Context<'_>, about: Option<String>) -> impl Stream<Item = Me> {
         drop(about);
         let running = running(ctx);
-        capture(ctx, stream::iter([Me]).chain(stream::pending()).inspect(move |_| _ = &running))
+        stream::iter([Me]).chain(stream::pending()).inspect(move |_| _ = &running)
     }
     /// Its resolver returns an error.
     async fn refused(&self) -> async_graphql::Result<stream::Empty<i32>> {
         std::future::ready(Err(async_graphql::Error::new("n is odd"))).await
     }
     /// One value and one error.
-    async fn half(&self, ctx: &Context<'_>) -> impl Stream<Item = async_graphql::Result<i32>> {
-        capture(ctx, stream::iter([Ok(1), Err(async_graphql::Error::new("n is odd"))]))
+    async fn half(&self) -> impl Stream<Item = async_graphql::Result<i32>> {
+        stream::iter([Ok(1), Err(async_graphql::Error::new("n is odd"))])
     }
 }
 

@@ -19,8 +19,7 @@ use crate::inbound::answer_limits::answer_memory::{AnswerMemory, ClientMemory};
 use crate::inbound::answer_limits::cpu_limiter::{CpuGate, CpuLimiter};
 use crate::inbound::client_limits::{ClientLimits, RequestPermit};
 use crate::inbound::graphql::plan::compile::OutputTypes;
-use crate::inbound::graphql::plan::document::ParsedDocument;
-use crate::inbound::graphql::plan::query::QueryPlan;
+use crate::inbound::graphql::plan::document::{OperationPlan, ParsedDocument};
 use crate::inbound::graphql::schema;
 use crate::inbound::http::error::{HttpRefusal, RefusalKind};
 use crate::jobs::Jobs;
@@ -59,8 +58,8 @@ pub(in crate::inbound::graphql) struct PreparedOperation {
     pub(in crate::inbound::graphql) variables: Variables,
     pub(in crate::inbound::graphql) operation: OperationInfo,
     pub(in crate::inbound::graphql) document: Arc<ParsedDocument>,
-    /// The plan that executes it without the engine.
-    pub(in crate::inbound::graphql) plan: Option<Arc<QueryPlan>>,
+    /// The plan that executes it without the engine; none before the document was validated.
+    pub(in crate::inbound::graphql) plan: Option<OperationPlan>,
     pub(in crate::inbound::graphql) fresh: Option<Box<UncachedDocument>>,
     /// The permit for the watched jobs of a subscription.
     pub(in crate::inbound::graphql) watching: Option<RequestPermit>,
@@ -84,12 +83,21 @@ pub(in crate::inbound::graphql) struct UncachedDocument {
 impl PreparedOperation {
     /// The request for the engine.
     pub(in crate::inbound::graphql) fn engine_request(&self) -> EngineRequest {
-        // without the text: the engine only needs the parsed document
-        let mut request = EngineRequest::new("").variables(self.variables.clone());
-        request.operation_name.clone_from(&self.operation.name);
-        request.set_parsed_query(self.document.executable.clone());
-        request.data(self.principal.clone()).data(self.operation.clone())
+        engine_request(&self.document, &self.operation, &self.variables, &self.principal)
     }
+}
+
+/// The request for the engine: without the text, since the engine only needs the parsed document.
+pub(in crate::inbound::graphql) fn engine_request(
+    document: &ParsedDocument,
+    operation: &OperationInfo,
+    variables: &Variables,
+    principal: &Principal,
+) -> EngineRequest {
+    let mut request = EngineRequest::new("").variables(variables.clone());
+    request.operation_name.clone_from(&operation.name);
+    request.set_parsed_query(document.executable.clone());
+    request.data(principal.clone()).data(operation.clone())
 }
 
 impl OperationAdmission {
@@ -162,15 +170,9 @@ impl OperationAdmission {
         let cpu = self.settings.cpu.gate(&principal, values);
 
         // a document that is not cached is validated by the engine first
-        let plan = match (&fresh, &self.settings.plans) {
-            (None, Some(_)) => document.plan(
-                &self.types,
-                &self.outputs,
-                operation.name.as_deref(),
-                definition,
-                &parameters.variables,
-            ),
-            (Some(_), _) | (_, None) => None,
+        let plan = match fresh {
+            None => self.plan(&document, &operation, &parameters.variables),
+            Some(_) => None,
         };
         let fresh = match (fresh, learn) {
             (Some(tokens), learn) => {
@@ -225,6 +227,17 @@ impl OperationAdmission {
     #[cfg(test)]
     pub(in crate::inbound::graphql) fn has_cached(&self, text: &str) -> bool {
         self.parsed.get(text).is_some()
+    }
+
+    /// The plan of an operation of a valid document; `None` if the engine must execute it.
+    pub(in crate::inbound::graphql) fn plan(
+        &self,
+        document: &ParsedDocument,
+        operation: &OperationInfo,
+        variables: &Variables,
+    ) -> Option<OperationPlan> {
+        self.settings.plans.as_ref()?;
+        document.plan(&self.types, &self.outputs, operation.name.as_deref(), variables)
     }
 
     /// Caches a document that the engine has validated.

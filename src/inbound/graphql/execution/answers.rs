@@ -1,23 +1,23 @@
 //! The answers to one operation, one after the other, serialized only when the transport is ready for them.
 
 use std::fmt;
-use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use async_graphql::Response as GraphqlResponse;
 use async_graphql::parser::types::OperationType;
-use futures_util::stream::{self, BoxStream, Stream, StreamExt as _};
+use futures_util::stream::{BoxStream, Stream};
 use tracing::Span;
 
 use super::endpoint::GraphqlEndpoint;
 use super::response::{self, was_executed};
-use super::stream_capture::{CapturedStream, LastUpdate};
+use super::results::{self, OperationRequest, OperationResult, UpdateAnswer};
 use crate::inbound::answer_limits::answer_memory::{AnswerReservation, ClientMemory};
 use crate::inbound::answer_limits::cpu_limiter::CpuGate;
 use crate::inbound::client_limits::RequestPermit;
 use crate::inbound::graphql::document::admission::{PreparedOperation, UncachedDocument};
+use crate::inbound::graphql::plan::query::PlannedAnswer;
 use crate::inbound::http::error::{HttpRefusal, RefusalKind};
 use crate::inbound::streams::Transport;
 use crate::telemetry::{meters, trace};
@@ -49,18 +49,15 @@ impl GraphqlAnswer {
 /// The answers to one operation. Ends with the last one; dropping it ends the operation.
 pub(in crate::inbound::graphql) struct AnswerStream {
     endpoint: GraphqlEndpoint,
-    responses: BoxStream<'static, GraphqlResponse>,
-    /// Receives the streams of a subscription's resolvers, as long as the engine may call one.
-    captured_stream: Option<Arc<CapturedStream>>,
+    results: BoxStream<'static, OperationResult>,
     /// The document, until it has been validated.
     fresh: Option<Box<UncachedDocument>>,
     first: bool,
+    is_subscription: bool,
     /// The source of the answer's reservation, of a query or a mutation that has not begun.
     begins: Option<(ClientMemory, u64)>,
     /// The reservation of the answer, until it is serialized.
     meter: Option<Arc<AnswerReservation>>,
-    /// The reservation of the last update.
-    last: Option<LastUpdate>,
     /// The reservation of the last serialized answer, until the next one is requested.
     sending: Option<Arc<AnswerReservation>>,
     /// The permits for each step of a large answer.
@@ -71,38 +68,33 @@ pub(in crate::inbound::graphql) struct AnswerStream {
 }
 
 impl GraphqlEndpoint {
-    /// Passes an operation of any type to the engine. Nothing runs until the first answer is requested.
+    /// Executes an operation of any type. Nothing runs until the first answer is requested.
     pub(in crate::inbound::graphql) fn run(
         &self,
         prepared: PreparedOperation,
         transport: Transport,
     ) -> AnswerStream {
-        let request = prepared.engine_request();
-        let PreparedOperation { operation, document, fresh, watching, values, memory, cpu, span, .. } =
-            prepared;
-        meters::operation(operation.word(), transport.word());
-        let (request, captured_stream, begins) = if operation.kind == OperationType::Subscription {
-            let captured_stream = CapturedStream::new(self.update_plans(), document, memory, values);
-            (request.data(captured_stream.capture_handle()), Some(captured_stream), None)
+        meters::operation(prepared.operation.word(), transport.word());
+        let is_fresh = prepared.fresh.is_some();
+        let request = OperationRequest::of(&prepared);
+        let PreparedOperation { operation, fresh, watching, values, memory, cpu, span, .. } = prepared;
+        let (results, begins) = if operation.kind == OperationType::Subscription {
+            (results::of_subscription(self.clone(), request, is_fresh, memory, values), None)
         } else {
-            (request, None, Some((memory, values)))
+            (results::of_query(self.clone(), request), Some((memory, values)))
         };
-        let last = captured_stream.as_ref().map(|captured_stream| captured_stream.last());
-        let responses = self.execute_stream(request);
-        let span = trace::boxed(span);
         AnswerStream {
             endpoint: self.clone(),
-            responses,
-            captured_stream,
+            results,
             fresh,
             first: true,
+            is_subscription: operation.kind == OperationType::Subscription,
             begins,
             meter: None,
-            last,
             sending: None,
             cpu,
             _watching: watching,
-            span,
+            span: trace::boxed(span),
         }
     }
 }
@@ -118,56 +110,65 @@ impl AnswerStream {
         }
     }
 
-    /// Ends the span of the operation with its first response.
-    fn end_span(&mut self, response: Option<&GraphqlResponse>) {
+    /// Ends the span of the operation with its first result.
+    fn end_span(&mut self, result: Option<&OperationResult>) {
         let Some(span) = self.span.take() else { return };
-        let executed = |response| !self.first || was_executed(response);
-        if let Some(code) =
-            response.and_then(|response| response::first_code(&response.errors, executed(response)))
-        {
+        let code = result.and_then(|result| match result {
+            OperationResult::Begun | OperationResult::Update(_) => None,
+            OperationResult::Planned(answer) => response::first_code(&answer.errors, true),
+            OperationResult::Engine(engine, _) => {
+                response::first_code(&engine.errors, !self.first || was_executed(engine))
+            }
+        });
+        if let Some(code) = code {
             trace::fail(&span, code);
         }
     }
 
-    /// The next response: of the engine, or of the streams that its resolvers returned.
-    fn poll_response(&mut self, cx: &mut Context<'_>) -> Poll<Option<GraphqlResponse>> {
-        loop {
-            let polled = {
-                let _entered = self.span.as_ref().map(|span| span.enter());
-                let responses = self.responses.as_mut();
-                match &self.meter {
-                    Some(meter) => meter.within(|| responses.poll_next(cx)),
-                    None => responses.poll_next(cx),
-                }
-            };
-            if let Poll::Ready(response) = &polled {
-                self.end_span(response.as_ref());
+    fn poll_result(&mut self, cx: &mut Context<'_>) -> Poll<Option<OperationResult>> {
+        let polled = {
+            let _entered = self.span.as_ref().map(|span| span.enter());
+            let results = self.results.as_mut();
+            match &self.meter {
+                Some(meter) => meter.within(|| results.poll_next(cx)),
+                None => results.poll_next(cx),
             }
-            let Some(left) = self.captured_stream.as_ref().and_then(|captured_stream| captured_stream.take())
-            else {
-                return polled;
-            };
-            // a resolver was called, so the document is valid
-            self.begun(true);
-            self.span = None;
-            match polled {
-                Poll::Ready(None) => {
-                    // the engine is done, and its memory is released
-                    self.responses = left;
-                    self.captured_stream = None;
+        };
+        if let Poll::Ready(result) = &polled {
+            self.end_span(result.as_ref());
+        }
+        polled
+    }
+
+    fn write(&mut self, result: OperationResult) -> Option<GraphqlAnswer> {
+        match result {
+            OperationResult::Begun => {
+                self.begun(true);
+                None
+            }
+            OperationResult::Engine(response, update) => Some(self.write_engine(response, update)),
+            OperationResult::Planned(PlannedAnswer { written, errors }) => {
+                self.begun(true);
+                let meter = self.meter.take();
+                if let Some(meter) = &meter
+                    && !meter.charge(written.texts)
+                {
+                    let refusal = meter.refusal().unwrap_or_else(|| meter.memory().too_large());
+                    return Some(GraphqlAnswer::refused(refusal));
                 }
-                Poll::Ready(Some(_)) | Poll::Pending => {
-                    let engine = mem::replace(&mut self.responses, stream::empty().boxed());
-                    self.responses = stream::select(engine, left).boxed();
-                    if polled.is_ready() {
-                        return polled;
-                    }
-                }
+                Some(self.send(response::with_errors(written.json, errors).into_bytes(), meter))
+            }
+            OperationResult::Update(UpdateAnswer { json, reservation }) => {
+                Some(self.send(json.into_bytes(), Some(reservation)))
             }
         }
     }
 
-    fn write(&mut self, mut response: GraphqlResponse) -> GraphqlAnswer {
+    fn write_engine(
+        &mut self,
+        mut response: GraphqlResponse,
+        update: Option<Arc<AnswerReservation>>,
+    ) -> GraphqlAnswer {
         // the engine rejects an operation only before it begins
         let executed = !self.first || was_executed(&response);
         self.begun(executed);
@@ -176,7 +177,6 @@ impl AnswerStream {
         if let Some(refusal) = meter.as_ref().and_then(|meter| meter.refusal()) {
             return GraphqlAnswer::refused(refusal);
         }
-        let of_update = self.last.as_ref().and_then(LastUpdate::take);
         response::finish(&mut response, executed);
         if !executed {
             return serde_json::to_vec(&response.errors).map_or_else(
@@ -191,16 +191,27 @@ impl AnswerStream {
         }
         let memory = self.endpoint.memory();
         match response::to_json(&response, true, memory) {
-            Some(json) => {
-                self.sending = meter.or(of_update);
-                if let Some(meter) = &self.sending {
-                    meter.written(json.capacity());
-                }
-                GraphqlAnswer::Result(json)
-            }
-            None if meter.is_some() => GraphqlAnswer::refused(memory.too_large()),
-            None => GraphqlAnswer::Result(too_large(memory.too_large())),
+            Some(json) => self.send(json, meter.or(update)),
+            None if self.is_subscription => GraphqlAnswer::Result(too_large(memory.too_large())),
+            None => GraphqlAnswer::refused(memory.too_large()),
         }
+    }
+
+    /// The JSON of an answer, with its reservation until the next answer is requested.
+    fn send(&mut self, json: Vec<u8>, reservation: Option<Arc<AnswerReservation>>) -> GraphqlAnswer {
+        let memory = self.endpoint.memory();
+        if json.len() > memory.max_answer() {
+            return if self.is_subscription {
+                GraphqlAnswer::Result(too_large(memory.too_large()))
+            } else {
+                GraphqlAnswer::refused(memory.too_large())
+            };
+        }
+        self.sending = reservation;
+        if let Some(meter) = &self.sending {
+            meter.written(json.capacity());
+        }
+        GraphqlAnswer::Result(json)
     }
 }
 
@@ -229,7 +240,12 @@ impl Stream for AnswerStream {
                 }
             }
         }
-        self.poll_response(cx).map(|response| response.map(|response| self.write(response)))
+        loop {
+            let Some(result) = ready!(self.poll_result(cx)) else { return Poll::Ready(None) };
+            if let Some(answer) = self.write(result) {
+                return Poll::Ready(Some(answer));
+            }
+        }
     }
 }
 

@@ -13,7 +13,6 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use secrecy::SecretString;
 
-use super::plan::UpdatePlans;
 use crate::domain::principal::Principal;
 use crate::inbound::answer_limits::answer_memory::AnswerMemory;
 use crate::inbound::auth::authenticator::Authenticator;
@@ -23,10 +22,14 @@ use crate::inbound::graphql::document::admission::{
 };
 use crate::inbound::graphql::document::coercion::InputTypes;
 use crate::inbound::graphql::document::limits::DocumentLimits;
+use crate::inbound::graphql::document::operation::OperationInfo;
 use crate::inbound::graphql::document::request::GraphqlRequest;
-use crate::inbound::graphql::plan::query::{PlannedAnswer, QueryPlan, QueryScope};
+use crate::inbound::graphql::plan::document::{OperationPlan, ParsedDocument};
+use crate::inbound::graphql::plan::query::{PlannedAnswer, QueryScope};
+use crate::inbound::graphql::plan::writer::AnswerClient;
 use crate::inbound::http::error::HttpRefusal;
 use crate::inbound::streams::{StreamGuard, StreamLimitReached, StreamRegistry};
+use crate::jobs::Jobs;
 
 type Execute = dyn Fn(EngineRequest) -> BoxFuture<'static, EngineResponse> + Send + Sync;
 type ExecuteStream = dyn Fn(EngineRequest) -> BoxStream<'static, EngineResponse> + Send + Sync;
@@ -41,7 +44,6 @@ struct EndpointState {
     authenticator: Box<dyn Authenticator>,
     admission: OperationAdmission,
     body_wait: Duration,
-    plans: UpdatePlans,
     planned: AtomicU64,
     streams: StreamRegistry,
 }
@@ -72,7 +74,6 @@ impl GraphqlEndpoint {
             authenticator: Box::new(authenticator),
             admission: OperationAdmission::new(limits, types, admission),
             body_wait,
-            plans: UpdatePlans::default(),
             planned: AtomicU64::new(0),
             streams,
         }))
@@ -99,12 +100,6 @@ impl GraphqlEndpoint {
     /// The limits of one client.
     pub(in crate::inbound::graphql) fn client_limits(&self) -> &ClientLimits {
         self.0.admission.client_limits()
-    }
-
-    /// The number of plans in use.
-    #[cfg(test)]
-    pub(in crate::inbound::graphql) fn plans(&self) -> usize {
-        self.0.plans.in_use()
     }
 
     /// Returns the client of a token, or of none.
@@ -150,15 +145,32 @@ impl GraphqlEndpoint {
     /// Executes a query by its plan; `None` if it has none, or needs the engine after all.
     pub(in crate::inbound::graphql) async fn execute_plan(
         &self,
-        plan: Option<&QueryPlan>,
+        plan: Option<&OperationPlan>,
         principal: &Principal,
         variables: &Variables,
     ) -> Option<PlannedAnswer> {
-        let (plan, jobs) = (plan?, self.0.admission.plans()?);
-        let max = self.memory().max_answer();
-        let answer = plan.execute(QueryScope { jobs, principal, variables, max }).await;
+        let (Some(OperationPlan::Query(plan)), Some(jobs)) = (plan, self.0.admission.plans()) else {
+            return None;
+        };
+        let (client, max) = (AnswerClient { jobs, principal }, self.memory().max_answer());
+        let answer = plan.execute(QueryScope { client, variables, max }).await;
         self.0.planned.fetch_add(u64::from(answer.is_some()), Ordering::Relaxed);
         answer
+    }
+
+    /// The use cases that plans call.
+    pub(in crate::inbound::graphql) fn plan_jobs(&self) -> Option<&Jobs> {
+        self.0.admission.plans()
+    }
+
+    /// The plan of an operation of a valid document; see [`OperationAdmission::plan`].
+    pub(in crate::inbound::graphql) fn plan(
+        &self,
+        document: &ParsedDocument,
+        operation: &OperationInfo,
+        variables: &Variables,
+    ) -> Option<OperationPlan> {
+        self.0.admission.plan(document, operation, variables)
     }
 
     /// How many operations were executed by their plan.
@@ -180,11 +192,6 @@ impl GraphqlEndpoint {
         request: EngineRequest,
     ) -> BoxStream<'static, EngineResponse> {
         (self.0.execute_stream)(request)
-    }
-
-    /// The plans of the updates of subscriptions.
-    pub(in crate::inbound::graphql) fn update_plans(&self) -> UpdatePlans {
-        self.0.plans.clone()
     }
 
     /// Whether the document of a text is cached.

@@ -3,12 +3,13 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use async_graphql::Variables;
-use async_graphql::parser::types::{ExecutableDocument, OperationDefinition};
+use async_graphql::parser::types::{ExecutableDocument, OperationType};
+use async_graphql::{Name, Variables};
 
 use super::compile::OutputTypes;
 use super::conditions::{ConditionNames, Conditions};
 use super::query::QueryPlan;
+use super::subscription::SubscriptionPlan;
 use crate::inbound::graphql::document::coercion::InputTypes;
 
 /// The most plans of one document: for its operations, and for the values of the variables in its directives.
@@ -25,11 +26,18 @@ pub(in crate::inbound::graphql) struct ParsedDocument {
     plans: Mutex<Vec<HeldPlan>>,
 }
 
+/// The plan of an operation.
+#[derive(Clone, Debug)]
+pub(in crate::inbound::graphql) enum OperationPlan {
+    Query(Arc<QueryPlan>),
+    Subscription(Arc<SubscriptionPlan>),
+}
+
 /// The plan of an operation, or that the engine must execute it.
 struct HeldPlan {
     operation: Option<String>,
     conditions: Conditions,
-    plan: Option<Arc<QueryPlan>>,
+    plan: Option<OperationPlan>,
 }
 
 impl ParsedDocument {
@@ -46,9 +54,10 @@ impl ParsedDocument {
         types: &InputTypes,
         outputs: &OutputTypes,
         name: Option<&str>,
-        operation: &OperationDefinition,
         variables: &Variables,
-    ) -> Option<Arc<QueryPlan>> {
+    ) -> Option<OperationPlan> {
+        let mut operations = self.executable.operations.iter();
+        let operation = &operations.find(|(known, _)| known.map(Name::as_str) == name)?.1.node;
         let conditions = self.conditions.values(operation, variables)?;
         let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
         let is_held = |held: &&HeldPlan| held.operation.as_deref() == name && held.conditions == conditions;
@@ -58,9 +67,19 @@ impl ParsedDocument {
         if plans.len() >= PLANS_MAX {
             return None;
         }
-        let compiled =
-            QueryPlan::compile(types, outputs, &self.executable, operation, &conditions, self.max_fields);
-        let plan = compiled.ok().map(Arc::new);
+        let (document, max) = (&self.executable, self.max_fields);
+        let plan = match operation.ty {
+            OperationType::Query => {
+                let compiled = QueryPlan::compile(types, outputs, document, operation, &conditions, max);
+                compiled.ok().map(|plan| OperationPlan::Query(Arc::new(plan)))
+            }
+            OperationType::Subscription => {
+                let compiled =
+                    SubscriptionPlan::compile(types, outputs, document, operation, &conditions, max);
+                compiled.ok().map(|plan| OperationPlan::Subscription(Arc::new(plan)))
+            }
+            OperationType::Mutation => None,
+        };
         plans.push(HeldPlan { operation: name.map(ToOwned::to_owned), conditions, plan: plan.clone() });
         plan
     }
@@ -69,5 +88,68 @@ impl ParsedDocument {
 impl fmt::Debug for ParsedDocument {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ParsedDocument").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use async_graphql::parser::parse_query;
+    use serde_json::json;
+
+    use super::*;
+    use crate::inbound::graphql::schema;
+
+    /// The plan of the only operation of a document, with these variables.
+    fn plan(document: &ParsedDocument, variables: serde_json::Value) -> Option<OperationPlan> {
+        let types = schema::input_types().unwrap();
+        let outputs = OutputTypes::new(schema::costs::objects());
+        document.plan(&types, &outputs, None, &Variables::from_json(variables))
+    }
+
+    fn address(plan: Option<OperationPlan>) -> Option<usize> {
+        plan.map(|plan| match plan {
+            OperationPlan::Query(plan) => Arc::as_ptr(&plan).addr(),
+            OperationPlan::Subscription(plan) => Arc::as_ptr(&plan).addr(),
+        })
+    }
+
+    #[test]
+    fn requests_share_a_plan_unless_a_directive_differs() {
+        for text in [
+            "query($ref: JobRef!, $with: Boolean!) { job(ref: $ref) { ... on Job { id state @include(if: $with) } } }",
+            "subscription($ref: JobRef!, $with: Boolean!) { jobUpdates(refs: [$ref]) { kind isFinal @skip(if: $with) } }",
+        ] {
+            let document = ParsedDocument::new(parse_query(text).unwrap(), 100);
+            let of =
+                |id: &str, with: bool| address(plan(&document, json!({ "ref": { "id": id }, "with": with })));
+            let first = of("a", true);
+            assert!(first.is_some(), "{text}");
+            assert_eq!(of("b", true), first, "{text}");
+            assert_ne!(of("a", false), first, "{text}");
+        }
+    }
+
+    #[test]
+    fn plans_of_a_document_are_bounded() {
+        let variables: Vec<_> = (0..5).map(|index| format!("$v{index}: Boolean!")).collect();
+        let fields: Vec<_> =
+            (0..5).map(|index| format!("f{index}: __typename @skip(if: $v{index})")).collect();
+        let text = format!("query({}) {{ {} }}", variables.join(" "), fields.join(" "));
+        let document = ParsedDocument::new(parse_query(text).unwrap(), 100);
+        let planned = (0..32).filter(|bits| {
+            let values = (0..5).map(|index| (format!("v{index}"), json!(bits >> index & 1 == 1)));
+            plan(&document, serde_json::Value::Object(values.collect())).is_some()
+        });
+        assert_eq!(planned.count(), PLANS_MAX);
+    }
+
+    #[test]
+    fn selection_much_larger_than_its_text_is_left_to_the_engine() {
+        let chain: Vec<_> = (0..8)
+            .map(|index| format!("fragment F{index} on Query {{ ...F{} ...F{} }}", index + 1, index + 1))
+            .collect();
+        let text = format!("{{ ...F0 }} {} fragment F8 on Query {{ __typename }}", chain.join(" "));
+        let document = ParsedDocument::new(parse_query(text).unwrap(), 60);
+        assert!(plan(&document, json!({})).is_none());
     }
 }

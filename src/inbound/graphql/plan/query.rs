@@ -4,16 +4,14 @@
 use std::fmt;
 
 use async_graphql::parser::types::{ExecutableDocument, Field, OperationDefinition, OperationType};
-use async_graphql::{ID, InputType, Name, PathSegment, Pos, ServerError, Value as Constant, Variables};
-use async_graphql_value::Value;
+use async_graphql::{ID, Name, PathSegment, Pos, ServerError, Variables};
 use futures_util::future::join_all;
 
+use super::arguments::{DeclaredVariables, RootArguments};
 use super::compile::{Compiler, NotCovered, OutputTypes};
 use super::conditions::Conditions;
 use super::selection::{SelectedField, SelectedValue};
-use super::writer::{AnswerWriter, SourceViews, WriteJson as _, WrittenJson};
-use crate::domain::id::SourceName;
-use crate::domain::principal::Principal;
+use super::writer::{AnswerClient, AnswerWriter, WriteJson as _, WrittenJson};
 use crate::inbound::graphql::document::coercion::InputTypes;
 use crate::inbound::graphql::schema::filter::JobFilterInput;
 use crate::inbound::graphql::schema::job::{JobResult, Node};
@@ -22,13 +20,10 @@ use crate::inbound::graphql::schema::query::{self, AWAIT_FOR};
 use crate::inbound::graphql::schema::reference::JobRefInput;
 use crate::inbound::graphql::schema::scalars::Duration;
 use crate::inbound::graphql::schema::source::GqlSource;
-use crate::jobs::{Jobs, SourceView};
 
 /// The plan of a query for certain values of the variables in its directives.
 pub(in crate::inbound::graphql) struct QueryPlan {
     roots: Vec<RootPlan>,
-    /// The declared variables, with their defaults.
-    declared: Vec<(Name, Option<Constant>)>,
 }
 
 /// One root field.
@@ -36,7 +31,7 @@ struct RootPlan {
     name: RootName,
     key: Name,
     pos: Pos,
-    arguments: Vec<(Name, Value)>,
+    arguments: RootArguments,
     selected: SelectedField,
 }
 
@@ -78,8 +73,7 @@ enum RootValue {
 /// What a query is executed with.
 #[derive(Clone, Copy)]
 pub(in crate::inbound::graphql) struct QueryScope<'a> {
-    pub(in crate::inbound::graphql) jobs: &'a Jobs,
-    pub(in crate::inbound::graphql) principal: &'a Principal,
+    pub(in crate::inbound::graphql) client: AnswerClient<'a>,
     pub(in crate::inbound::graphql) variables: &'a Variables,
     /// The size at which writing stops.
     pub(in crate::inbound::graphql) max: usize,
@@ -106,11 +100,9 @@ impl QueryPlan {
         conditions: &Conditions,
         max_fields: usize,
     ) -> Result<Self, NotCovered> {
-        if operation.ty != OperationType::Query {
-            return Err(NotCovered);
-        }
         let query = types.root(OperationType::Query).ok_or(NotCovered)?;
         let mut compiler = Compiler { types, outputs, document, conditions, left: max_fields };
+        let declared = DeclaredVariables::of(operation);
         let mut roots = Vec::new();
         for group in compiler.collect(&[&operation.selection_set.node], query)? {
             let first = *group.fields.first().ok_or(NotCovered)?;
@@ -119,32 +111,26 @@ impl QueryPlan {
                 Some(of) => compiler.selection(of.innermost(), &group.fields)?,
                 None => Default::default(),
             };
-            let arguments = first.node.arguments.iter();
             roots.push(RootPlan {
                 name,
                 key: group.key.clone(),
                 pos: first.pos,
-                arguments: arguments.map(|(name, value)| (name.node.clone(), value.node.clone())).collect(),
+                arguments: RootArguments::of(&first.node, &declared),
                 selected: SelectedField::new(group.key, roots.is_empty(), SelectedValue::TypeName, below),
             });
         }
-        let declared = operation.variable_definitions.iter().map(|one| {
-            let default = one.node.default_value.as_ref().map(|default| default.node.clone());
-            (one.node.name.node.clone(), default)
-        });
-        Ok(Self { roots, declared: declared.collect() })
+        Ok(Self { roots })
     }
 
     /// Executes the query; `None` if an argument or a value needs the engine, which then reports the error.
     pub(in crate::inbound::graphql) async fn execute(&self, scope: QueryScope<'_>) -> Option<PlannedAnswer> {
         // all arguments before any call, so that what is left to the engine has no effect before
-        let calls: Option<Vec<RootCall>> = self.roots.iter().map(|root| root.call(self, scope)).collect();
+        let calls: Option<Vec<RootCall>> = self.roots.iter().map(|root| root.call(scope.variables)).collect();
         let values: Vec<Option<RootValue>> = match <[RootCall; 1]>::try_from(calls?) {
             Ok([only]) => vec![only.resolve(scope).await],
             Err(calls) => join_all(calls.into_iter().map(|call| call.resolve(scope))).await,
         };
-        let sources = ClientSources { jobs: scope.jobs, principal: scope.principal };
-        let mut out = AnswerWriter::new(scope.max, &sources);
+        let mut out = AnswerWriter::new(scope.max, scope.client);
         let mut errors = Vec::new();
         out.raw("{\"data\":");
         for (root, value) in self.roots.iter().zip(values) {
@@ -153,32 +139,6 @@ impl QueryPlan {
         }
         out.raw(if self.roots.is_empty() { "{}}" } else { "}}" });
         Some(PlannedAnswer { written: out.finish()?, errors })
-    }
-
-    /// Replaces the variables of a value; `None` if it is a variable without a value.
-    fn constant(&self, given: &Variables, value: &Value) -> Option<Constant> {
-        Some(match value {
-            Value::Variable(name) => match given.get(name) {
-                Some(value) => value.clone(),
-                None => self.declared.iter().find(|(known, _)| known == name)?.1.clone()?,
-            },
-            Value::Null => Constant::Null,
-            Value::Number(number) => Constant::Number(number.clone()),
-            Value::String(text) => Constant::String(text.clone()),
-            Value::Boolean(value) => Constant::Boolean(*value),
-            Value::Binary(bytes) => Constant::Binary(bytes.clone()),
-            Value::Enum(name) => Constant::Enum(name.clone()),
-            // an item without a value is null, a field without one is absent
-            Value::List(items) => {
-                let items = items.iter().map(|item| self.constant(given, item).unwrap_or(Constant::Null));
-                Constant::List(items.collect())
-            }
-            Value::Object(fields) => {
-                let given =
-                    |(name, value): (&Name, &Value)| Some((name.clone(), self.constant(given, value)?));
-                Constant::Object(fields.iter().filter_map(given).collect())
-            }
-        })
     }
 }
 
@@ -200,36 +160,31 @@ impl RootName {
 
 impl RootPlan {
     /// Its arguments in a request; `None` if one is not valid.
-    fn call(&self, plan: &QueryPlan, scope: QueryScope<'_>) -> Option<RootCall> {
+    fn call(&self, variables: &Variables) -> Option<RootCall> {
         Some(match self.name {
             RootName::TypeName => RootCall::TypeName,
             RootName::Sources => RootCall::Sources,
-            RootName::Node => RootCall::Node(self.argument(plan, scope, "id")?),
-            RootName::Nodes => RootCall::Nodes(self.argument(plan, scope, "ids")?),
-            RootName::Job => {
-                RootCall::Job(self.argument(plan, scope, "ref")?, self.argument(plan, scope, "maxStaleness")?)
-            }
+            RootName::Node => RootCall::Node(self.arguments.get(variables, "id")?),
+            RootName::Nodes => RootCall::Nodes(self.arguments.get(variables, "ids")?),
+            RootName::Job => RootCall::Job(
+                self.arguments.get(variables, "ref")?,
+                self.arguments.get(variables, "maxStaleness")?,
+            ),
             RootName::Jobs => RootCall::Jobs(
-                self.argument(plan, scope, "refs")?,
-                self.argument(plan, scope, "maxStaleness")?,
+                self.arguments.get(variables, "refs")?,
+                self.arguments.get(variables, "maxStaleness")?,
             ),
             RootName::JobAwait => {
-                let given = self.arguments.iter().any(|(name, _)| name == "timeout");
-                let timeout = if given { self.argument(plan, scope, "timeout")? } else { AWAIT_FOR };
-                RootCall::JobAwait(self.argument(plan, scope, "ref")?, timeout)
+                let given = self.arguments.is_given("timeout");
+                let timeout = if given { self.arguments.get(variables, "timeout")? } else { AWAIT_FOR };
+                RootCall::JobAwait(self.arguments.get(variables, "ref")?, timeout)
             }
             RootName::JobList => RootCall::JobList {
-                filter: self.argument(plan, scope, "filter")?,
-                first: self.argument(plan, scope, "first")?,
-                after: self.argument(plan, scope, "after")?,
+                filter: self.arguments.get(variables, "filter")?,
+                first: self.arguments.get(variables, "first")?,
+                after: self.arguments.get(variables, "after")?,
             },
         })
-    }
-
-    /// Parses an argument as the engine does.
-    fn argument<T: InputType>(&self, plan: &QueryPlan, scope: QueryScope<'_>, name: &str) -> Option<T> {
-        let value = self.arguments.iter().find(|(known, _)| known == name).map(|(_, value)| value);
-        T::parse(value.and_then(|value| plan.constant(scope.variables, value))).ok()
     }
 
     fn write(&self, value: RootValue, out: &mut AnswerWriter<'_>, errors: &mut Vec<ServerError>) {
@@ -272,7 +227,8 @@ impl RootPlan {
 
 impl RootCall {
     /// Resolves the field; `None` if its value is an error of the request.
-    async fn resolve(self, QueryScope { jobs, principal, .. }: QueryScope<'_>) -> Option<RootValue> {
+    async fn resolve(self, QueryScope { client, .. }: QueryScope<'_>) -> Option<RootValue> {
+        let AnswerClient { jobs, principal } = client;
         Some(match self {
             Self::TypeName => RootValue::TypeName,
             Self::Node(id) => RootValue::Node(query::node(jobs, principal, id).await),
@@ -290,17 +246,6 @@ impl RootCall {
             }
             Self::Sources => RootValue::Sources(query::sources(jobs, principal)),
         })
-    }
-}
-
-struct ClientSources<'a> {
-    jobs: &'a Jobs,
-    principal: &'a Principal,
-}
-
-impl SourceViews for ClientSources<'_> {
-    fn source(&self, name: &SourceName) -> Option<SourceView> {
-        self.jobs.source(self.principal, name)
     }
 }
 

@@ -5,13 +5,8 @@ use std::fmt::{self, Display, Write as _};
 use super::output::OutputObject;
 use super::selection::{SelectedField, SelectedValue, Selection};
 use crate::domain::id::SourceName;
-use crate::jobs::SourceView;
-
-/// The sources that the client of an answer may read.
-pub(in crate::inbound::graphql) trait SourceViews {
-    /// The present state of a source that is configured.
-    fn source(&self, name: &SourceName) -> Option<SourceView>;
-}
+use crate::domain::principal::Principal;
+use crate::jobs::{Jobs, SourceView};
 
 /// An answer that is being written.
 pub(in crate::inbound::graphql) struct AnswerWriter<'a> {
@@ -22,7 +17,14 @@ pub(in crate::inbound::graphql) struct AnswerWriter<'a> {
     texts: usize,
     /// Whether something cannot be written without the engine.
     is_incomplete: bool,
-    sources: &'a dyn SourceViews,
+    client: AnswerClient<'a>,
+}
+
+/// The client of an answer.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::inbound::graphql) struct AnswerClient<'a> {
+    pub(in crate::inbound::graphql) jobs: &'a Jobs,
+    pub(in crate::inbound::graphql) principal: &'a Principal,
 }
 
 /// A written answer.
@@ -35,8 +37,8 @@ pub(in crate::inbound::graphql) struct WrittenJson {
 
 impl<'a> AnswerWriter<'a> {
     /// An empty answer of at most about `max` bytes.
-    pub(in crate::inbound::graphql) fn new(max: usize, sources: &'a dyn SourceViews) -> Self {
-        Self { json: String::with_capacity(512), max, texts: 0, is_incomplete: false, sources }
+    pub(in crate::inbound::graphql) fn new(max: usize, client: AnswerClient<'a>) -> Self {
+        Self { json: String::with_capacity(512), max, texts: 0, is_incomplete: false, client }
     }
 
     /// The answer; `None` if only the engine can write it.
@@ -50,9 +52,9 @@ impl<'a> AnswerWriter<'a> {
         self.is_incomplete = true;
     }
 
-    /// The present state of a source.
+    /// The present state of a source; `None` if it is no longer configured.
     pub(in crate::inbound::graphql) fn source(&self, name: &SourceName) -> Option<SourceView> {
-        self.sources.source(name)
+        self.client.jobs.source(self.client.principal, name)
     }
 
     /// Writes JSON as it is.

@@ -103,13 +103,14 @@ impl From<&JobSnapshot> for GqlFreshness {
     }
 }
 
+/// Why a job has no source.
+pub(in crate::inbound::graphql) const SOURCE_REMOVED: &str = "the source of this job is no longer configured";
+
 /// The source of a job. The client may read the job, so it may read the source.
 pub(super) fn source_of(ctx: &Context<'_>, seen: &JobSnapshot) -> async_graphql::Result<GqlSource> {
     let name = &seen.observation.job.key.source;
     let status = ctx.data::<Jobs>()?.source(ctx.data()?, name);
-    status
-        .map(GqlSource::from)
-        .ok_or_else(|| async_graphql::Error::new("the source of this job is no longer configured"))
+    status.map(GqlSource::from).ok_or_else(|| async_graphql::Error::new(SOURCE_REMOVED))
 }
 
 /// Writes the source of a job; the engine reports one that is no longer configured.

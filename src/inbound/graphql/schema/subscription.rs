@@ -1,10 +1,12 @@
 //! The root subscription type.
 
 use async_graphql::{Context, Result, Subscription};
-use futures_util::stream::{Stream, StreamExt as _};
+use futures_util::stream::{self, BoxStream, Stream, StreamExt as _};
 
 use crate::domain::principal::Principal;
+use crate::inbound::graphql::plan::validation::ValidateOnly;
 use crate::jobs::Jobs;
+use crate::jobs::watch::WatchUpdate;
 
 use crate::inbound::graphql::document::limits::field_cost::FieldCost;
 
@@ -12,7 +14,6 @@ use super::filter::JobFilterInput;
 use super::reference::{JobRefInput, check_count};
 use super::scalars::Duration;
 use super::update::JobUpdate;
-use crate::inbound::graphql::execution::stream_capture::capture_delivery;
 
 /// What each root field costs.
 pub(super) const COSTS: [(&str, FieldCost); 2] =
@@ -38,12 +39,13 @@ impl Subscriptions {
                     applies to the snapshot, and the gateway chooses the interval."
         )]
         max_staleness: Option<Duration>,
-    ) -> Result<impl Stream<Item = JobUpdate> + use<>> {
+    ) -> Result<BoxStream<'static, JobUpdate>> {
         check_count("refs", refs.len())?;
-        let refs = refs.into_iter().map(Into::into).collect();
-        let principal = ctx.data::<Principal>()?.clone();
-        let updates = ctx.data::<Jobs>()?.watch(principal, refs, max_staleness.map(|max| max.0));
-        Ok(capture_delivery(ctx, updates.map(JobUpdate::with_delivery)))
+        if ValidateOnly::applies_to(ctx) {
+            return Ok(stream::empty().boxed());
+        }
+        let updates = job_updates(ctx.data()?, ctx.data()?, refs, max_staleness)?;
+        Ok(updates.map(JobUpdate::from).boxed())
     }
 
     /// Updates to all jobs that the client is allowed to read, from the time of the subscription. Includes an update when the
@@ -55,10 +57,34 @@ impl Subscriptions {
         #[graphql(desc = "Filters for the jobs. If null, updates to all jobs are delivered.")] filter: Option<
             JobFilterInput,
         >,
-    ) -> Result<impl Stream<Item = JobUpdate> + use<>> {
-        let principal = ctx.data::<Principal>()?.clone();
-        let filter = filter.unwrap_or_default().into();
-        let updates = ctx.data::<Jobs>()?.feed(principal, filter);
-        Ok(capture_delivery(ctx, updates.map(JobUpdate::with_delivery)))
+    ) -> Result<BoxStream<'static, JobUpdate>> {
+        if ValidateOnly::applies_to(ctx) {
+            return Ok(stream::empty().boxed());
+        }
+        Ok(job_feed(ctx.data()?, ctx.data()?, filter).map(JobUpdate::from).boxed())
     }
+}
+
+/// Starts `jobUpdates`.
+///
+/// # Errors
+/// Returns an error if there are too many references.
+pub(in crate::inbound::graphql) fn job_updates(
+    jobs: &Jobs,
+    principal: &Principal,
+    refs: Vec<JobRefInput>,
+    max_staleness: Option<Duration>,
+) -> Result<impl Stream<Item = WatchUpdate> + use<>> {
+    check_count("refs", refs.len())?;
+    let refs = refs.into_iter().map(Into::into).collect();
+    Ok(jobs.watch(principal.clone(), refs, max_staleness.map(|max| max.0)))
+}
+
+/// Starts `jobFeed`.
+pub(in crate::inbound::graphql) fn job_feed(
+    jobs: &Jobs,
+    principal: &Principal,
+    filter: Option<JobFilterInput>,
+) -> impl Stream<Item = WatchUpdate> + use<> {
+    jobs.feed(principal.clone(), filter.unwrap_or_default().into())
 }

@@ -2,7 +2,6 @@
 
 use async_graphql::Enum;
 
-use crate::inbound::graphql::execution::delivery_span::DeliverySpan;
 use crate::jobs::watch::{self, WatchUpdate};
 
 use crate::inbound::graphql::plan::output::{output_enum, output_object};
@@ -39,14 +38,6 @@ output_object! {
         /// Whether this is the last update of the job in this subscription. In `jobFeed`: whether the job is terminal; a new
         /// run of the same ID sends further updates.
         Free is_final: bool,
-    }
-}
-
-impl JobUpdate {
-    /// An update, and the data of its delivery's span.
-    pub(super) fn with_delivery(update: WatchUpdate) -> (Self, Option<Box<DeliverySpan>>) {
-        let delivery = DeliverySpan::of(&update);
-        (update.into(), delivery)
     }
 }
 

@@ -102,7 +102,7 @@ async fn once(endpoint: &GraphqlEndpoint, prepared: PreparedOperation, media: Re
         Err(refusal) => return fail(refusal),
     };
     let began = Instant::now();
-    let plan = prepared.plan.as_deref();
+    let plan = prepared.plan.as_ref();
     let planned = endpoint.execute_plan(plan, &prepared.principal, &prepared.variables);
     let planned = planned.instrument(span.clone()).await;
     let executed = match planned {

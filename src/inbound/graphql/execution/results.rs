@@ -1,0 +1,198 @@
+//! The results of one operation, in the order in which they occur: by its plan where it has one, else by the engine. Not
+//! here: their serialization, which waits for the transport.
+
+use std::sync::Arc;
+
+use async_graphql::{Pos, Request as EngineRequest, Response as GraphqlResponse, Variables};
+use futures_util::future::{self, FutureExt as _};
+use futures_util::stream::{self, BoxStream, StreamExt as _};
+
+use super::delivery_span::DeliverySpan;
+use super::endpoint::GraphqlEndpoint;
+use crate::domain::principal::Principal;
+use crate::inbound::answer_limits::answer_memory::{AnswerReservation, ClientMemory};
+use crate::inbound::graphql::document::admission::{PreparedOperation, engine_request};
+use crate::inbound::graphql::document::operation::OperationInfo;
+use crate::inbound::graphql::plan::document::{OperationPlan, ParsedDocument};
+use crate::inbound::graphql::plan::query::PlannedAnswer;
+use crate::inbound::graphql::plan::subscription::{RootUpdates, SubscriptionPlan};
+use crate::inbound::graphql::plan::validation::ValidateOnly;
+use crate::inbound::graphql::plan::writer::AnswerClient;
+use crate::jobs::Jobs;
+use crate::jobs::watch::WatchUpdate;
+use crate::telemetry::trace;
+
+/// One result of an operation.
+pub(super) enum OperationResult {
+    /// A subscription has begun: its document is valid.
+    Begun,
+    /// A response of the engine; that of a subscription with its reservation.
+    Engine(GraphqlResponse, Option<Arc<AnswerReservation>>),
+    /// The answer to a query, by its plan.
+    Planned(PlannedAnswer),
+    /// An update of a subscription, by its plan.
+    Update(UpdateAnswer),
+}
+
+/// The answer for one update.
+pub(super) struct UpdateAnswer {
+    pub(super) json: String,
+    pub(super) reservation: Arc<AnswerReservation>,
+}
+
+/// What an operation is executed with.
+pub(super) struct OperationRequest {
+    principal: Principal,
+    variables: Variables,
+    operation: OperationInfo,
+    document: Arc<ParsedDocument>,
+    plan: Option<OperationPlan>,
+}
+
+impl OperationRequest {
+    /// Of a prepared operation.
+    pub(super) fn of(prepared: &PreparedOperation) -> Self {
+        let PreparedOperation { principal, variables, operation, document, plan, .. } = prepared;
+        Self {
+            principal: principal.clone(),
+            variables: variables.clone(),
+            operation: operation.clone(),
+            document: Arc::clone(document),
+            plan: plan.clone(),
+        }
+    }
+
+    fn for_engine(&self) -> EngineRequest {
+        engine_request(&self.document, &self.operation, &self.variables, &self.principal)
+    }
+}
+
+/// The one result of a query or a mutation.
+pub(super) fn of_query(
+    endpoint: GraphqlEndpoint,
+    request: OperationRequest,
+) -> BoxStream<'static, OperationResult> {
+    let result = async move {
+        let OperationRequest { plan, principal, variables, .. } = &request;
+        match endpoint.execute_plan(plan.as_ref(), principal, variables).await {
+            Some(answer) => OperationResult::Planned(answer),
+            None => OperationResult::Engine(endpoint.execute(request.for_engine()).await, None),
+        }
+    };
+    stream::once(result).boxed()
+}
+
+/// The results of a subscription. `is_fresh` tells that its document was not validated before.
+pub(super) fn of_subscription(
+    endpoint: GraphqlEndpoint,
+    request: OperationRequest,
+    is_fresh: bool,
+    memory: ClientMemory,
+    values: u64,
+) -> BoxStream<'static, OperationResult> {
+    let started = async move {
+        let Some(jobs) = endpoint.plan_jobs().cloned() else {
+            return by_engine(&endpoint, &request, memory);
+        };
+        if is_fresh {
+            let mut validated = endpoint.execute_stream(request.for_engine().data(ValidateOnly));
+            if let Some(response) = validated.next().await {
+                let refused = OperationResult::Engine(response, None);
+                return stream::once(future::ready(refused)).boxed();
+            }
+        }
+        let plan = match request.plan.clone() {
+            None => endpoint.plan(&request.document, &request.operation, &request.variables),
+            plan => plan,
+        };
+        let begun = stream::once(future::ready(OperationResult::Begun));
+        let client = AnswerClient { jobs: &jobs, principal: &request.principal };
+        if let Some(OperationPlan::Subscription(plan)) = plan
+            && let Some(roots) = plan.start(client, &request.variables)
+        {
+            let subscription = trace::TraceContext::here().to_link();
+            let updates = roots.into_iter().map(|RootUpdates { root, updates }| {
+                let delivery = UpdateDelivery {
+                    plan: Arc::clone(&plan),
+                    root,
+                    jobs: jobs.clone(),
+                    principal: request.principal.clone(),
+                    subscription: subscription.clone(),
+                    max: endpoint.memory().max_answer(),
+                    memory: memory.clone(),
+                    values,
+                };
+                updates.map(move |update| delivery.deliver(update)).boxed()
+            });
+            let mut updates: Vec<_> = updates.collect();
+            let updates = match (updates.pop(), updates.is_empty()) {
+                (Some(only), true) => only,
+                (last, _) => stream::select_all(updates.into_iter().chain(last)).boxed(),
+            };
+            return begun.chain(updates).boxed();
+        }
+        begun.chain(by_engine(&endpoint, &request, memory)).boxed()
+    };
+    // boxed, so that its memory is released when the subscription has begun
+    stream::once(started.boxed()).flatten().boxed()
+}
+
+/// The responses of the engine to a subscription, each with a reservation.
+fn by_engine(
+    endpoint: &GraphqlEndpoint,
+    request: &OperationRequest,
+    memory: ClientMemory,
+) -> BoxStream<'static, OperationResult> {
+    let mut responses = endpoint.execute_stream(request.for_engine());
+    let mut reservation: Option<Arc<AnswerReservation>> = None;
+    stream::poll_fn(move |cx| {
+        let meter = reservation.get_or_insert_with(|| memory.begin_update(0));
+        let polled = meter.within(|| responses.poll_next_unpin(cx));
+        polled.map(|response| {
+            let (response, meter) = (response?, reservation.take()?);
+            let refusal = meter.refusal();
+            let response = refusal.map_or(response, |refusal| {
+                let error = async_graphql::Error::from(refusal).into_server_error(Pos::default());
+                GraphqlResponse::from_errors(vec![error])
+            });
+            Some(OperationResult::Engine(response, Some(meter)))
+        })
+    })
+    .boxed()
+}
+
+/// Delivers the updates of one root field by its plan.
+struct UpdateDelivery {
+    plan: Arc<SubscriptionPlan>,
+    root: usize,
+    jobs: Jobs,
+    principal: Principal,
+    /// The trace of the subscription.
+    subscription: Option<Box<opentelemetry::trace::SpanContext>>,
+    /// The size limit of an answer.
+    max: usize,
+    memory: ClientMemory,
+    /// The most values of an update.
+    values: u64,
+}
+
+impl UpdateDelivery {
+    /// Writes an update, under the span of its delivery.
+    fn deliver(&self, update: WatchUpdate) -> OperationResult {
+        let span = DeliverySpan::of(&update).map(|delivery| delivery.span(self.subscription.as_deref()));
+        let _entered = span.as_ref().map(|span| span.enter());
+        let reservation = self.memory.begin_update(self.values);
+        let client = AnswerClient { jobs: &self.jobs, principal: &self.principal };
+        let error = match self.plan.write(self.root, update, client, self.max) {
+            Ok(written) if reservation.charge(written.texts) => {
+                return OperationResult::Update(UpdateAnswer { json: written.json, reservation });
+            }
+            Ok(_) => {
+                let refusal = reservation.refusal().unwrap_or_else(|| reservation.memory().too_large());
+                async_graphql::Error::from(refusal).into_server_error(Pos::default())
+            }
+            Err(error) => error,
+        };
+        OperationResult::Engine(GraphqlResponse::from_errors(vec![error]), None)
+    }
+}

@@ -1,0 +1,137 @@
+//! The plan of a subscription: its root fields with their arguments and the compiled selection of an update. The updates
+//! are those of the engine's resolvers.
+
+use std::fmt;
+
+use async_graphql::parser::types::{ExecutableDocument, OperationDefinition, OperationType};
+use async_graphql::{Name, PathSegment, Pos, ServerError, Variables};
+use futures_util::stream::{BoxStream, StreamExt as _};
+
+use super::arguments::{DeclaredVariables, RootArguments};
+use super::compile::{Compiler, NotCovered, OutputTypes};
+use super::conditions::Conditions;
+use super::selection::{SelectedField, SelectedValue};
+use super::writer::{AnswerClient, AnswerWriter, WriteJson as _, WrittenJson};
+use crate::inbound::graphql::document::coercion::InputTypes;
+use crate::inbound::graphql::schema::job_fields::SOURCE_REMOVED;
+use crate::inbound::graphql::schema::subscription;
+use crate::inbound::graphql::schema::update::JobUpdate;
+use crate::jobs::watch::WatchUpdate;
+
+/// The plan of a subscription for certain values of the variables in its directives.
+pub(in crate::inbound::graphql) struct SubscriptionPlan {
+    roots: Vec<RootPlan>,
+}
+
+/// One root field.
+struct RootPlan {
+    name: RootName,
+    key: Name,
+    pos: Pos,
+    arguments: RootArguments,
+    selected: SelectedField,
+}
+
+#[derive(Clone, Copy)]
+enum RootName {
+    JobUpdates,
+    JobFeed,
+}
+
+/// The updates of one root field.
+pub(in crate::inbound::graphql) struct RootUpdates {
+    /// The index of the root field.
+    pub(in crate::inbound::graphql) root: usize,
+    pub(in crate::inbound::graphql) updates: BoxStream<'static, WatchUpdate>,
+}
+
+impl SubscriptionPlan {
+    /// Compiles a subscription of a valid document. Its size is at most `max_fields`.
+    ///
+    /// # Errors
+    /// Returns an error if only the engine can execute it.
+    pub(in crate::inbound::graphql) fn compile(
+        types: &InputTypes,
+        outputs: &OutputTypes,
+        document: &ExecutableDocument,
+        operation: &OperationDefinition,
+        conditions: &Conditions,
+        max_fields: usize,
+    ) -> Result<Self, NotCovered> {
+        let parent = types.root(OperationType::Subscription).ok_or(NotCovered)?;
+        let mut compiler = Compiler { types, outputs, document, conditions, left: max_fields };
+        let declared = DeclaredVariables::of(operation);
+        let mut roots = Vec::new();
+        for group in compiler.collect(&[&operation.selection_set.node], parent)? {
+            let first = *group.fields.first().ok_or(NotCovered)?;
+            let name = match first.node.name.node.as_str() {
+                "jobUpdates" => RootName::JobUpdates,
+                "jobFeed" => RootName::JobFeed,
+                _ => return Err(NotCovered),
+            };
+            let of = types.output(parent, &first.node.name.node).ok_or(NotCovered)?;
+            let below = compiler.selection(of.innermost(), &group.fields)?;
+            roots.push(RootPlan {
+                name,
+                key: group.key.clone(),
+                pos: first.pos,
+                arguments: RootArguments::of(&first.node, &declared),
+                selected: SelectedField::new(group.key, true, SelectedValue::TypeName, below),
+            });
+        }
+        Ok(Self { roots })
+    }
+
+    /// Starts the updates of every root field; `None` if an argument is not valid, which the engine then reports.
+    pub(in crate::inbound::graphql) fn start(
+        &self,
+        AnswerClient { jobs, principal }: AnswerClient<'_>,
+        variables: &Variables,
+    ) -> Option<Vec<RootUpdates>> {
+        let start = |(root, plan): (usize, &RootPlan)| {
+            let arguments = &plan.arguments;
+            let updates = match plan.name {
+                RootName::JobUpdates => {
+                    let refs = arguments.get(variables, "refs")?;
+                    let max_staleness = arguments.get(variables, "maxStaleness")?;
+                    subscription::job_updates(jobs, principal, refs, max_staleness).ok()?.boxed()
+                }
+                RootName::JobFeed => {
+                    subscription::job_feed(jobs, principal, arguments.get(variables, "filter")?).boxed()
+                }
+            };
+            Some(RootUpdates { root, updates })
+        };
+        self.roots.iter().enumerate().map(start).collect()
+    }
+
+    /// Writes the answer for an update of a root field: `{"data":…}`, at most about `max` bytes.
+    ///
+    /// # Errors
+    /// Returns an error if the source of the job is no longer configured.
+    pub(in crate::inbound::graphql) fn write(
+        &self,
+        root: usize,
+        update: WatchUpdate,
+        client: AnswerClient<'_>,
+        max: usize,
+    ) -> Result<WrittenJson, ServerError> {
+        let mut out = AnswerWriter::new(max, client);
+        let Some(root) = self.roots.get(root) else { unreachable!("the root field of its updates") };
+        out.raw("{\"data\":");
+        out.raw(&root.selected.prefix);
+        JobUpdate::from(update).write(&root.selected, &mut out);
+        out.raw("}}");
+        out.finish().ok_or_else(|| {
+            let mut error = ServerError::new(SOURCE_REMOVED, Some(root.pos));
+            error.path = vec![PathSegment::Field(root.key.to_string())];
+            error
+        })
+    }
+}
+
+impl fmt::Debug for SubscriptionPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SubscriptionPlan").field("root_fields", &self.roots.len()).finish_non_exhaustive()
+    }
+}

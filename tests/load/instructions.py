@@ -1,0 +1,171 @@
+#!/usr/bin/env python3
+"""Instructions in user space for each request of the hot paths, counted by callgrind.
+
+    python3 tests/load/instructions.py target/release/jobgate [--case job] [--functions 40]
+
+Runs `jobgate simulate` and, under valgrind, `jobgate serve` with a client key and a store in memory. One connection sends
+the same request: first until the answer is cached and the plan compiled, then COUNT times with counting switched on. The
+figure does not depend on the load of the machine, and little on its model. Needs valgrind; Linux.
+"""
+
+import argparse
+import hashlib
+import http.client
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+KEY = "jg_" + "k" * 43
+FIELDS = (
+    "... on Job { id externalId state isTerminal nativeState createdAt updatedAt finishedAt "
+    "progress { completed total } failure { code message } freshness { observedAt ageMs isStale staleReason } }"
+)
+
+
+def job_id(group, number):
+    return f"65f0c0ffee{group:06x}{number:08x}"
+
+
+def reference(job):
+    return {"external": {"source": "audit", "externalId": job}}
+
+
+def body(jobs):
+    if len(jobs) == 1:
+        query = f"query One($ref: JobRef!) {{ job(ref: $ref) {{ {FIELDS} }} }}"
+        return json.dumps({"query": query, "variables": {"ref": reference(jobs[0])}})
+    query = f"query Many($refs: [JobRef!]!) {{ jobs(refs: $refs) {{ {FIELDS} }} }}"
+    return json.dumps({"query": query, "variables": {"refs": [reference(job) for job in jobs]}})
+
+
+CASES = {
+    "job": ([job_id(1, 0)], 2000),
+    "job-running": ([job_id(2, 0)], 2000),
+    "jobs": ([job_id(1, number) for number in range(200)], 100),
+}
+
+
+def free_port():
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+def until_ready(port, deadline, log):
+    while time.monotonic() < deadline:
+        try:
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+            connection.request("GET", "/readyz")
+            if connection.getresponse().status == 200:
+                return
+        except OSError:
+            pass
+        time.sleep(0.2)
+    sys.exit(f"the gateway did not become ready: {open(log).read()[-2000:]}")
+
+
+def send(connection, text):
+    headers = {"content-type": "application/json", "authorization": f"Bearer {KEY}"}
+    connection.request("POST", "/graphql", text, headers)
+    response = connection.getresponse()
+    answer = response.read()
+    if response.status != 200 or b'"errors"' in answer or b"JobProblem" in answer:
+        sys.exit(f"unexpected answer {response.status}: {answer[:400]!r}")
+    return answer
+
+
+def count(binary, case, functions, folder):
+    jobs, times = CASES[case]
+    mindbridge, supermetrics, public, admin = (free_port() for _ in range(4))
+    scenario = os.path.join(folder, "scenario.yaml")
+    with open(scenario, "w", encoding="utf-8") as file:
+        steps = [(1, "COMPLETE"), (2, "IN_PROGRESS")]
+        known = [
+            {"id": job_id(group, number), "steps": [{"at": "0s", "status": status}]}
+            for group, status in steps
+            for number in range(200)
+        ]
+        json.dump({"mindbridge": {"jobs": known}}, file)
+    config = os.path.join(folder, "jobgate.yaml")
+    with open(config, "w", encoding="utf-8") as file:
+        many = 1_000_000
+        json.dump(
+            {
+                "server": {"listen": f"127.0.0.1:{public}", "admin_listen": f"127.0.0.1:{admin}"},
+                "sources": {
+                    "audit": {
+                        "upstream": "mindbridge",
+                        "base_url": f"http://127.0.0.1:{mindbridge}/api",
+                        "credential": {"bearer": {"env": "TOKEN"}},
+                    }
+                },
+                "clients": [
+                    {
+                        "name": "load",
+                        "key_sha256": hashlib.sha256(KEY.encode()).hexdigest(),
+                        "sources": {"audit": {}},
+                    }
+                ],
+                "store": {"kind": "memory"},
+                "cache": {"fresh_for": "1h"},
+                "limits": {"requests_per_second": many, "burst": many, "concurrent_requests": many},
+            },
+            file,
+        )
+    out = os.path.join(folder, f"callgrind-{case}")
+    environment = {**os.environ, "TOKEN": "simulated-mindbridge-token", "TOKIO_WORKER_THREADS": "1"}
+    simulate = [binary, "simulate", "--scenario", scenario]
+    simulate += ["--mindbridge", f"127.0.0.1:{mindbridge}", "--supermetrics", f"127.0.0.1:{supermetrics}"]
+    valgrind = ["valgrind", "--tool=callgrind", "--instr-atstart=no", f"--callgrind-out-file={out}"]
+    log = open(os.path.join(folder, "log"), "w", encoding="utf-8")
+    upstream = subprocess.Popen(simulate, stdout=log, stderr=log)
+    gateway = subprocess.Popen([*valgrind, binary, "serve", "--config", config], stdout=log, stderr=log, env=environment)
+    try:
+        until_ready(admin, time.monotonic() + 120, log.name)
+        connection = http.client.HTTPConnection("127.0.0.1", public, timeout=120)
+        text = body(jobs)
+        for _ in range(20):
+            send(connection, text)
+        subprocess.run(["callgrind_control", "-i", "on", str(gateway.pid)], check=True, stdout=log)
+        for _ in range(times):
+            send(connection, text)
+        subprocess.run(["callgrind_control", "-i", "off", str(gateway.pid)], check=True, stdout=log)
+    finally:
+        gateway.terminate()
+        upstream.terminate()
+        gateway.wait(60)
+        upstream.wait(60)
+    report = subprocess.run(
+        ["callgrind_annotate", "--inclusive=yes", out], check=True, capture_output=True, text=True
+    ).stdout
+    total = int(re.search(r"([\d,]+) \([\d.]+%\)\s+PROGRAM TOTALS", report).group(1).replace(",", ""))
+    print(f"{case}: {total // times:,} instructions a request ({len(jobs)} jobs)")
+    for kind in ("yes", "no") if functions else ():
+        report = subprocess.run(
+            ["callgrind_annotate", f"--inclusive={kind}", out], check=True, capture_output=True, text=True
+        ).stdout
+        lines = [line for line in report.splitlines() if re.match(r"\s*[\d,]+ \(", line)]
+        print("inclusive" if kind == "yes" else "self")
+        for line in lines[:functions]:
+            amount = int(re.match(r"\s*([\d,]+)", line).group(1).replace(",", ""))
+            print(f"  {amount // times:>10,}  {line.split(')', 1)[1].strip()[:150]}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("binary")
+    parser.add_argument("--case", action="append", choices=sorted(CASES))
+    parser.add_argument("--functions", type=int, default=0, help="print this many functions")
+    arguments = parser.parse_args()
+    for case in arguments.case or CASES:
+        with tempfile.TemporaryDirectory() as folder:
+            count(os.path.abspath(arguments.binary), case, arguments.functions, folder)
+
+
+if __name__ == "__main__":
+    main()
