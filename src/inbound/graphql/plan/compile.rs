@@ -39,7 +39,7 @@ pub(in crate::inbound::graphql) struct Compiler<'a> {
     pub(in crate::inbound::graphql) outputs: &'a OutputTypes,
     pub(in crate::inbound::graphql) document: &'a ExecutableDocument,
     pub(in crate::inbound::graphql) conditions: &'a Conditions,
-    /// How many fields it may have, so that a plan is bounded by the size of its text.
+    /// How many selections it may still visit, so that the plans of a document are bounded by the size of its text.
     pub(in crate::inbound::graphql) left: usize,
 }
 

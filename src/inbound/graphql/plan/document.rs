@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_graphql::parser::types::{ExecutableDocument, OperationType};
 use async_graphql::{Name, Variables};
 
-use super::compile::OutputTypes;
+use super::compile::{Compiler, OutputTypes};
 use super::conditions::{ConditionNames, Conditions};
 use super::query::QueryPlan;
 use super::subscription::SubscriptionPlan;
@@ -14,16 +14,22 @@ use crate::inbound::graphql::document::coercion::InputTypes;
 
 /// The most plans of one document: for its operations, and for the values of the variables in its directives.
 const PLANS_MAX: usize = 8;
-/// The most fields of the plans of a document, for each token of its text.
-const FIELDS_A_TOKEN: usize = 4;
+/// The most selections of all plans of a document, for each token of its text: a selection is compiled for each object
+/// type that it can apply to.
+const SELECTIONS_A_TOKEN: usize = 4;
 
 /// A document that was parsed and is within the limits.
 pub(in crate::inbound::graphql) struct ParsedDocument {
     pub(in crate::inbound::graphql) executable: ExecutableDocument,
     conditions: ConditionNames,
-    /// How many fields a plan may have.
-    max_fields: usize,
-    plans: Mutex<Vec<HeldPlan>>,
+    plans: Mutex<HeldPlans>,
+}
+
+/// The plans of a document.
+struct HeldPlans {
+    plans: Vec<HeldPlan>,
+    /// How many selections further plans may have.
+    left: usize,
 }
 
 /// The plan of an operation.
@@ -44,8 +50,8 @@ impl ParsedDocument {
     /// A document of this many tokens.
     pub(in crate::inbound::graphql) fn new(executable: ExecutableDocument, tokens: usize) -> Self {
         let conditions = ConditionNames::of(&executable);
-        let max_fields = tokens.saturating_mul(FIELDS_A_TOKEN) / PLANS_MAX;
-        Self { executable, conditions, max_fields, plans: Mutex::default() }
+        let left = tokens.saturating_mul(SELECTIONS_A_TOKEN);
+        Self { executable, conditions, plans: Mutex::new(HeldPlans { plans: Vec::new(), left }) }
     }
 
     /// The plan of an operation; `None` if the engine must execute it. The document must be valid.
@@ -60,6 +66,7 @@ impl ParsedDocument {
         let operation = &operations.find(|(known, _)| known.map(Name::as_str) == name)?.1.node;
         let conditions = self.conditions.values(operation, variables)?;
         let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        let HeldPlans { plans, left } = &mut *plans;
         let is_held = |held: &&HeldPlan| held.operation.as_deref() == name && held.conditions == conditions;
         if let Some(held) = plans.iter().find(is_held) {
             return held.plan.clone();
@@ -67,19 +74,20 @@ impl ParsedDocument {
         if plans.len() >= PLANS_MAX {
             return None;
         }
-        let (document, max) = (&self.executable, self.max_fields);
+        let mut compiler =
+            Compiler { types, outputs, document: &self.executable, conditions: &conditions, left: *left };
         let plan = match operation.ty {
             OperationType::Query => {
-                let compiled = QueryPlan::compile(types, outputs, document, operation, &conditions, max);
+                let compiled = QueryPlan::compile(&mut compiler, operation);
                 compiled.ok().map(|plan| OperationPlan::Query(Arc::new(plan)))
             }
             OperationType::Subscription => {
-                let compiled =
-                    SubscriptionPlan::compile(types, outputs, document, operation, &conditions, max);
+                let compiled = SubscriptionPlan::compile(&mut compiler, operation);
                 compiled.ok().map(|plan| OperationPlan::Subscription(Arc::new(plan)))
             }
             OperationType::Mutation => None,
         };
+        *left = compiler.left;
         plans.push(HeldPlan { operation: name.map(ToOwned::to_owned), conditions, plan: plan.clone() });
         plan
     }

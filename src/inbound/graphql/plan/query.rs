@@ -3,16 +3,14 @@
 
 use std::fmt;
 
-use async_graphql::parser::types::{ExecutableDocument, Field, OperationDefinition, OperationType};
+use async_graphql::parser::types::{Field, OperationDefinition, OperationType};
 use async_graphql::{ID, Name, PathSegment, Pos, ServerError, Variables};
 use futures_util::future::join_all;
 
 use super::arguments::{DeclaredVariables, RootArguments};
-use super::compile::{Compiler, NotCovered, OutputTypes};
-use super::conditions::Conditions;
+use super::compile::{Compiler, NotCovered};
 use super::selection::{SelectedField, SelectedValue};
 use super::writer::{AnswerClient, AnswerWriter, WriteJson as _, WrittenJson};
-use crate::inbound::graphql::document::coercion::InputTypes;
 use crate::inbound::graphql::schema::filter::JobFilterInput;
 use crate::inbound::graphql::schema::job::{JobResult, Node};
 use crate::inbound::graphql::schema::job_connection::JobConnection;
@@ -88,20 +86,16 @@ pub(in crate::inbound::graphql) struct PlannedAnswer {
 }
 
 impl QueryPlan {
-    /// Compiles a query of a valid document. Its size is at most `max_fields`.
+    /// Compiles a query of a valid document.
     ///
     /// # Errors
     /// Returns an error if only the engine can execute it.
-    pub(in crate::inbound::graphql) fn compile(
-        types: &InputTypes,
-        outputs: &OutputTypes,
-        document: &ExecutableDocument,
-        operation: &OperationDefinition,
-        conditions: &Conditions,
-        max_fields: usize,
+    pub(in crate::inbound::graphql) fn compile<'a>(
+        compiler: &mut Compiler<'a>,
+        operation: &'a OperationDefinition,
     ) -> Result<Self, NotCovered> {
+        let types = compiler.types;
         let query = types.root(OperationType::Query).ok_or(NotCovered)?;
-        let mut compiler = Compiler { types, outputs, document, conditions, left: max_fields };
         let declared = DeclaredVariables::of(operation);
         let mut roots = Vec::new();
         for group in compiler.collect(&[&operation.selection_set.node], query)? {

@@ -3,16 +3,14 @@
 
 use std::fmt;
 
-use async_graphql::parser::types::{ExecutableDocument, OperationDefinition, OperationType};
+use async_graphql::parser::types::{OperationDefinition, OperationType};
 use async_graphql::{Name, PathSegment, Pos, ServerError, Variables};
 use futures_util::stream::{BoxStream, StreamExt as _};
 
 use super::arguments::{DeclaredVariables, RootArguments};
-use super::compile::{Compiler, NotCovered, OutputTypes};
-use super::conditions::Conditions;
+use super::compile::{Compiler, NotCovered};
 use super::selection::{SelectedField, SelectedValue};
 use super::writer::{AnswerClient, AnswerWriter, WriteJson as _, WrittenJson};
-use crate::inbound::graphql::document::coercion::InputTypes;
 use crate::inbound::graphql::schema::job_fields::SOURCE_REMOVED;
 use crate::inbound::graphql::schema::subscription;
 use crate::inbound::graphql::schema::update::JobUpdate;
@@ -46,20 +44,16 @@ pub(in crate::inbound::graphql) struct RootUpdates {
 }
 
 impl SubscriptionPlan {
-    /// Compiles a subscription of a valid document. Its size is at most `max_fields`.
+    /// Compiles a subscription of a valid document.
     ///
     /// # Errors
     /// Returns an error if only the engine can execute it.
-    pub(in crate::inbound::graphql) fn compile(
-        types: &InputTypes,
-        outputs: &OutputTypes,
-        document: &ExecutableDocument,
-        operation: &OperationDefinition,
-        conditions: &Conditions,
-        max_fields: usize,
+    pub(in crate::inbound::graphql) fn compile<'a>(
+        compiler: &mut Compiler<'a>,
+        operation: &'a OperationDefinition,
     ) -> Result<Self, NotCovered> {
+        let types = compiler.types;
         let parent = types.root(OperationType::Subscription).ok_or(NotCovered)?;
-        let mut compiler = Compiler { types, outputs, document, conditions, left: max_fields };
         let declared = DeclaredVariables::of(operation);
         let mut roots = Vec::new();
         for group in compiler.collect(&[&operation.selection_set.node], parent)? {
