@@ -5,6 +5,7 @@ mod arguments;
 pub(in crate::inbound::graphql) mod compile;
 pub(in crate::inbound::graphql) mod conditions;
 pub(in crate::inbound::graphql) mod document;
+pub(in crate::inbound::graphql) mod operation_costs;
 pub(in crate::inbound::graphql) mod output;
 pub(in crate::inbound::graphql) mod query;
 pub(in crate::inbound::graphql) mod selection;

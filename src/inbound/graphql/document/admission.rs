@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use async_graphql::parser::types::{ExecutableDocument, OperationDefinition, OperationType};
+use async_graphql::parser::types::{OperationDefinition, OperationType};
 use async_graphql::parser::{self, parse_query};
 use async_graphql::{Request as EngineRequest, Variables};
 use tracing::Span;
@@ -20,6 +20,7 @@ use crate::inbound::answer_limits::cpu_limiter::{CpuGate, CpuLimiter};
 use crate::inbound::client_limits::{ClientLimits, RequestPermit};
 use crate::inbound::graphql::plan::compile::OutputTypes;
 use crate::inbound::graphql::plan::document::{OperationPlan, ParsedDocument};
+use crate::inbound::graphql::plan::operation_costs::OperationCosts;
 use crate::inbound::graphql::schema;
 use crate::inbound::http::error::{HttpRefusal, RefusalKind};
 use crate::jobs::Jobs;
@@ -94,7 +95,12 @@ pub(in crate::inbound::graphql) fn engine_request(
     variables: &Variables,
     principal: &Principal,
 ) -> EngineRequest {
-    let mut request = EngineRequest::new("").variables(variables.clone());
+    let mut variables = variables.clone();
+    // the engine ignores the default of a variable in a directive (async-graphql 8.0.0-rc.5)
+    for (name, default) in document.defaults(operation.name.as_deref()) {
+        variables.entry(name.clone()).or_insert_with(|| default.clone());
+    }
+    let mut request = EngineRequest::new("").variables(variables);
     request.operation_name.clone_from(&operation.name);
     request.set_parsed_query(document.executable.clone());
     request.data(principal.clone()).data(operation.clone())
@@ -163,8 +169,7 @@ impl OperationAdmission {
             OperationInfo::select(&document.executable, parameters.operation_name.as_deref())?;
         permits(operation.kind)?;
         let span = operation.span(&text);
-        let checked =
-            self.check(&operation, &document.executable, definition, &parameters.variables, &principal);
+        let checked = self.check(&operation, &document, definition, &parameters.variables, &principal);
         let (values, watching) = checked.inspect_err(|refusal| trace::fail(&span, refusal.kind().code()))?;
         let memory = self.settings.memory.of(&principal);
         let cpu = self.settings.cpu.gate(&principal, values);
@@ -204,20 +209,25 @@ impl OperationAdmission {
     fn check(
         &self,
         operation: &OperationInfo,
-        document: &ExecutableDocument,
+        document: &ParsedDocument,
         definition: &OperationDefinition,
         variables: &Variables,
         principal: &Principal,
     ) -> Result<(u64, Option<RequestPermit>), HttpRefusal> {
         self.types.check(definition, variables)?;
-        // an operation without variables was checked with its document
-        if !definition.variable_definitions.is_empty() {
-            self.types.check_positions(document, definition, variables)?;
-        }
-        let cost = self.limits.check_cost(&self.types, document, definition, variables)?;
-        let values = self.limits.check_answer_cost(&self.types, document, definition, variables)?;
+        let OperationCosts { calls, values } =
+            document.costs(operation.name.as_deref(), definition, variables, || {
+                let document = &document.executable;
+                // an operation without variables was checked with its document
+                if !definition.variable_definitions.is_empty() {
+                    self.types.check_positions(document, definition, variables)?;
+                }
+                let calls = self.limits.check_cost(&self.types, document, definition, variables)?;
+                let values = self.limits.check_answer_cost(&self.types, document, definition, variables)?;
+                Ok(OperationCosts { calls, values })
+            })?;
         let watching = match operation.kind {
-            OperationType::Subscription => Some(self.settings.clients.watch(principal, cost)?),
+            OperationType::Subscription => Some(self.settings.clients.watch(principal, calls)?),
             OperationType::Query | OperationType::Mutation => None,
         };
         Ok((values, watching))

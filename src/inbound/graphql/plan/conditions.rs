@@ -73,7 +73,13 @@ impl Conditions {
             let value = match condition(&directive.node)? {
                 Value::Boolean(value) => *value,
                 Value::Variable(name) => *self.0.get(name)?,
-                _ => return None,
+                Value::Null
+                | Value::Number(_)
+                | Value::String(_)
+                | Value::Binary(_)
+                | Value::Enum(_)
+                | Value::List(_)
+                | Value::Object(_) => return None,
             };
             included &= match directive.node.name.node.as_str() {
                 "include" => value,

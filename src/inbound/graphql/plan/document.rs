@@ -3,11 +3,12 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use async_graphql::parser::types::{ExecutableDocument, OperationType};
-use async_graphql::{Name, Variables};
+use async_graphql::parser::types::{ExecutableDocument, OperationDefinition, OperationType};
+use async_graphql::{Name, Value as Constant, Variables};
 
 use super::compile::{Compiler, OutputTypes};
 use super::conditions::{ConditionNames, Conditions};
+use super::operation_costs::{CheckedCosts, OperationCosts};
 use super::query::QueryPlan;
 use super::subscription::SubscriptionPlan;
 use crate::inbound::graphql::document::coercion::InputTypes;
@@ -23,6 +24,7 @@ pub(in crate::inbound::graphql) struct ParsedDocument {
     pub(in crate::inbound::graphql) executable: ExecutableDocument,
     conditions: ConditionNames,
     plans: Mutex<HeldPlans>,
+    costs: Mutex<CheckedCosts>,
 }
 
 /// The plans of a document.
@@ -51,7 +53,50 @@ impl ParsedDocument {
     pub(in crate::inbound::graphql) fn new(executable: ExecutableDocument, tokens: usize) -> Self {
         let conditions = ConditionNames::of(&executable);
         let left = tokens.saturating_mul(SELECTIONS_A_TOKEN);
-        Self { executable, conditions, plans: Mutex::new(HeldPlans { plans: Vec::new(), left }) }
+        Self {
+            executable,
+            conditions,
+            plans: Mutex::new(HeldPlans { plans: Vec::new(), left }),
+            costs: Mutex::default(),
+        }
+    }
+
+    /// The costs of an operation: as checked before for variables of these shapes, else by `check`.
+    ///
+    /// # Errors
+    /// Those of `check`.
+    pub(in crate::inbound::graphql) fn costs<E>(
+        &self,
+        name: Option<&str>,
+        operation: &OperationDefinition,
+        variables: &Variables,
+        check: impl FnOnce() -> Result<OperationCosts, E>,
+    ) -> Result<OperationCosts, E> {
+        let held = || self.costs.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(costs) = held().get(name, operation, variables) {
+            return Ok(costs);
+        }
+        let costs = check()?;
+        held().put(name, operation, variables, costs);
+        Ok(costs)
+    }
+
+    /// The defaults of the variables of an operation.
+    pub(in crate::inbound::graphql) fn defaults(
+        &self,
+        name: Option<&str>,
+    ) -> impl Iterator<Item = (&Name, &Constant)> {
+        self.operation(name).into_iter().flat_map(|operation| &operation.variable_definitions).filter_map(
+            |one| {
+                let default = one.node.default_value.as_ref()?;
+                Some((&one.node.name.node, &default.node))
+            },
+        )
+    }
+
+    fn operation(&self, name: Option<&str>) -> Option<&OperationDefinition> {
+        let mut operations = self.executable.operations.iter();
+        operations.find(|(known, _)| known.map(Name::as_str) == name).map(|(_, operation)| &operation.node)
     }
 
     /// The plan of an operation; `None` if the engine must execute it. The document must be valid.
@@ -62,8 +107,7 @@ impl ParsedDocument {
         name: Option<&str>,
         variables: &Variables,
     ) -> Option<OperationPlan> {
-        let mut operations = self.executable.operations.iter();
-        let operation = &operations.find(|(known, _)| known.map(Name::as_str) == name)?.1.node;
+        let operation = self.operation(name)?;
         let conditions = self.conditions.values(operation, variables)?;
         let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
         let HeldPlans { plans, left } = &mut *plans;

@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 
 use super::arguments::{DeclaredVariables, RootArguments};
 use super::compile::{Compiler, NotCovered};
-use super::selection::{SelectedField, SelectedValue};
+use super::selection::{SelectedField, SelectedValue, Selection};
 use super::writer::{AnswerClient, AnswerWriter, WriteJson as _, WrittenJson};
 use crate::inbound::graphql::schema::filter::JobFilterInput;
 use crate::inbound::graphql::schema::job::{JobResult, Node};
@@ -101,9 +101,13 @@ impl QueryPlan {
         for group in compiler.collect(&[&operation.selection_set.node], query)? {
             let first = *group.fields.first().ok_or(NotCovered)?;
             let name = RootName::of(&first.node).ok_or(NotCovered)?;
+            // the engine reports an error of a node for each of its fields
+            if matches!(name, RootName::Node | RootName::Nodes) && group.fields.len() > 1 {
+                return Err(NotCovered);
+            }
             let below = match types.output(query, &first.node.name.node) {
                 Some(of) => compiler.selection(of.innermost(), &group.fields)?,
-                None => Default::default(),
+                None => Selection::default(),
             };
             roots.push(RootPlan {
                 name,

@@ -7,9 +7,7 @@ use async_graphql::parser::types::{OperationType, TypeSystemDefinition};
 use async_graphql::parser::{self, parse_schema};
 
 use super::input::{InputType, TextScalar, built_in, input_type};
-#[cfg(test)]
-use super::output::OutputType;
-use super::output::{OutputField, Outputs};
+use super::output::{OutputField, OutputType, Outputs};
 use crate::inbound::graphql::document::limits::field_cost::FieldCosts;
 
 /// The input types of a schema, by name, and where they are used: the arguments of its fields and directives.
@@ -68,6 +66,11 @@ impl InputTypes {
     /// Whether an object type is a type, or one of its members or implementations.
     pub(in crate::inbound::graphql) fn is_a(&self, object: &Name, condition: &Name) -> bool {
         self.outputs.is_a(object, condition)
+    }
+
+    /// Whether a type is a union.
+    pub(in crate::inbound::graphql) fn is_union(&self, name: &Name) -> bool {
+        self.outputs.get(name).is_some_and(OutputType::is_union)
     }
 
     /// Every composite type with its name, in no order.

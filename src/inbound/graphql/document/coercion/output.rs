@@ -112,6 +112,13 @@ impl Outputs {
     }
 }
 
+impl OutputType {
+    /// Whether it is a union.
+    pub(super) const fn is_union(&self) -> bool {
+        !self.members.is_empty()
+    }
+}
+
 impl OutputField {
     /// Whether it has an argument of this name.
     #[cfg(test)]
