@@ -9,6 +9,7 @@ mod caching;
 mod canary;
 mod clients_streams;
 mod clocks;
+mod compiled_plans;
 mod crashes;
 mod docs;
 mod egress;

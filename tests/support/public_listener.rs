@@ -22,6 +22,14 @@ pub(crate) fn public(jobs: &Jobs) -> (Router, StreamRegistry) {
 
 /// The same, with or without plans, and its endpoint.
 pub(crate) fn public_with(jobs: &Jobs, plans: Option<Jobs>) -> (Router, StreamRegistry, GraphqlEndpoint) {
+    public_admitting(jobs, Admission { plans, ..Admission::default() })
+}
+
+/// The same, with other limits of admission.
+pub(crate) fn public_admitting(
+    jobs: &Jobs,
+    admission: Admission,
+) -> (Router, StreamRegistry, GraphqlEndpoint) {
     let tasks = TaskTracker::new();
     let streams = StreamRegistry::new(StreamSettings::default(), move |task| drop(tasks.spawn(task)));
     let types = schema::input_types().unwrap();
@@ -32,7 +40,7 @@ pub(crate) fn public_with(jobs: &Jobs, plans: Option<Jobs>) -> (Router, StreamRe
         types,
         jobs.clone(),
         DocumentLimits::default(),
-        Admission { plans, ..Admission::default() },
+        admission,
         wait,
         streams.clone(),
     );

@@ -1,0 +1,138 @@
+//! A plan answers a query byte for byte as the engine does: random documents of the whole schema, and a table of the odd
+//! ones.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::time::Duration;
+
+use fastrand::Rng;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use crate::support::scale::scale;
+use documents::GeneratedDocument;
+use types::SchemaTypes;
+use world::{Answer, CLIENTS, GraphqlCall, World};
+
+mod corners;
+mod documents;
+mod types;
+mod values;
+mod world;
+
+/// A request that a plan answers in another way than the engine.
+struct Difference {
+    call: GraphqlCall,
+    by_the_engine: Answer,
+    by_a_plan: Answer,
+}
+
+/// How many cases were tried, and how they were executed.
+#[derive(Debug, Default)]
+struct Counts {
+    cases: usize,
+    planned: usize,
+    invalid: usize,
+    repeated_errors: usize,
+}
+
+impl Difference {
+    /// Whether the engine only repeats an error: it resolves each of the fields that are merged.
+    fn is_repeated_error(&self) -> bool {
+        let [mut one, other] = [&self.by_the_engine, &self.by_a_plan]
+            .map(|answer| serde_json::from_str::<Value>(&answer.body).unwrap_or_default());
+        if let Some(errors) = one["errors"].as_array_mut() {
+            let mut paths = BTreeSet::new();
+            errors.retain(|error| paths.insert(error["path"].to_string()));
+        }
+        one == other && self.by_the_engine.status == self.by_a_plan.status
+    }
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { call, by_the_engine, by_a_plan } = self;
+        writeln!(f, "{}", call.query)?;
+        writeln!(f, "operation {:?} of {}, variables {}", call.operation, call.client, call.variables)?;
+        writeln!(f, "engine: {by_the_engine:?}")?;
+        write!(f, "plan:   {by_a_plan:?}")
+    }
+}
+
+/// Sends the operations of a document with some variables to both; a new document once more, so that it is validated.
+async fn compare(
+    world: &World,
+    types: &SchemaTypes,
+    document: &GeneratedDocument,
+    rng: &mut Rng,
+    counts: &mut Counts,
+) -> Option<Difference> {
+    for index in 0..3 {
+        let operation = &document.operations[rng.usize(..document.operations.len())];
+        let call = GraphqlCall {
+            client: if rng.bool() { CLIENTS[0] } else { CLIENTS[rng.usize(..CLIENTS.len())] },
+            query: document.text.clone(),
+            operation: operation.name.clone(),
+            variables: operation.variables(rng, types, &world.references),
+            graphql_media: rng.bool(),
+        };
+        // what is due is fetched before, also in the background
+        world.by_the_engine(&call).await;
+        for _ in 0..16 {
+            tokio::task::yield_now().await;
+        }
+        let began = Instant::now();
+        let by_the_engine = world.by_the_engine(&call).await;
+        if index == 0 {
+            let (first, _) = world.by_a_plan(&call).await;
+            if first != by_the_engine {
+                return Some(Difference { call, by_the_engine, by_a_plan: first });
+            }
+        }
+        let (by_a_plan, is_planned) = world.by_a_plan(&call).await;
+        assert_eq!(began.elapsed(), Duration::ZERO, "the clock moved: {call:?}");
+        counts.cases += 1;
+        counts.planned += usize::from(is_planned);
+        counts.invalid += usize::from(!by_the_engine.body.contains("\"data\":"));
+        if by_a_plan != by_the_engine {
+            let found = Difference { call, by_the_engine, by_a_plan };
+            if !found.is_repeated_error() {
+                return Some(found);
+            }
+            counts.repeated_errors += 1;
+        }
+    }
+    None
+}
+
+#[expect(clippy::print_stderr, reason = "the figures of a long run")]
+#[tokio::test(start_paused = true)]
+async fn plan_answers_random_documents_as_the_engine_does() {
+    let (cases, seed) = (scale("JOBGATE_PLAN_CASES", 600), scale("PROPTEST_RNG_SEED", fastrand::usize(..)));
+    let mut rng = Rng::with_seed(seed as u64);
+    let types = SchemaTypes::read();
+    let world = World::new().await;
+    let mut counts = Counts::default();
+    let mut differences = 0;
+    let mut shortest: Option<Difference> = None;
+    while counts.cases < cases && differences < 200 {
+        let size = rng.usize(2..60);
+        let document = documents::generate(&mut rng, &types, &world.references, size);
+        if let Some(found) = compare(&world, &types, &document, &mut rng, &mut counts).await {
+            differences += 1;
+            if shortest.as_ref().is_none_or(|held| found.call.query.len() < held.call.query.len()) {
+                shortest = Some(found);
+            }
+        }
+        // jobs are older, and some are fetched again, in the next comparison
+        let pause = [0, 0, 700, 3_000, 60_000][rng.usize(..5)];
+        tokio::time::advance(Duration::from_millis(pause)).await;
+    }
+    if let Some(shortest) = shortest {
+        panic!("{differences} differences, seed {seed}, {counts:?}; the shortest:\n{shortest}");
+    }
+    eprintln!("{counts:?}");
+    let Counts { cases, planned, invalid, repeated_errors: _ } = counts;
+    assert!(planned * 100 >= cases * 60, "{planned} of {cases} cases were planned");
+    assert!(invalid * 100 <= cases * 5, "{invalid} of {cases} cases were not executed");
+}
