@@ -15,6 +15,7 @@ use types::SchemaTypes;
 use world::{Answer, CLIENTS, GraphqlCall, World};
 
 mod corners;
+mod deviations;
 mod documents;
 mod types;
 mod values;
