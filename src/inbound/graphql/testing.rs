@@ -100,15 +100,14 @@ impl Watch {
     async fn newest(&self, ctx: &Context<'_>) -> impl Stream<Item = String> {
         let running = running(ctx);
         let value = ctx.data_unchecked::<World>().value.clone();
-        let newest = stream::unfold((value, running), async |(mut value, running)| {
+        stream::unfold((value, running), async |(mut value, running)| {
             if *value.borrow() == 1000 && matches!(value.has_changed(), Ok(false)) {
                 return None;
             }
             value.changed().await.ok()?;
             let text = format!("{:>1000}", *value.borrow_and_update());
             Some((text, (value, running)))
-        });
-        newest
+        })
     }
     /// Emits the name of the client once, and stays open.
     async fn me(&self, ctx: &Context<'_>, about: Option<String>) -> impl Stream<Item = Me> {

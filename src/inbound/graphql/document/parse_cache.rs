@@ -102,7 +102,7 @@ mod tests {
     fn recently_used_document_stays_in_the_bounded_cache() {
         let documents = ParseCache::new(120_000);
         let keep = |text: &str| {
-            documents.keep(text, 10, Arc::new(ParsedDocument::new(parse_query(text).unwrap(), 10)))
+            documents.keep(text, 10, Arc::new(ParsedDocument::new(parse_query(text).unwrap(), 10)));
         };
         keep("{ wanted }");
         for index in 0..1000 {

@@ -60,7 +60,7 @@ enum RootCall {
 /// The value of a root field.
 enum RootValue {
     TypeName,
-    Node(Option<async_graphql::Result<Node>>),
+    Node(Option<Box<async_graphql::Result<Node>>>),
     Nodes(Vec<Option<async_graphql::Result<Node>>>),
     Job(Box<JobResult>),
     Jobs(Vec<JobResult>),
@@ -193,7 +193,7 @@ impl RootPlan {
             RootValue::Jobs(results) => results.write(of, out),
             RootValue::JobList(page) => page.write(of, out),
             RootValue::Sources(sources) => sources.write(of, out),
-            RootValue::Node(node) => self.node(node, None, out, errors),
+            RootValue::Node(node) => self.node(node.map(|node| *node), None, out, errors),
             RootValue::Nodes(nodes) => {
                 let nodes = nodes.into_iter().enumerate();
                 out.list(nodes, |out, (index, node)| self.node(node, Some(index), out, errors));
@@ -229,7 +229,7 @@ impl RootCall {
         let AnswerClient { jobs, principal } = client;
         Some(match self {
             Self::TypeName => RootValue::TypeName,
-            Self::Node(id) => RootValue::Node(query::node(jobs, principal, id).await),
+            Self::Node(id) => RootValue::Node(query::node(jobs, principal, id).await.map(Box::new)),
             Self::Nodes(ids) => RootValue::Nodes(query::nodes(jobs, principal, ids).await.ok()?),
             Self::Job(reference, max) => {
                 RootValue::Job(Box::new(query::job(jobs, principal, reference, max).await.ok()?))

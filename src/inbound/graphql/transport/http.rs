@@ -105,12 +105,11 @@ async fn once(endpoint: &GraphqlEndpoint, prepared: PreparedOperation, media: Re
     let plan = prepared.plan.as_ref();
     let planned = endpoint.execute_plan(plan, &prepared.principal, &prepared.variables);
     let planned = planned.instrument(span.clone()).await;
-    let executed = match planned {
-        Some(planned) => Executed::Planned(planned),
-        None => {
-            let executing = Arc::clone(&meter).around(endpoint.execute(prepared.engine_request()));
-            Executed::Engine(executing.instrument(span.clone()).await)
-        }
+    let executed = if let Some(planned) = planned {
+        Executed::Planned(planned)
+    } else {
+        let executing = Arc::clone(&meter).around(endpoint.execute(prepared.engine_request()));
+        Executed::Engine(executing.instrument(span.clone()).await)
     };
     meters::operation(prepared.operation.word(), "http");
     meters::operation_took(prepared.operation.word(), began.elapsed());
