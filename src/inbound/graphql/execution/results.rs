@@ -2,6 +2,7 @@
 //! here: their serialization, which waits for the transport.
 
 use std::sync::Arc;
+use std::task::Poll;
 
 use async_graphql::{Pos, Request as EngineRequest, Response as GraphqlResponse, Variables};
 use futures_util::future::{self, FutureExt as _};
@@ -9,6 +10,7 @@ use futures_util::stream::{self, BoxStream, StreamExt as _};
 
 use super::delivery_span::DeliverySpan;
 use super::endpoint::GraphqlEndpoint;
+use super::response::was_executed;
 use crate::domain::principal::Principal;
 use crate::inbound::answer_limits::answer_memory::{AnswerReservation, ClientMemory};
 use crate::inbound::graphql::document::admission::{PreparedOperation, engine_request};
@@ -92,11 +94,13 @@ pub(super) fn of_subscription(
 ) -> BoxStream<'static, OperationResult> {
     let started = async move {
         let Some(jobs) = endpoint.plan_jobs().cloned() else {
-            return by_engine(&endpoint, &request, memory);
+            return by_engine(&endpoint, &request, memory, false);
         };
         if is_fresh {
             let mut validated = endpoint.execute_stream(request.for_engine().data(ValidateOnly));
-            if let Some(response) = validated.next().await {
+            if let Some(response) = validated.next().await
+                && !was_executed(&response)
+            {
                 let refused = OperationResult::Engine(response, None);
                 return stream::once(future::ready(refused)).boxed();
             }
@@ -131,23 +135,30 @@ pub(super) fn of_subscription(
             };
             return begun.chain(updates).boxed();
         }
-        begun.chain(by_engine(&endpoint, &request, memory)).boxed()
+        begun.chain(by_engine(&endpoint, &request, memory, true)).boxed()
     };
     // boxed, so that its memory is released when the subscription has begun
     stream::once(started.boxed()).flatten().boxed()
 }
 
-/// The responses of the engine to a subscription, each with a reservation.
+/// The responses of the engine to a subscription, each with a reservation. `has_begun` tells that its document is known
+/// to be valid; else it is when the engine waits for the first time, since it validates before.
 fn by_engine(
     endpoint: &GraphqlEndpoint,
     request: &OperationRequest,
     memory: ClientMemory,
+    mut has_begun: bool,
 ) -> BoxStream<'static, OperationResult> {
     let mut responses = endpoint.execute_stream(request.for_engine());
     let mut reservation: Option<Arc<AnswerReservation>> = None;
     stream::poll_fn(move |cx| {
         let meter = reservation.get_or_insert_with(|| memory.begin_update(0));
         let polled = meter.within(|| responses.poll_next_unpin(cx));
+        if polled.is_pending() && !has_begun {
+            has_begun = true;
+            return Poll::Ready(Some(OperationResult::Begun));
+        }
+        has_begun = true;
         polled.map(|response| {
             let (response, meter) = (response?, reservation.take()?);
             let refusal = meter.refusal();

@@ -59,15 +59,16 @@ pub(in crate::inbound::graphql) struct Compiler<'a> {
 }
 
 impl<'a> Compiler<'a> {
-    /// Collects the fields of a selection set for an object type, in the order of their response keys.
+    /// Collects the fields of selection sets on a type for one of its object types, in the order of their response keys.
     pub(in crate::inbound::graphql) fn collect(
         &mut self,
         sets: &[&'a SelectionSet],
+        of: &Name,
         object: &Name,
     ) -> Result<Vec<FieldGroup<'a>>, NotCovered> {
         let mut groups = Vec::new();
         for set in sets {
-            self.collect_set(set, object, &mut groups)?;
+            self.collect_set(set, of, object, &mut groups)?;
         }
         Ok(groups)
     }
@@ -75,6 +76,7 @@ impl<'a> Compiler<'a> {
     fn collect_set(
         &mut self,
         set: &'a SelectionSet,
+        of: &Name,
         object: &Name,
         groups: &mut Vec<FieldGroup<'a>>,
     ) -> Result<(), NotCovered> {
@@ -93,15 +95,17 @@ impl<'a> Compiler<'a> {
                 }
                 Selected::InlineFragment(inline) => {
                     let condition = inline.node.type_condition.as_ref().map(|one| &one.node.on.node);
-                    if self.applies(condition, object)? {
-                        self.collect_set(&inline.node.selection_set.node, object, groups)?;
+                    let condition = condition.unwrap_or(of);
+                    if self.applies(condition, of, object)? {
+                        self.collect_set(&inline.node.selection_set.node, condition, object, groups)?;
                     }
                 }
                 Selected::FragmentSpread(spread) => {
                     let fragment = self.document.fragments.get(&spread.node.fragment_name.node);
                     let fragment = &fragment.ok_or(NotCovered)?.node;
-                    if self.applies(Some(&fragment.type_condition.node.on.node), object)? {
-                        self.collect_set(&fragment.selection_set.node, object, groups)?;
+                    let condition = &fragment.type_condition.node.on.node;
+                    if self.applies(condition, of, object)? {
+                        self.collect_set(&fragment.selection_set.node, condition, object, groups)?;
                     }
                 }
             }
@@ -109,16 +113,15 @@ impl<'a> Compiler<'a> {
         Ok(())
     }
 
-    /// Whether a fragment with this type condition applies to an object.
+    /// Whether a fragment with this type condition, within a selection on the type `of`, applies to an object.
     ///
-    /// The engine ignores a fragment on a union (async-graphql 8.0.0-rc.5). It executes one always, so that a document
-    /// has the same answer each time.
-    fn applies(&self, condition: Option<&Name>, object: &Name) -> Result<bool, NotCovered> {
-        match condition {
-            Some(condition) if self.types.is_union(condition) => Err(NotCovered),
-            Some(condition) => Ok(self.types.is_a(object, condition)),
-            None => Ok(true),
+    /// The engine ignores a fragment on a union within a selection on another type (async-graphql 8.0.0-rc.5). It
+    /// executes one always, so that a document has the same answer each time.
+    fn applies(&self, condition: &Name, of: &Name, object: &Name) -> Result<bool, NotCovered> {
+        if condition != of && self.types.is_union(condition) {
+            return Err(NotCovered);
         }
+        Ok(self.types.is_a(object, condition))
     }
 
     /// Compiles what is selected from a value of a type, which can be an interface or a union.
@@ -136,7 +139,7 @@ impl<'a> Compiler<'a> {
         for object in types.objects_of(of) {
             let description = self.outputs.0.get(object.as_str()).ok_or(NotCovered)?;
             let mut fields = Vec::new();
-            for group in self.collect(&sets, object)? {
+            for group in self.collect(&sets, of, object)? {
                 fields.push(self.field(object, description, &group, fields.is_empty())?);
             }
             selection.push(description.name, fields);

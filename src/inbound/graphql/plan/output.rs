@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use super::selection::SelectedField;
+use super::selection::{SelectedField, SelectedValue, Selection};
 use super::writer::AnswerWriter;
 use crate::inbound::graphql::document::limits::field_cost::FieldCost;
 
@@ -55,6 +55,32 @@ impl ObjectDescription {
         });
         Self { name: T::NAME, fields: fields.collect() }
     }
+}
+
+/// Writes the selected fields of an object.
+pub(in crate::inbound::graphql) fn write_object<T: OutputObject>(
+    value: &T,
+    selection: &Selection,
+    out: &mut AnswerWriter<'_>,
+) {
+    if out.is_full() {
+        return;
+    }
+    let fields = selection.of(T::NAME);
+    if fields.is_empty() {
+        return out.raw("{}");
+    }
+    for field in fields {
+        out.raw(&field.prefix);
+        match field.value {
+            SelectedValue::TypeName => out.quoted_text(T::NAME),
+            SelectedValue::Field(index) => match T::FIELDS.get(index).and_then(|field| field.write) {
+                Some(write) => write(value, field, out),
+                None => out.leave_to_engine(),
+            },
+        }
+    }
+    out.raw("}");
 }
 
 /// The name of a field in the schema: camel case, as the engine derives it.
@@ -110,7 +136,7 @@ macro_rules! output_object {
                 of: &$crate::inbound::graphql::plan::selection::SelectedField,
                 out: &mut $crate::inbound::graphql::plan::writer::AnswerWriter<'_>,
             ) {
-                out.object(self, &of.below);
+                $crate::inbound::graphql::plan::output::write_object(self, &of.below, out);
             }
         }
     };

@@ -21,12 +21,12 @@ use crate::inbound::graphql::schema::source::GqlSource;
 
 /// The plan of a query for certain values of the variables in its directives.
 pub(in crate::inbound::graphql) struct QueryPlan {
-    roots: Vec<RootPlan>,
+    roots: Vec<PlannedField>,
 }
 
 /// One root field.
-struct RootPlan {
-    name: RootName,
+struct PlannedField {
+    name: QueryRootField,
     key: Name,
     pos: Pos,
     arguments: RootArguments,
@@ -34,7 +34,7 @@ struct RootPlan {
 }
 
 #[derive(Clone, Copy)]
-enum RootName {
+enum QueryRootField {
     TypeName,
     Node,
     Nodes,
@@ -46,7 +46,7 @@ enum RootName {
 }
 
 /// A root field with its arguments.
-enum RootCall {
+enum QueryCall {
     TypeName,
     Node(ID),
     Nodes(Vec<ID>),
@@ -58,7 +58,7 @@ enum RootCall {
 }
 
 /// The value of a root field.
-enum RootValue {
+enum QueryValue {
     TypeName,
     Node(Option<Box<async_graphql::Result<Node>>>),
     Nodes(Vec<Option<async_graphql::Result<Node>>>),
@@ -98,18 +98,18 @@ impl QueryPlan {
         let query = types.root(OperationType::Query).ok_or(NotCovered)?;
         let declared = DeclaredVariables::of(operation);
         let mut roots = Vec::new();
-        for group in compiler.collect(&[&operation.selection_set.node], query)? {
+        for group in compiler.collect(&[&operation.selection_set.node], query, query)? {
             let first = *group.fields.first().ok_or(NotCovered)?;
-            let name = RootName::of(&first.node).ok_or(NotCovered)?;
+            let name = QueryRootField::of(&first.node).ok_or(NotCovered)?;
             // the engine reports an error of a node for each of its fields
-            if matches!(name, RootName::Node | RootName::Nodes) && group.fields.len() > 1 {
+            if matches!(name, QueryRootField::Node | QueryRootField::Nodes) && group.fields.len() > 1 {
                 return Err(NotCovered);
             }
             let below = match types.output(query, &first.node.name.node) {
                 Some(of) => compiler.selection(of.innermost(), &group.fields)?,
                 None => Selection::default(),
             };
-            roots.push(RootPlan {
+            roots.push(PlannedField {
                 name,
                 key: group.key.clone(),
                 pos: first.pos,
@@ -123,8 +123,9 @@ impl QueryPlan {
     /// Executes the query; `None` if an argument or a value needs the engine, which then reports the error.
     pub(in crate::inbound::graphql) async fn execute(&self, scope: QueryScope<'_>) -> Option<PlannedAnswer> {
         // all arguments before any call, so that what is left to the engine has no effect before
-        let calls: Option<Vec<RootCall>> = self.roots.iter().map(|root| root.call(scope.variables)).collect();
-        let values: Vec<Option<RootValue>> = match <[RootCall; 1]>::try_from(calls?) {
+        let calls: Option<Vec<QueryCall>> =
+            self.roots.iter().map(|root| root.call(scope.variables)).collect();
+        let values: Vec<Option<QueryValue>> = match <[QueryCall; 1]>::try_from(calls?) {
             Ok([only]) => vec![only.resolve(scope).await],
             Err(calls) => join_all(calls.into_iter().map(|call| call.resolve(scope))).await,
         };
@@ -140,7 +141,7 @@ impl QueryPlan {
     }
 }
 
-impl RootName {
+impl QueryRootField {
     fn of(field: &Field) -> Option<Self> {
         Some(match field.name.node.as_str() {
             "__typename" => Self::TypeName,
@@ -156,28 +157,28 @@ impl RootName {
     }
 }
 
-impl RootPlan {
+impl PlannedField {
     /// Its arguments in a request; `None` if one is not valid.
-    fn call(&self, variables: &Variables) -> Option<RootCall> {
+    fn call(&self, variables: &Variables) -> Option<QueryCall> {
         Some(match self.name {
-            RootName::TypeName => RootCall::TypeName,
-            RootName::Sources => RootCall::Sources,
-            RootName::Node => RootCall::Node(self.arguments.get(variables, "id")?),
-            RootName::Nodes => RootCall::Nodes(self.arguments.get(variables, "ids")?),
-            RootName::Job => RootCall::Job(
+            QueryRootField::TypeName => QueryCall::TypeName,
+            QueryRootField::Sources => QueryCall::Sources,
+            QueryRootField::Node => QueryCall::Node(self.arguments.get(variables, "id")?),
+            QueryRootField::Nodes => QueryCall::Nodes(self.arguments.get(variables, "ids")?),
+            QueryRootField::Job => QueryCall::Job(
                 self.arguments.get(variables, "ref")?,
                 self.arguments.get(variables, "maxStaleness")?,
             ),
-            RootName::Jobs => RootCall::Jobs(
+            QueryRootField::Jobs => QueryCall::Jobs(
                 self.arguments.get(variables, "refs")?,
                 self.arguments.get(variables, "maxStaleness")?,
             ),
-            RootName::JobAwait => {
+            QueryRootField::JobAwait => {
                 let given = self.arguments.is_given("timeout");
                 let timeout = if given { self.arguments.get(variables, "timeout")? } else { AWAIT_FOR };
-                RootCall::JobAwait(self.arguments.get(variables, "ref")?, timeout)
+                QueryCall::JobAwait(self.arguments.get(variables, "ref")?, timeout)
             }
-            RootName::JobList => RootCall::JobList {
+            QueryRootField::JobList => QueryCall::JobList {
                 filter: self.arguments.get(variables, "filter")?,
                 first: self.arguments.get(variables, "first")?,
                 after: self.arguments.get(variables, "after")?,
@@ -185,16 +186,16 @@ impl RootPlan {
         })
     }
 
-    fn write(&self, value: RootValue, out: &mut AnswerWriter<'_>, errors: &mut Vec<ServerError>) {
+    fn write(&self, value: QueryValue, out: &mut AnswerWriter<'_>, errors: &mut Vec<ServerError>) {
         let of = &self.selected;
         match value {
-            RootValue::TypeName => out.text("Query"),
-            RootValue::Job(result) => result.write(of, out),
-            RootValue::Jobs(results) => results.write(of, out),
-            RootValue::JobList(page) => page.write(of, out),
-            RootValue::Sources(sources) => sources.write(of, out),
-            RootValue::Node(node) => self.node(node.map(|node| *node), None, out, errors),
-            RootValue::Nodes(nodes) => {
+            QueryValue::TypeName => out.text("Query"),
+            QueryValue::Job(result) => result.write(of, out),
+            QueryValue::Jobs(results) => results.write(of, out),
+            QueryValue::JobList(page) => page.write(of, out),
+            QueryValue::Sources(sources) => sources.write(of, out),
+            QueryValue::Node(node) => self.node(node.map(|node| *node), None, out, errors),
+            QueryValue::Nodes(nodes) => {
                 let nodes = nodes.into_iter().enumerate();
                 out.list(nodes, |out, (index, node)| self.node(node, Some(index), out, errors));
             }
@@ -223,26 +224,26 @@ impl RootPlan {
     }
 }
 
-impl RootCall {
+impl QueryCall {
     /// Resolves the field; `None` if its value is an error of the request.
-    async fn resolve(self, QueryScope { client, .. }: QueryScope<'_>) -> Option<RootValue> {
+    async fn resolve(self, QueryScope { client, .. }: QueryScope<'_>) -> Option<QueryValue> {
         let AnswerClient { jobs, principal } = client;
         Some(match self {
-            Self::TypeName => RootValue::TypeName,
-            Self::Node(id) => RootValue::Node(query::node(jobs, principal, id).await.map(Box::new)),
-            Self::Nodes(ids) => RootValue::Nodes(query::nodes(jobs, principal, ids).await.ok()?),
+            Self::TypeName => QueryValue::TypeName,
+            Self::Node(id) => QueryValue::Node(query::node(jobs, principal, id).await.map(Box::new)),
+            Self::Nodes(ids) => QueryValue::Nodes(query::nodes(jobs, principal, ids).await.ok()?),
             Self::Job(reference, max) => {
-                RootValue::Job(Box::new(query::job(jobs, principal, reference, max).await.ok()?))
+                QueryValue::Job(Box::new(query::job(jobs, principal, reference, max).await.ok()?))
             }
-            Self::Jobs(refs, max) => RootValue::Jobs(query::jobs(jobs, principal, refs, max).await.ok()?),
+            Self::Jobs(refs, max) => QueryValue::Jobs(query::jobs(jobs, principal, refs, max).await.ok()?),
             Self::JobAwait(reference, timeout) => {
-                RootValue::Job(Box::new(query::job_await(jobs, principal, reference, timeout).await))
+                QueryValue::Job(Box::new(query::job_await(jobs, principal, reference, timeout).await))
             }
             Self::JobList { filter, first, after } => {
                 let page = query::job_list(jobs, principal, filter, first, after).await.ok()?;
-                RootValue::JobList(Box::new(page))
+                QueryValue::JobList(Box::new(page))
             }
-            Self::Sources => RootValue::Sources(query::sources(jobs, principal)),
+            Self::Sources => QueryValue::Sources(query::sources(jobs, principal)),
         })
     }
 }

@@ -18,12 +18,12 @@ use crate::jobs::watch::WatchUpdate;
 
 /// The plan of a subscription for certain values of the variables in its directives.
 pub(in crate::inbound::graphql) struct SubscriptionPlan {
-    roots: Vec<RootPlan>,
+    roots: Vec<PlannedUpdates>,
 }
 
 /// One root field.
-struct RootPlan {
-    name: RootName,
+struct PlannedUpdates {
+    name: SubscriptionRootField,
     key: Name,
     pos: Pos,
     arguments: RootArguments,
@@ -31,7 +31,7 @@ struct RootPlan {
 }
 
 #[derive(Clone, Copy)]
-enum RootName {
+enum SubscriptionRootField {
     JobUpdates,
     JobFeed,
 }
@@ -56,16 +56,16 @@ impl SubscriptionPlan {
         let parent = types.root(OperationType::Subscription).ok_or(NotCovered)?;
         let declared = DeclaredVariables::of(operation);
         let mut roots = Vec::new();
-        for group in compiler.collect(&[&operation.selection_set.node], parent)? {
+        for group in compiler.collect(&[&operation.selection_set.node], parent, parent)? {
             let first = *group.fields.first().ok_or(NotCovered)?;
             let name = match first.node.name.node.as_str() {
-                "jobUpdates" => RootName::JobUpdates,
-                "jobFeed" => RootName::JobFeed,
+                "jobUpdates" => SubscriptionRootField::JobUpdates,
+                "jobFeed" => SubscriptionRootField::JobFeed,
                 _ => return Err(NotCovered),
             };
             let of = types.output(parent, &first.node.name.node).ok_or(NotCovered)?;
             let below = compiler.selection(of.innermost(), &group.fields)?;
-            roots.push(RootPlan {
+            roots.push(PlannedUpdates {
                 name,
                 key: group.key.clone(),
                 pos: first.pos,
@@ -82,15 +82,15 @@ impl SubscriptionPlan {
         AnswerClient { jobs, principal }: AnswerClient<'_>,
         variables: &Variables,
     ) -> Option<Vec<RootUpdates>> {
-        let start = |(root, plan): (usize, &RootPlan)| {
+        let start = |(root, plan): (usize, &PlannedUpdates)| {
             let arguments = &plan.arguments;
             let updates = match plan.name {
-                RootName::JobUpdates => {
+                SubscriptionRootField::JobUpdates => {
                     let refs = arguments.get(variables, "refs")?;
                     let max_staleness = arguments.get(variables, "maxStaleness")?;
                     subscription::job_updates(jobs, principal, refs, max_staleness).ok()?.boxed()
                 }
-                RootName::JobFeed => {
+                SubscriptionRootField::JobFeed => {
                     subscription::job_feed(jobs, principal, arguments.get(variables, "filter")?).boxed()
                 }
             };

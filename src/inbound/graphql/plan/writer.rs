@@ -2,8 +2,7 @@
 
 use std::fmt::{self, Display, Write as _};
 
-use super::output::OutputObject;
-use super::selection::{SelectedField, SelectedValue, Selection};
+use super::selection::SelectedField;
 use crate::domain::id::SourceName;
 use crate::domain::principal::Principal;
 use crate::jobs::{Jobs, SourceView};
@@ -98,26 +97,9 @@ impl<'a> AnswerWriter<'a> {
         self.raw(json);
     }
 
-    /// Writes the selected fields of an object.
-    pub(in crate::inbound::graphql) fn object<T: OutputObject>(&mut self, value: &T, selection: &Selection) {
-        if self.json.len() > self.max {
-            return;
-        }
-        let fields = selection.of(T::NAME);
-        if fields.is_empty() {
-            return self.raw("{}");
-        }
-        for field in fields {
-            self.raw(&field.prefix);
-            match field.value {
-                SelectedValue::TypeName => self.quoted_text(T::NAME),
-                SelectedValue::Field(index) => match T::FIELDS.get(index).and_then(|field| field.write) {
-                    Some(write) => write(value, field, self),
-                    None => self.leave_to_engine(),
-                },
-            }
-        }
-        self.raw("}");
+    /// Whether it is longer than its limit already.
+    pub(in crate::inbound::graphql) const fn is_full(&self) -> bool {
+        self.json.len() > self.max
     }
 
     /// Writes the items of a list.

@@ -137,7 +137,7 @@ macro_rules! job_object {
                 of: &$crate::inbound::graphql::plan::selection::SelectedField,
                 out: &mut $crate::inbound::graphql::plan::writer::AnswerWriter<'_>,
             ) {
-                out.object(self, &of.below);
+                $crate::inbound::graphql::plan::output::write_object(self, &of.below, out);
             }
         }
 
