@@ -181,12 +181,8 @@ pub trait JobReader: Debug + Send + Sync {
     fn status(&self) -> SourceStatus;
 
     /// Applies the demand of the polls of the source, and returns their limits.
-    fn pace_polls(&self, _demand: PollDemand) -> PollPacing {
-        PollPacing::default()
-    }
+    fn pace_polls(&self, demand: PollDemand) -> PollPacing;
 
     /// Acquires the right to one background call that is not a poll, if one is allowed now: few while polls are spaced.
-    fn take_recheck(&self) -> bool {
-        true
-    }
+    fn take_recheck(&self) -> bool;
 }

@@ -25,7 +25,9 @@ use jobgate::ports::BoxFuture;
 use jobgate::ports::clock::Clock;
 use jobgate::ports::credentials::Credential;
 use jobgate::ports::leases::LocalLeases;
-use jobgate::ports::upstream::{Fetch, FetchError, FetchTrigger, JobReader, RowPage, RowRange};
+use jobgate::ports::upstream::{
+    Fetch, FetchError, FetchTrigger, JobReader, PollDemand, PollPacing, RowPage, RowRange,
+};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -153,6 +155,14 @@ impl JobReader for Source {
             breaker_open: false,
             last_error: None,
         }
+    }
+
+    fn pace_polls(&self, _: PollDemand) -> PollPacing {
+        PollPacing::default()
+    }
+
+    fn take_recheck(&self) -> bool {
+        true
     }
 }
 

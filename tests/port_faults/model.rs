@@ -19,7 +19,9 @@ use jobgate::ports::BoxFuture;
 use jobgate::ports::credentials::{Credential, Credentials};
 use jobgate::ports::entropy::Entropy;
 use jobgate::ports::feed::{ChangeNotification, FeedEvent, NotificationFeed, RemoteChange};
-use jobgate::ports::upstream::{Fetch, FetchError, FetchTrigger, JobReader, RowPage, RowRange};
+use jobgate::ports::upstream::{
+    Fetch, FetchError, FetchTrigger, JobReader, PollDemand, PollPacing, RowPage, RowRange,
+};
 use secrecy::SecretString;
 use tokio::time::Instant;
 
@@ -308,6 +310,14 @@ impl JobReader for Gated {
 
     fn status(&self) -> SourceStatus {
         self.inner.status()
+    }
+
+    fn pace_polls(&self, demand: PollDemand) -> PollPacing {
+        self.inner.pace_polls(demand)
+    }
+
+    fn take_recheck(&self) -> bool {
+        self.inner.take_recheck()
     }
 }
 

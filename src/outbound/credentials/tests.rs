@@ -17,7 +17,9 @@ use crate::domain::upstream::Upstream;
 use crate::outbound::system::RuntimeSpawner;
 use crate::outbound::testing::FixedClock;
 use crate::ports::BoxFuture;
-use crate::ports::upstream::{Detail, Fetch, FetchError, FetchTrigger, JobReader, RowPage, RowRange};
+use crate::ports::upstream::{
+    Detail, Fetch, FetchError, FetchTrigger, JobReader, PollDemand, PollPacing, RowPage, RowRange,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 const GOOD: &str = "good-token-0";
@@ -89,6 +91,14 @@ impl JobReader for Scripted {
             breaker_open: false,
             last_error: None,
         }
+    }
+
+    fn pace_polls(&self, _: PollDemand) -> PollPacing {
+        PollPacing::default()
+    }
+
+    fn take_recheck(&self) -> bool {
+        true
     }
 }
 

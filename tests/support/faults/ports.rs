@@ -23,7 +23,9 @@ use jobgate::ports::ledger::{Labels, Ledger, LedgerContents};
 use jobgate::ports::rows::{RowCache, RowKey};
 use jobgate::ports::spawner::{OnPanic, Spawner, TaskKind};
 use jobgate::ports::store::{JobStore, ListFilter, StoreError, StoreHealth, StoreOutcome};
-use jobgate::ports::upstream::{Detail, Fetch, FetchError, FetchTrigger, JobReader, RowPage, RowRange};
+use jobgate::ports::upstream::{
+    Detail, Fetch, FetchError, FetchTrigger, JobReader, PollDemand, PollPacing, RowPage, RowRange,
+};
 use secrecy::SecretString;
 use std::collections::BTreeSet;
 
@@ -114,6 +116,14 @@ impl JobReader for Faulty<dyn JobReader> {
 
     fn status(&self) -> SourceStatus {
         self.inner.status()
+    }
+
+    fn pace_polls(&self, demand: PollDemand) -> PollPacing {
+        self.inner.pace_polls(demand)
+    }
+
+    fn take_recheck(&self) -> bool {
+        self.inner.take_recheck()
     }
 }
 
