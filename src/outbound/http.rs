@@ -14,7 +14,7 @@ mod reply;
 
 pub use self::builder::CONNECT_TIMEOUT;
 pub(super) use self::builder::strict_client;
-pub use self::call::{BaseUrl, BaseUrlError, CallQuery, UpstreamCall};
+pub use self::call::{BaseUrl, BaseUrlError, CallQuery, UpstreamCall, UrlSegment};
 pub use self::client::{HttpClientError, UpstreamHttpClient};
 pub use self::clients::HttpClients;
 pub use self::egress::Egress;

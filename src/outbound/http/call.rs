@@ -59,6 +59,25 @@ pub enum CallQuery {
     Pairs(Vec<(&'static str, String)>),
 }
 
+/// One segment of the path of a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UrlSegment {
+    /// A constant of the API. It is recorded as it is.
+    Constant(&'static str),
+    /// An id. It is not recorded.
+    Id(String),
+}
+
+impl UrlSegment {
+    /// The text that the path contains, before it is percent-encoded.
+    fn text(&self) -> &str {
+        match self {
+            Self::Constant(word) => word,
+            Self::Id(id) => id,
+        }
+    }
+}
+
 /// One request to an upstream.
 #[derive(Clone, Debug)]
 pub struct UpstreamCall {
@@ -67,7 +86,7 @@ pub struct UpstreamCall {
     /// The base URL of the source.
     pub base: BaseUrl,
     /// Appended to the base, each as exactly one path segment.
-    pub segments: Vec<String>,
+    pub segments: Vec<UrlSegment>,
     /// The parameters.
     pub query: CallQuery,
     /// A JSON body.
@@ -78,17 +97,12 @@ pub struct UpstreamCall {
     pub about: Option<String>,
 }
 
-/// The constant segments of the APIs. Any other segment may be an id, and is not recorded.
-const WORDS: [&str; 4] = ["v1", "async-results", "query", "status"];
-
 impl UpstreamCall {
-    /// The path behind the base, with `{id}` for each segment that is not a constant of an API.
+    /// The path behind the base, with `{id}` for each id.
     pub(in crate::outbound) fn template(&self) -> String {
-        let segment = |segment: &String| {
-            WORDS
-                .iter()
-                .find(|word| *word == segment)
-                .map_or_else(|| "/{id}".to_owned(), |word| format!("/{word}"))
+        let segment = |segment: &UrlSegment| match segment {
+            UrlSegment::Constant(word) => format!("/{word}"),
+            UrlSegment::Id(_) => "/{id}".to_owned(),
         };
         self.segments.iter().map(segment).collect()
     }
@@ -131,13 +145,13 @@ impl UpstreamCall {
         let mut path = url.path_segments_mut().ok()?;
         path.pop_if_empty();
         for segment in &self.segments {
-            path.push(segment);
+            path.push(segment.text());
         }
         drop(path);
         // the parser drops "." and ".." and strips tabs and newlines; ids are validated before, and this is the second
         // check
         let written = url.path_segments()?.rev();
-        let stays = self.segments.iter().rev().zip(written).all(|(given, written)| {
+        let stays = self.segments.iter().rev().map(UrlSegment::text).zip(written).all(|(given, written)| {
             !given.is_empty() && !given.contains(['\t', '\n', '\r']) && !matches!(written, "." | "..")
         });
         let depth = |url: &Url| url.path_segments().map_or(0, |all| all.filter(|s| !s.is_empty()).count());

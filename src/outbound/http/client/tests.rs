@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::domain::id::ExternalId;
-use crate::outbound::http::{BaseUrl, BaseUrlError, CallQuery};
+use crate::outbound::http::{BaseUrl, BaseUrlError, CallQuery, UrlSegment};
 use crate::outbound::testing::{ScriptedServer, answer};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -25,7 +25,7 @@ fn call(base: &str, segments: &[&str]) -> UpstreamCall {
     UpstreamCall {
         method: Method::GET,
         base: BaseUrl::new(Url::parse(base).unwrap()).unwrap(),
-        segments: segments.iter().map(|segment| (*segment).to_owned()).collect(),
+        segments: segments.iter().map(|segment| UrlSegment::Id((*segment).to_owned())).collect(),
         query: CallQuery::Json(serde_json::Map::new()),
         body: None,
         max_body: 1 << 20,
@@ -233,6 +233,16 @@ fn no_id_escapes_its_url_segment() {
             Ok(())
         })
         .unwrap();
+}
+
+#[test]
+fn id_is_recorded_as_a_placeholder_whatever_it_is() {
+    for id in ["j-1", "status", "v1"] {
+        let segments = vec![UrlSegment::Constant("v1"), UrlSegment::Id(id.to_owned())];
+        let call = UpstreamCall { segments, ..call("http://h", &[]) };
+        assert_eq!(call.template(), "/v1/{id}", "{id}");
+        assert_eq!(call.url().unwrap().path(), format!("/v1/{id}"));
+    }
 }
 
 #[test]

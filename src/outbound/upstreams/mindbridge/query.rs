@@ -14,7 +14,7 @@ use super::single::SingleReads;
 use super::wire::{AsyncResult, ResultPage};
 use crate::domain::id::{ExternalId, SourceName};
 use crate::domain::upstream::Upstream;
-use crate::outbound::http::{CallQuery, UpstreamReply};
+use crate::outbound::http::{CallQuery, UpstreamReply, UrlSegment};
 use crate::outbound::upstreams::bad_answer::bad_answer;
 use crate::outbound::upstreams::client::{CallError, RETRIES, ReplyVerdict, Response};
 use crate::outbound::upstreams::wire::{is_same_id, object};
@@ -235,7 +235,7 @@ impl BatchQueries {
         deadline: Instant,
         isolates: bool,
     ) -> (Response<PageOutcome>, SplitCause) {
-        let mut call = self.single.call(Method::POST, vec!["query".to_owned()]);
+        let mut call = self.single.call(Method::POST, UrlSegment::Constant("query"));
         let size = Upstream::MindBridge.profile().ids_a_request;
         call.query = CallQuery::Pairs(vec![("page", number.to_string()), ("size", size.to_string())]);
         call.body = Some(json!({ "id": { "$in": ids.iter().map(|id| id.as_str()).collect::<Vec<_>>() } }));

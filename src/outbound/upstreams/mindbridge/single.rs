@@ -11,7 +11,7 @@ use super::problem::is_own_error;
 use super::wire::AsyncResult;
 use crate::domain::id::{ExternalId, JobKey, SourceName};
 use crate::domain::job::{Job, Life};
-use crate::outbound::http::{CallQuery, UpstreamCall, UpstreamReply};
+use crate::outbound::http::{CallQuery, UpstreamCall, UpstreamReply, UrlSegment};
 use crate::outbound::upstreams::bad_answer::{bad_answer, contained};
 use crate::outbound::upstreams::client::{CallError, ReplyVerdict, Source};
 use crate::outbound::upstreams::unknown_states::UnknownStates;
@@ -50,20 +50,20 @@ impl SingleReads {
     /// wrong path under the right host may return the same, so this proves less about the base URL than about the
     /// credential.
     pub(super) async fn probe(&self, other: Option<&Credential>) -> Result<(), FetchError> {
-        let call = self.call(Method::GET, vec![NO_JOB.to_owned()]);
+        let call = self.call_for(NO_JOB);
         self.source.probe(other, &call, self.deadline(), |reply| self.judge_probe(reply)).await
     }
 
     /// Returns whether the source answers a single read with a MindBridge response. Costs one call.
     pub(super) async fn answers(&self, trigger: &FetchTrigger, deadline: Instant) -> bool {
-        let call = self.call(Method::GET, vec![NO_JOB.to_owned()]);
+        let call = self.call_for(NO_JOB);
         let classify = |reply: &UpstreamReply| self.judge_probe(reply);
         self.source.call_with_retries(trigger, &call, deadline, 0, classify).await.outcome.is_ok()
     }
 
     /// Fetches one job.
     pub(super) async fn get(&self, id: &ExternalId, trigger: &FetchTrigger, deadline: Instant) -> Fetch {
-        let call = self.call(Method::GET, vec![id.as_str().to_owned()]);
+        let call = self.call_for(id.as_str());
         let classify = |reply: &UpstreamReply| self.judge_one(reply, |wire| self.read_one(id, wire));
         let response = self.source.call(trigger, &call, deadline, classify).await;
         let outcome = response.outcome.or_else(|error| self.read_head(id, error));
@@ -168,18 +168,22 @@ impl SingleReads {
         }
     }
 
-    pub(super) fn call(&self, method: Method, more: Vec<String>) -> UpstreamCall {
-        let about = more.first().filter(|_| method == Method::GET).cloned();
-        let mut segments = vec!["v1".to_owned(), "async-results".to_owned()];
-        segments.extend(more);
+    /// The read of one job.
+    fn call_for(&self, id: &str) -> UpstreamCall {
+        let call = self.call(Method::GET, UrlSegment::Id(id.to_owned()));
+        UpstreamCall { about: Some(id.to_owned()), ..call }
+    }
+
+    /// A call of the collection of async results, or of one of them.
+    pub(super) fn call(&self, method: Method, last: UrlSegment) -> UpstreamCall {
         UpstreamCall {
             method,
             base: self.source.settings().base_url.clone(),
-            segments,
+            segments: vec![UrlSegment::Constant("v1"), UrlSegment::Constant("async-results"), last],
             query: CallQuery::None,
             body: None,
             max_body: self.source.settings().max_status_body,
-            about,
+            about: None,
         }
     }
 }

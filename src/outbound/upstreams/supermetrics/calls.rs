@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::classify::{Meaning, classify};
 use super::wire::{ErrorBody, MetaDto};
 use crate::domain::id::{ExternalId, SourceName};
-use crate::outbound::http::{CallQuery, UpstreamCall, UpstreamReply};
+use crate::outbound::http::{CallQuery, UpstreamCall, UpstreamReply, UrlSegment};
 use crate::outbound::upstreams::bad_answer::bad_answer;
 use crate::outbound::upstreams::client::{CallError, ReplyVerdict, Response, Source};
 use crate::outbound::upstreams::wire::is_same_id;
@@ -86,7 +86,7 @@ impl StatusCalls {
         UpstreamCall {
             method: Method::GET,
             base: self.source.settings().base_url.clone(),
-            segments: vec!["query".to_owned(), "status".to_owned()],
+            segments: vec![UrlSegment::Constant("query"), UrlSegment::Constant("status")],
             query: CallQuery::Json(parameters),
             body: None,
             max_body,
