@@ -11,6 +11,7 @@ pub mod json_text;
 pub mod observation;
 pub mod pace;
 pub mod principal;
+pub mod profile;
 pub mod schedule;
 pub mod sightings;
 pub mod source;

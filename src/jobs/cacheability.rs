@@ -76,7 +76,6 @@ pub(super) fn cacheability(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::details::Details;
     use crate::domain::id::{ExternalId, JobKey, SourceName};
     use crate::domain::job::Life;
 
@@ -97,16 +96,12 @@ mod tests {
             (Life::Expired, Supermetrics, 300, 0, Cacheability::Serve),
         ];
         for (life, upstream, age, allowed, expected) in cases {
-            let details = match upstream {
-                MindBridge => Details::MindBridge(Box::default()),
-                Supermetrics => Details::Supermetrics(Box::default()),
-            };
             let key = JobKey {
                 source: SourceName::parse("s").unwrap(),
                 external_id: ExternalId::parse("j").unwrap(),
             };
             let label = format!("{life:?} {upstream:?} {age} {allowed}");
-            let job = Job::new(key, life, details);
+            let job = Job::new(key, life, upstream.no_details());
             let seconds = Duration::from_secs;
             assert_eq!(
                 cacheability(&job, upstream, seconds(age), seconds(allowed), seconds(300)),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use jobgate::config::ClientConfig;
-use jobgate::domain::details::{Details, MindBridgeDetails, SupermetricsDetails};
+use jobgate::domain::details::Details;
 use jobgate::domain::id::{ExternalId, JobKey, SourceName};
 use jobgate::domain::job::{Job, Life};
 use jobgate::domain::principal::Principal;
@@ -89,13 +89,10 @@ impl Source {
         }
         let jobs = self.jobs.lock().unwrap();
         let kept = jobs.get(id.as_str()).ok_or(FetchError::NotFound)?;
-        let details = match self.upstream {
-            Upstream::MindBridge => {
-                let kind = kept.kind.clone();
-                Details::MindBridge(Box::new(MindBridgeDetails { kind, ..MindBridgeDetails::default() }))
-            }
-            Upstream::Supermetrics => Details::Supermetrics(Box::<SupermetricsDetails>::default()),
-        };
+        let mut details = self.upstream.no_details();
+        if let Details::MindBridge(details) = &mut details {
+            details.kind.clone_from(&kept.kind);
+        }
         let life = if kept.ended { Life::Succeeded } else { Life::Running };
         let key = JobKey { source: self.name.clone(), external_id: id.clone() };
         let mut job = Job::new(key, life, details);

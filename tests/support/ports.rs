@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use jobgate::domain::details::Details;
 use jobgate::domain::id::{ExternalId, JobKey, SourceName};
 use jobgate::domain::job::{Failure, Job, Life};
 use jobgate::domain::pace::PollIntervals;
@@ -138,13 +137,9 @@ impl ScriptedReader {
 
 /// A job of this reader in a state.
 pub(crate) fn job(source: &str, id: &str, upstream: Upstream, life: Life) -> Job {
-    let details = match upstream {
-        Upstream::MindBridge => Details::MindBridge(Box::default()),
-        Upstream::Supermetrics => Details::Supermetrics(Box::default()),
-    };
     let key =
         JobKey { source: SourceName::parse(source).unwrap(), external_id: ExternalId::parse(id).unwrap() };
-    Job::new(key, life, details)
+    Job::new(key, life, upstream.no_details())
 }
 
 pub(crate) fn failed() -> Life {

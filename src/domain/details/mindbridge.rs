@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::common::{UpstreamDetails, text_len};
 use crate::domain::id::{ExternalId, IdError};
-use crate::domain::upstream::{CredentialForm, Profile};
+use crate::domain::profile::{CredentialForm, Profile};
 
 /// MindBridge async results.
 pub(in crate::domain) const PROFILE: Profile = Profile {

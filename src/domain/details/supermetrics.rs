@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::common::{UpstreamDetails, text_len};
 use crate::domain::id::{ExternalId, IdError};
 use crate::domain::json_text::JsonText;
-use crate::domain::upstream::{CredentialForm, Profile};
+use crate::domain::profile::{CredentialForm, Profile};
 
 /// Supermetrics query status.
 pub(in crate::domain) const PROFILE: Profile = Profile {

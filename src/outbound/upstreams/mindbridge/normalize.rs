@@ -66,11 +66,8 @@ mod tests {
         object(text.as_bytes()).map(|wire| job(key(), wire))
     }
 
-    fn details(job: Job) -> MindBridgeDetails {
-        match job.details {
-            Details::MindBridge(details) => *details,
-            Details::Supermetrics(_) => unreachable!("a MindBridge job"),
-        }
+    fn details(job: &Job) -> MindBridgeDetails {
+        job.details.as_mindbridge().unwrap().clone()
     }
 
     #[test]
@@ -125,7 +122,7 @@ mod tests {
             error: Some("it broke".to_owned()),
             error_message: Some("in the middle".to_owned()),
         };
-        assert_eq!(details(job), expected);
+        assert_eq!(details(&job), expected);
     }
 
     #[test]
@@ -137,7 +134,7 @@ mod tests {
             let job = read(&format!("{{{},\"status\":\"ERROR\"}}", text.join(","))).unwrap();
             assert_eq!(job.life, Life::Failed(Failure::default()), "{value}");
             assert_eq!(job.created_at, None);
-            assert_eq!(details(job), MindBridgeDetails::default(), "{value}");
+            assert_eq!(details(&job), MindBridgeDetails::default(), "{value}");
         }
     }
 
@@ -162,7 +159,7 @@ mod tests {
         }
         let kept = read(r#"{"status":"IN_PROGRESS","error":"a warning"}"#).unwrap();
         assert_eq!(kept.failure(), None);
-        assert_eq!(details(kept).error.as_deref(), Some("a warning"));
+        assert_eq!(details(&kept).error.as_deref(), Some("a warning"));
     }
 
     const NAMES: &[&str] = &[

@@ -122,11 +122,8 @@ mod tests {
         Some(job(key(), answer.meta.unwrap_or_default()))
     }
 
-    fn details(job: Job) -> SupermetricsDetails {
-        match job.details {
-            Details::Supermetrics(details) => *details,
-            Details::MindBridge(_) => unreachable!("a Supermetrics job"),
-        }
+    fn details(job: &Job) -> SupermetricsDetails {
+        job.details.as_supermetrics().unwrap().clone()
     }
 
     #[test]
@@ -208,7 +205,7 @@ mod tests {
                 cache_time: Some("2024-02-01T00:00:00Z".parse().unwrap()),
             }),
         };
-        assert_eq!(details(job), expected);
+        assert_eq!(details(&job), expected);
     }
 
     #[test]
@@ -222,18 +219,18 @@ mod tests {
             let job = read(&text).unwrap();
             assert_eq!(job.life, Life::Running, "{value}");
             assert_eq!(job.progress, None, "{value}");
-            let SupermetricsDetails { request_id, schedule_id, .. } = details(job.clone());
+            let SupermetricsDetails { request_id, schedule_id, .. } = details(&job);
             // a whole number is read as an id, digit by digit
             let number = value.bytes().all(|digit| digit.is_ascii_digit()).then_some(value);
             assert_eq!((request_id.as_deref(), schedule_id.as_deref()), (number, number), "{value}");
             let expected = SupermetricsDetails { request_id, schedule_id, ..Default::default() };
-            assert_eq!(details(job), expected, "{value}");
+            assert_eq!(details(&job), expected, "{value}");
             let text = format!(
                 r#"{{"meta":{{"progress":{{"queries_ready":{value},"queries_total":1}},"result":{{"total_rows":{value}}}}}}}"#
             );
             let job = read(&text).unwrap();
             assert_eq!(job.progress, None, "{value}");
-            assert_eq!(details(job).result, Some(QueryResult::default()), "{value}");
+            assert_eq!(details(&job).result, Some(QueryResult::default()), "{value}");
         }
     }
 
