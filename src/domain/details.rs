@@ -5,6 +5,8 @@ mod common;
 mod mindbridge;
 mod supermetrics;
 
+use serde::Serialize;
+
 pub use self::common::UpstreamDetails;
 pub use self::mindbridge::{EntityRef, MindBridgeDetails, UserInfo};
 pub use self::supermetrics::{LicenceQueue, QueryField, QueryMeta, QueryResult, SupermetricsDetails};
@@ -39,8 +41,9 @@ macro_rules! upstreams {
             }
         }
 
-        /// The upstream-specific part of a job.
-        #[derive(Clone, Debug, PartialEq)]
+        /// The upstream-specific part of a job. Serialized without the upstream.
+        #[derive(Clone, Debug, PartialEq, Serialize)]
+        #[serde(untagged)]
         pub enum Details {
             $($(#[$doc])* $variant(Box<$details>),)+
         }

@@ -6,13 +6,14 @@ use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
-use crate::domain::details::{Details, MindBridgeDetails, SupermetricsDetails};
+use crate::domain::details::Details;
 use crate::domain::job::{Failure, Progress};
 use crate::domain::observation::Observation;
 use crate::domain::sightings::Sightings;
+use crate::domain::upstream::Upstream;
 use crate::jobs::answer::JobSnapshot;
 
 /// The retry delay for a job that is not followed, in seconds.
@@ -77,17 +78,13 @@ struct JobFacts<'a> {
     terminal_seen_at: Option<Timestamp>,
     progress: Option<Progress>,
     failure: Option<&'a Failure>,
-    mindbridge: Option<&'a MindBridgeDetails>,
-    supermetrics: Option<&'a SupermetricsDetails>,
+    #[serde(flatten)]
+    details: DetailsByUpstream<'a>,
 }
 
 impl<'a> JobFacts<'a> {
     fn of(observation: &'a Observation, sightings: Sightings) -> Self {
         let job = &*observation.job;
-        let (mindbridge, supermetrics) = match &job.details {
-            Details::MindBridge(details) => (Some(&**details), None),
-            Details::Supermetrics(details) => (None, Some(&**details)),
-        };
         Self {
             id: job.key.node_id(),
             source: job.key.source.as_str(),
@@ -103,8 +100,55 @@ impl<'a> JobFacts<'a> {
             terminal_seen_at: sightings.terminal_seen_at,
             progress: job.progress,
             failure: job.failure(),
-            mindbridge,
-            supermetrics,
+            details: DetailsByUpstream(&job.details),
         }
+    }
+}
+
+/// One member for each upstream, by its name: the details of the job, or null for another upstream.
+struct DetailsByUpstream<'a>(&'a Details);
+
+impl Serialize for DetailsByUpstream<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let own = self.0.upstream();
+        serializer.collect_map(
+            Upstream::ALL.iter().map(|one| (one.profile().name, (*one == own).then_some(self.0))),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::details::{QueryMeta, SupermetricsDetails};
+    use crate::domain::id::{ExternalId, JobKey, SourceName};
+    use crate::domain::job::{Job, Life};
+    use crate::domain::json_text::JsonText;
+
+    #[test]
+    fn details_are_under_the_name_of_their_upstream() {
+        let details = Details::from(SupermetricsDetails {
+            query: Some(QueryMeta {
+                accounts: JsonText::parse("18446744073709551616.10").into_iter().collect(),
+                ..Default::default()
+            }),
+            ..Default::default()
+        });
+        let key =
+            JobKey { source: SourceName::parse("s").unwrap(), external_id: ExternalId::parse("j").unwrap() };
+        let job = Job::new(key, Life::Running, details);
+        let at = Timestamp::UNIX_EPOCH;
+        let observation = Observation::new(Arc::new(job), at, at);
+        let written = write(&JobBody {
+            facts: JobFacts::of(&observation, Sightings::default()),
+            freshness: Value::Null,
+        });
+        let (_, end) = written.split_once("\"progress\"").unwrap();
+        assert_eq!(
+            end,
+            ":null,\"failure\":null,\"mindbridge\":null,\"supermetrics\":{\"requestId\":null,\"scheduleId\":null,\
+             \"queue\":null,\"query\":{\"startDate\":null,\"endDate\":null,\"accounts\":[18446744073709551616.10],\
+             \"fields\":[]},\"result\":null},\"freshness\":null}"
+        );
     }
 }
