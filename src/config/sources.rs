@@ -108,7 +108,7 @@ impl JsonSchema for UpstreamName {
 #[serde(default, deny_unknown_fields)]
 #[schemars(rename = "Source", extend("required" = ["upstream", "base_url", "credential"]))]
 pub(super) struct RawSource {
-    /// The kind of API: `mindbridge` or `supermetrics`.
+    /// The kind of API.
     #[schemars(required)]
     upstream: Option<UpstreamName>,
     /// URL before the path of every request, without user, query or fragment: https, or http to a loopback address or with

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{Config, CredentialRef, Environment, IntrospectionConfig, SecretRef, tree};
 use crate::domain::principal::Scope;
-use crate::domain::upstream::Upstream;
+use crate::domain::upstream::{Upstream, names_of};
 
 mod egress;
 mod faults;
@@ -92,7 +92,10 @@ fn client_sources_accept_a_list_or_a_mapping() {
         format!("{sales}\nclients: [{{name: a, key_sha256: {HASH}, sources: {{audit: {{kinds: [A]}}}}}}]");
     assert_eq!(
         read(&yaml, &[]).unwrap_err(),
-        "clients[0].sources.audit.kinds: is supported for mindbridge only, because supermetrics jobs have no kind: use labels"
+        format!(
+            "clients[0].sources.audit.kinds: is supported for {} only, because supermetrics jobs have no kind: use labels",
+            names_of("and", |profile| profile.has_kinds)
+        )
     );
 }
 
@@ -307,7 +310,8 @@ fn schema_describes_every_option_and_rejects_others() {
     assert_eq!(schema["properties"]["server"]["properties"]["listen"]["default"], "127.0.0.1:8080");
     let source = &schema["properties"]["sources"]["additionalProperties"];
     assert_eq!(source["required"], serde_json::json!(["upstream", "base_url", "credential"]));
-    assert_eq!(source["properties"]["upstream"]["enum"], serde_json::json!(["mindbridge", "supermetrics"]));
+    let upstreams: Vec<&str> = Upstream::ALL.iter().map(|upstream| upstream.profile().name).collect();
+    assert_eq!(source["properties"]["upstream"]["enum"], serde_json::json!(upstreams));
     assert_eq!(source["properties"]["status_timeout"]["default"], "15s");
     assert_eq!(source["properties"]["budget"]["properties"]["concurrency"]["default"], 8);
     assert!(source["properties"]["base_url"].get("default").is_none(), "a required option has no default");

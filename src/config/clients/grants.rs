@@ -38,7 +38,8 @@ pub(super) enum RawGrant {
 #[serde(default, deny_unknown_fields)]
 #[schemars(rename = "Scope")]
 pub(super) struct RawScope {
-    /// Only jobs of these kinds, exactly as the upstream spells them (MindBridge only). If omitted: jobs of every kind.
+    /// Only jobs of these kinds, exactly as the upstream spells them; not for an upstream whose jobs have no kind, such as
+    /// Supermetrics. If omitted: jobs of every kind.
     #[schemars(with = "Vec<String>", length(min = 1))]
     kinds: Option<Vec<String>>,
     /// Only tracked jobs that have all of these labels. If omitted: jobs with and without labels.

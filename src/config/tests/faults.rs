@@ -1,6 +1,7 @@
 //! Validation errors: each invalid configuration with the exact lines that it gets; no line repeats a value.
 
 use super::{HASH, read, source, with};
+use crate::domain::upstream::{CredentialForm, Profile, names_of};
 
 const SOURCE: &str = "upstream: mindbridge, base_url: 'https://a.example', credential: {bearer: {env: T}}";
 const FILE: &str = "must be a path that starts with /, ./ or ../, never the secret itself";
@@ -137,6 +138,7 @@ fn invalid_section_error_names_the_option_and_the_fix() {
 
 #[test]
 fn invalid_source_error_names_the_option_and_the_fix() {
+    let takes_key = |profile: &Profile| profile.credential_forms.contains(&CredentialForm::ApiKey);
     let url =
         |url: &str| format!("upstream: mindbridge, credential: {{bearer: {{env: T}}}}, base_url: '{url}'");
     let of = |credential: &str| {
@@ -174,7 +176,10 @@ fn invalid_source_error_names_the_option_and_the_fix() {
             format!("{SOURCE}, budget: {{concurency: 1}}"),
             "budget.concurency: is not an option; did you mean concurrency?",
         ),
-        (SOURCE.replace("mindbridge", "mindbrige"), "upstream: must be mindbridge or supermetrics"),
+        (
+            SOURCE.replace("mindbridge", "mindbrige"),
+            &format!("upstream: must be {}", names_of("or", |_| true)),
+        ),
         (of("abc"), &format!("credential: {CREDENTIAL}")),
         (of("{}"), "credential: is empty: set bearer or api_key to { file: /path } or { env: NAME }"),
         (of("{bearer: abc}"), &format!("credential.bearer: {REFERENCE}")),
@@ -192,7 +197,7 @@ fn invalid_source_error_names_the_option_and_the_fix() {
         ),
         (
             of("{api_key: {env: K}}").replace("supermetrics", "mindbridge"),
-            "credential.api_key: is supported for supermetrics only: use bearer",
+            &format!("credential.api_key: is supported for {} only: use bearer", names_of("and", takes_key)),
         ),
     ];
     for (options, line) in cases {
@@ -382,13 +387,14 @@ server.request_timeout: DURATION
 sources.audit.base_url: is missing: set the URL of the API, such as https://acme.example/api
 sources.audit.budget.per_hour: must be a whole number from 1 to 10000000
 sources.audit.credential.bearer: REFERENCE
-sources.audit.upstream: must be mindbridge or supermetrics
+sources.audit.upstream: must be UPSTREAM
 sources.sales.base_url: is missing: set the URL of the API, such as https://acme.example/api
 sources.sales.credential: is missing: set { bearer: { file: /path } } or { bearer: { env: NAME } }
 sources.sales.status_timeout: DURATION
-sources.sales.upstream: is missing: set mindbridge or supermetrics
+sources.sales.upstream: is missing: set UPSTREAM
 the configuration line 4: repeats a key of the same mapping: keep one";
     let lines = lines.replace("ADDRESS", ADDRESS).replace("DURATION", DURATION);
+    let lines = lines.replace("UPSTREAM", &names_of("or", |_| true));
     let lines = lines.replace("KEY\n", &format!("{KEY}\n")).replace("REFERENCE", REFERENCE);
     let env = [
         ("JOBGATE_CACHE__FRESH_FOR", "0s"),

@@ -94,7 +94,7 @@ impl SpanAttribute {
             Self::Misses => ("cache.misses", "number of jobs that were not fresh enough in the cache"),
             Self::StoreOperation => ("store.operation", "`get`, `put` or `put_missing`"),
             Self::Source => ("jobgate.source", "name of the source"),
-            Self::Upstream => ("jobgate.upstream", "`mindbridge` or `supermetrics`"),
+            Self::Upstream => ("jobgate.upstream", "kind of API, as in the option `upstream` of the source"),
             Self::Template => {
                 ("url.template", "path after the `base_url` of the source, with `{id}` in place of an id")
             }
