@@ -5,6 +5,8 @@ mod common;
 mod mindbridge;
 mod supermetrics;
 
+#[cfg(test)]
+use proptest::strategy::{BoxedStrategy, Strategy};
 use serde::Serialize;
 
 pub use self::common::UpstreamDetails;
@@ -37,6 +39,14 @@ macro_rules! upstreams {
             pub fn no_details(self) -> Details {
                 match self {
                     $(Self::$variant => Details::$variant(Box::default()),)+
+                }
+            }
+
+            /// Arbitrary details of a job.
+            #[cfg(test)]
+            pub(crate) fn arbitrary_details(self) -> BoxedStrategy<Details> {
+                match self {
+                    $(Self::$variant => $details::arbitrary().prop_map(Details::from).boxed(),)+
                 }
             }
         }

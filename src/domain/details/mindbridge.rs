@@ -103,3 +103,34 @@ impl UpstreamDetails for MindBridgeDetails {
             + users
     }
 }
+
+#[cfg(test)]
+mod arbitrary {
+    use proptest::option::of;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const TEXT: &str = ".{0,8}";
+
+    impl MindBridgeDetails {
+        /// Arbitrary details, for the round trip of records.
+        pub(in crate::domain::details) fn arbitrary() -> impl Strategy<Value = Self> {
+            let pair = || of((of(TEXT), of(TEXT)));
+            (of(0_i64..3), of(TEXT), pair(), pair(), pair(), of(TEXT), of(TEXT)).prop_map(
+                |(version, kind, entity, created_by, last_modified_by, error, error_message)| {
+                    let person = |(user_id, user_name)| UserInfo { user_id, user_name };
+                    Self {
+                        version,
+                        kind,
+                        entity: entity.map(|(id, entity_type)| EntityRef { id, entity_type }),
+                        created_by: created_by.map(person),
+                        last_modified_by: last_modified_by.map(person),
+                        error,
+                        error_message,
+                    }
+                },
+            )
+        }
+    }
+}

@@ -139,3 +139,59 @@ pub struct QueryResult {
     /// When the vendor's cached data was fetched, if it is in RFC 3339.
     pub cache_time: Option<Timestamp>,
 }
+
+#[cfg(test)]
+mod arbitrary {
+    use proptest::option::of;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const TEXT: &str = ".{0,8}";
+
+    impl SupermetricsDetails {
+        /// Arbitrary details, for the round trip of records.
+        pub(in crate::domain::details) fn arbitrary() -> impl Strategy<Value = Self> {
+            let field = (of(TEXT), of(TEXT), of(TEXT), of(any::<i64>())).prop_map(
+                |(id, name, data_type, data_column)| QueryField { id, name, data_type, data_column },
+            );
+            let account = prop_oneof![
+                TEXT.prop_map(|text| serde_json::Value::from(text).to_string()),
+                Just("18446744073709551616".to_owned()),
+                Just(r#"{"id":"\u0041"}"#.to_owned()),
+            ]
+            .prop_map(|text| JsonText::parse(&text).unwrap());
+            let accounts = prop::collection::vec(account, 0..3);
+            let query = (of(TEXT), of(TEXT), accounts, prop::collection::vec(field, 0..3)).prop_map(
+                |(start_date, end_date, accounts, fields)| QueryMeta {
+                    start_date,
+                    end_date,
+                    accounts,
+                    fields,
+                },
+            );
+            let seconds =
+                of(any::<f64>().prop_filter("JSON has no such numbers", |number| number.is_finite()));
+            let result = (of(any::<i64>()), of(any::<i64>()), seconds, of(any::<bool>()), of(any::<bool>()))
+                .prop_map(|(total_rows, total_columns, run_seconds, data_sampled, cache_used)| QueryResult {
+                    total_rows,
+                    total_columns,
+                    run_seconds,
+                    data_sampled,
+                    cache_used,
+                    cache_time: Timestamp::from_millisecond(1_700_000_000_001).ok(),
+                });
+            let queue = (of(any::<i64>()), of(any::<i64>()))
+                .prop_map(|(tasks_scheduled, tasks_running)| LicenceQueue { tasks_scheduled, tasks_running });
+            (of(TEXT), of(TEXT), of(queue), of(query), of(result)).prop_map(
+                |(request_id, schedule_id, queue, query, result)| Self {
+                    request_id,
+                    schedule_id,
+                    queue,
+                    query,
+                    result,
+                },
+            )
+        }
+    }
+}

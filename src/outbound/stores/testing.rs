@@ -5,16 +5,14 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use proptest::option::of;
 use proptest::prelude::*;
+use proptest::strategy::Union;
 
-use crate::domain::details::{
-    Details, EntityRef, LicenceQueue, MindBridgeDetails, QueryField, QueryMeta, QueryResult,
-    SupermetricsDetails, UserInfo,
-};
+use crate::domain::details::Details;
 use crate::domain::id::{ExternalId, JobKey, SourceName};
 use crate::domain::job::{Failure, Job, Life, Progress};
-use crate::domain::json_text::JsonText;
 use crate::domain::observation::Observation;
 use crate::domain::sightings::Sightings;
+use crate::domain::upstream::Upstream;
 
 const TEXT: &str = ".{0,8}";
 
@@ -33,11 +31,9 @@ pub(in crate::outbound) fn observation(
             };
             let [created_at, updated_at, finished_at] = times;
             let progress = progress.map(|(completed, total)| Progress { completed, total });
-            // only Supermetrics has this state, and a record of an earlier version is read differently
-            let life = match (life, &details) {
-                (Life::Expired, Details::MindBridge(_)) => Life::Running,
-                (life, _) => life,
-            };
+            // other upstreams do not have this state, and a record of an earlier version is read differently
+            let documents_expiry = details.upstream().profile().documents_expiry;
+            let life = if life == Life::Expired && !documents_expiry { Life::Running } else { life };
             let new = Job::new(key, life, details);
             let job = Job { native_state: native, created_at, updated_at, finished_at, progress, ..new };
             let seen = Observation::new(Arc::new(job), at(requested_at), at(requested_at + took))
@@ -76,63 +72,7 @@ fn times() -> impl Strategy<Value = [Option<Timestamp>; 3]> {
     [one(), one(), one()]
 }
 
+/// Of any upstream.
 fn details() -> impl Strategy<Value = Details> {
-    prop_oneof![
-        mind().prop_map(|details| Details::MindBridge(Box::new(details))),
-        metrics().prop_map(|details| Details::Supermetrics(Box::new(details))),
-    ]
-}
-
-fn mind() -> impl Strategy<Value = MindBridgeDetails> {
-    let pair = || of((of(TEXT), of(TEXT)));
-    (of(0_i64..3), of(TEXT), pair(), pair(), pair(), of(TEXT), of(TEXT)).prop_map(
-        |(version, kind, entity, created_by, last_modified_by, error, error_message)| {
-            let person = |(user_id, user_name)| UserInfo { user_id, user_name };
-            MindBridgeDetails {
-                version,
-                kind,
-                entity: entity.map(|(id, entity_type)| EntityRef { id, entity_type }),
-                created_by: created_by.map(person),
-                last_modified_by: last_modified_by.map(person),
-                error,
-                error_message,
-            }
-        },
-    )
-}
-
-fn metrics() -> impl Strategy<Value = SupermetricsDetails> {
-    let field = (of(TEXT), of(TEXT), of(TEXT), of(any::<i64>()))
-        .prop_map(|(id, name, data_type, data_column)| QueryField { id, name, data_type, data_column });
-    let account = prop_oneof![
-        TEXT.prop_map(|text| serde_json::Value::from(text).to_string()),
-        Just("18446744073709551616".to_owned()),
-        Just(r#"{"id":"\u0041"}"#.to_owned()),
-    ]
-    .prop_map(|text| JsonText::parse(&text).unwrap());
-    let accounts = prop::collection::vec(account, 0..3);
-    let query = (of(TEXT), of(TEXT), accounts, prop::collection::vec(field, 0..3)).prop_map(
-        |(start_date, end_date, accounts, fields)| QueryMeta { start_date, end_date, accounts, fields },
-    );
-    let seconds = of(any::<f64>().prop_filter("JSON has no such numbers", |number| number.is_finite()));
-    let result = (of(any::<i64>()), of(any::<i64>()), seconds, of(any::<bool>()), of(any::<bool>()))
-        .prop_map(|(total_rows, total_columns, run_seconds, data_sampled, cache_used)| QueryResult {
-            total_rows,
-            total_columns,
-            run_seconds,
-            data_sampled,
-            cache_used,
-            cache_time: Some(at(1)),
-        });
-    let queue = (of(any::<i64>()), of(any::<i64>()))
-        .prop_map(|(tasks_scheduled, tasks_running)| LicenceQueue { tasks_scheduled, tasks_running });
-    (of(TEXT), of(TEXT), of(queue), of(query), of(result)).prop_map(
-        |(request_id, schedule_id, queue, query, result)| SupermetricsDetails {
-            request_id,
-            schedule_id,
-            queue,
-            query,
-            result,
-        },
-    )
+    Union::new(Upstream::ALL.iter().map(|upstream| upstream.arbitrary_details()))
 }
