@@ -1,20 +1,20 @@
 //! The body of a record: JSON with short names that never change their meaning. Absent and unknown members are allowed;
 //! destructuring a domain type without `..` makes a new field a compile error here.
 
+mod mindbridge;
+mod supermetrics;
+
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
+use self::mindbridge::MindBridgeRecord;
+use self::supermetrics::SupermetricsRecord;
 use super::clock::{RecordClock, moved};
-use crate::domain::details::{
-    Details, EntityRef, LicenceQueue, MindBridgeDetails, QueryField, QueryMeta, QueryResult,
-    SupermetricsDetails, UserInfo,
-};
+use crate::domain::details::Details;
 use crate::domain::id::JobKey;
 use crate::domain::job::{Failure, Job, Life, Progress};
-use crate::domain::json_text::JsonText;
 use crate::domain::observation::Observation;
 use crate::domain::sightings::Sightings;
 
@@ -71,90 +71,6 @@ enum WireDetails {
     Supermetrics(SupermetricsRecord),
 }
 
-#[derive(Default, Serialize, Deserialize)]
-#[serde(default)]
-struct MindBridgeRecord {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    version: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    kind: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    entity: Option<IdNameRecord>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    creator: Option<IdNameRecord>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    modifier: Option<IdNameRecord>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error_message: Option<String>,
-}
-
-/// An id and a name.
-type IdNameRecord = (Option<String>, Option<String>);
-
-#[derive(Default, Serialize, Deserialize)]
-#[serde(default)]
-struct SupermetricsRecord {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    request: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    schedule: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    queue: Option<(Option<i64>, Option<i64>)>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    query: Option<QueryRecord>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    result: Option<OutcomeRecord>,
-}
-
-#[derive(Default, Serialize, Deserialize)]
-#[serde(default)]
-struct QueryRecord {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    start: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    end: Option<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    accounts: Vec<Value>,
-    /// The accounts as texts, if one of them would not be read back unchanged from `accounts`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    exact: Vec<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    fields: Vec<FieldRecord>,
-}
-
-#[derive(Default, Serialize, Deserialize)]
-#[serde(default)]
-struct FieldRecord {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    id: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    name: Option<String>,
-    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
-    data_type: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    column: Option<i64>,
-}
-
-#[derive(Default, Serialize, Deserialize)]
-#[serde(default)]
-struct OutcomeRecord {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    rows: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    columns: Option<i64>,
-    /// Text: JSON numbers are not read back exactly (`docs/adr/0007-upstream-bytes-are-kept.md`).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    seconds: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    sampled: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cached: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cached_at: Option<Timestamp>,
-}
-
 /// Serializes the body of a record.
 pub(super) fn write(observation: &Observation, frame: &RecordClock) -> Vec<u8> {
     let Observation { job, requested_at, observed_at, rollbacks, sightings } = observation;
@@ -181,8 +97,8 @@ pub(super) fn write(observation: &Observation, frame: &RecordClock) -> Vec<u8> {
         progress: progress.map(|Progress { completed, total }| (completed, total)),
         rollbacks: *rollbacks,
         details: match details {
-            Details::MindBridge(details) => WireDetails::MindBridge(MindBridgeRecord::from(&**details)),
-            Details::Supermetrics(details) => WireDetails::Supermetrics(SupermetricsRecord::from(&**details)),
+            Details::MindBridge(details) => WireDetails::MindBridge((&**details).into()),
+            Details::Supermetrics(details) => WireDetails::Supermetrics((&**details).into()),
         },
     };
     serde_json::to_vec(&body)
@@ -253,142 +169,4 @@ fn life(word: &str, failure: Failure) -> Option<Life> {
         "unknown" => Life::Unknown,
         _ => return None,
     })
-}
-
-/// Accounts as values, which every version reads, and as texts if a value would not preserve them.
-fn write_accounts(accounts: Vec<JsonText>) -> (Vec<Value>, Vec<String>) {
-    let values: Vec<Value> =
-        accounts.iter().filter_map(|account| serde_json::from_str(account.get()).ok()).collect();
-    let is_exact = values.len() == accounts.len()
-        && values
-            .iter()
-            .zip(&accounts)
-            .all(|(value, account)| serde_json::to_string(value).is_ok_and(|text| text == account.get()));
-    let exact = if is_exact { Vec::new() } else { accounts.into_iter().map(JsonText::into_text).collect() };
-    (values, exact)
-}
-
-fn read_accounts(values: &[Value], exact: &[String]) -> Vec<JsonText> {
-    if exact.is_empty() {
-        values.iter().filter_map(|value| JsonText::parse(&value.to_string())).collect()
-    } else {
-        exact.iter().filter_map(|text| JsonText::parse(text)).collect()
-    }
-}
-
-impl From<&MindBridgeDetails> for MindBridgeRecord {
-    fn from(details: &MindBridgeDetails) -> Self {
-        let MindBridgeDetails { version, kind, entity, created_by, last_modified_by, error, error_message } =
-            details;
-        let person = |UserInfo { user_id, user_name }: &UserInfo| (user_id.clone(), user_name.clone());
-        let thing = |EntityRef { id, entity_type }: &EntityRef| (id.clone(), entity_type.clone());
-        Self {
-            version: *version,
-            kind: kind.clone(),
-            entity: entity.as_ref().map(thing),
-            creator: created_by.as_ref().map(person),
-            modifier: last_modified_by.as_ref().map(person),
-            error: error.clone(),
-            error_message: error_message.clone(),
-        }
-    }
-}
-
-impl From<MindBridgeRecord> for MindBridgeDetails {
-    fn from(mind: MindBridgeRecord) -> Self {
-        let MindBridgeRecord { version, kind, entity, creator, modifier, error, error_message } = mind;
-        let person = |(user_id, user_name): IdNameRecord| UserInfo { user_id, user_name };
-        Self {
-            version,
-            kind,
-            entity: entity.map(|(id, entity_type)| EntityRef { id, entity_type }),
-            created_by: creator.map(person),
-            last_modified_by: modifier.map(person),
-            error,
-            error_message,
-        }
-    }
-}
-
-impl From<&SupermetricsDetails> for SupermetricsRecord {
-    fn from(details: &SupermetricsDetails) -> Self {
-        let SupermetricsDetails { request_id, schedule_id, queue, query, result } = details;
-        let counts = |LicenceQueue { tasks_scheduled, tasks_running }: &LicenceQueue| {
-            (*tasks_scheduled, *tasks_running)
-        };
-        Self {
-            request: request_id.clone(),
-            schedule: schedule_id.clone(),
-            queue: queue.as_ref().map(counts),
-            query: query.as_ref().map(|query| {
-                let QueryMeta { start_date, end_date, accounts, fields } = query.clone();
-                let field = |QueryField { id, name, data_type, data_column }| FieldRecord {
-                    id,
-                    name,
-                    data_type,
-                    column: data_column,
-                };
-                let (accounts, exact) = write_accounts(accounts);
-                QueryRecord {
-                    start: start_date,
-                    end: end_date,
-                    accounts,
-                    exact,
-                    fields: fields.into_iter().map(field).collect(),
-                }
-            }),
-            result: result.as_ref().map(|result| {
-                let QueryResult {
-                    total_rows,
-                    total_columns,
-                    run_seconds,
-                    data_sampled,
-                    cache_used,
-                    cache_time,
-                } = result;
-                OutcomeRecord {
-                    rows: *total_rows,
-                    columns: *total_columns,
-                    seconds: run_seconds.map(|seconds| seconds.to_string()),
-                    sampled: *data_sampled,
-                    cached: *cache_used,
-                    cached_at: *cache_time,
-                }
-            }),
-        }
-    }
-}
-
-impl From<SupermetricsRecord> for SupermetricsDetails {
-    fn from(metrics: SupermetricsRecord) -> Self {
-        let SupermetricsRecord { request, schedule, queue, query, result } = metrics;
-        let field = |FieldRecord { id, name, data_type, column }| QueryField {
-            id,
-            name,
-            data_type,
-            data_column: column,
-        };
-        Self {
-            request_id: request,
-            schedule_id: schedule,
-            queue: queue
-                .map(|(tasks_scheduled, tasks_running)| LicenceQueue { tasks_scheduled, tasks_running }),
-            query: query.map(|QueryRecord { start, end, accounts, exact, fields }| QueryMeta {
-                start_date: start,
-                end_date: end,
-                accounts: read_accounts(&accounts, &exact),
-                fields: fields.into_iter().map(field).collect(),
-            }),
-            result: result.map(|OutcomeRecord { rows, columns, seconds, sampled, cached, cached_at }| {
-                QueryResult {
-                    total_rows: rows,
-                    total_columns: columns,
-                    run_seconds: seconds.and_then(|seconds| seconds.parse().ok()),
-                    data_sampled: sampled,
-                    cache_used: cached,
-                    cache_time: cached_at,
-                }
-            }),
-        }
-    }
 }
