@@ -1,13 +1,11 @@
 //! The upstreams, one folder each, and the factory that builds the reader of a configured source.
 //!
-//! Adding an upstream: (1) a variant in `domain::upstream::Upstream` and one in `domain::details::Details`, and a file in
-//! `domain/details/` with its `Profile` and its details. The compiler then reports each exhaustive `match` that needs an
-//! arm, the one in [`reader_on`] included; configuration, grants and store limits go by the profile. (2) A folder here:
-//! `wire.rs` reads the upstream's responses (every field is optional, a value of the wrong type is `None`),
-//! `normalize.rs` maps them to the domain types (total and pure, with a table test for each mapping), and the file
-//! beside it builds the requests and classifies the responses with `outbound::upstreams::client::Source`, which adds
-//! budget, retries, circuit breaker and credential. Classify the body before the status, never require JSON on an error,
-//! and let no upstream text but a failure's reach a client.
+//! Adding an upstream: ARCHITECTURE.md names each file. Here: an arm in [`reader_on`], and a module that reads the
+//! upstream's responses (every field is optional, a value of the wrong type is `None`), maps them to the domain types
+//! (total and pure, with a table test for each mapping), builds the requests and classifies the responses with
+//! `outbound::upstreams::client::Source`, which adds budget, retries, circuit breaker and credential. A small adapter is
+//! one file; in a folder, `wire.rs` reads and `normalize.rs` maps. Classify the body before the status, never require JSON
+//! on an error, and let no upstream text but a failure's reach a client.
 
 mod bad_answer;
 pub mod client;
