@@ -140,6 +140,15 @@ impl GqlJob {
     }
 }
 
+impl Node {
+    pub(super) fn new(seen: JobSnapshot) -> Self {
+        match GqlJob::new(seen) {
+            GqlJob::MindBridgeJob(job) => Self::MindBridgeJob(job),
+            GqlJob::SupermetricsJob(job) => Self::SupermetricsJob(job),
+        }
+    }
+}
+
 impl JobResult {
     pub(super) fn new(reference: RequestedRef, answer: LookupResult) -> Self {
         match answer.map(GqlJob::new) {

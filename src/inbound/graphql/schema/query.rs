@@ -11,7 +11,7 @@ use crate::jobs::visibility::RequestedRef;
 use crate::inbound::graphql::document::limits::field_cost::FieldCost;
 
 use super::filter::JobFilterInput;
-use super::job::{GqlJob, JobResult, Node};
+use super::job::{JobResult, Node};
 use super::job_connection::JobConnection;
 use super::page::page_size;
 use super::problem::as_error;
@@ -232,10 +232,7 @@ pub(in crate::inbound::graphql) fn sources(jobs: &Jobs, principal: &Principal) -
 /// A node, or null if there is none; any other problem is an error of this entry only.
 fn as_node(answer: LookupResult) -> Option<Result<Node>> {
     match answer {
-        Ok(seen) => Some(Ok(match GqlJob::new(seen) {
-            GqlJob::MindBridgeJob(job) => Node::MindBridgeJob(job),
-            GqlJob::SupermetricsJob(job) => Node::SupermetricsJob(job),
-        })),
+        Ok(seen) => Some(Ok(Node::new(seen))),
         Err(Problem { code: ProblemCode::NotFound | ProblemCode::InvalidRef, .. }) => None,
         Err(problem) => Some(Err(as_error(&problem))),
     }
