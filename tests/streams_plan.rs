@@ -116,6 +116,17 @@ async fn subscriptions_are_answered_like_the_graphql_engine() {
             json!({ "refs": refs("nobody", &["x"]) }),
             1,
         ),
+        // what only the engine delivers in its way
+        (
+            format!("subscription {{ ...F }} fragment F on Subscription {{ jobUpdates({MIND}) {{ kind }} }}"),
+            json!({}),
+            0,
+        ),
+        (
+            format!("subscription {{ jobUpdates({MIND}) {{ kind }} jobUpdates({MIND}) {{ isFinal }} }}"),
+            json!({}),
+            4,
+        ),
         // several root fields
         (
             format!(

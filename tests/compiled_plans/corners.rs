@@ -32,6 +32,22 @@ async fn answers(cases: &[(String, &str)]) {
     }
 }
 
+/// Errors of a root field that is not nullable, found before or after a call.
+#[tokio::test(start_paused = true)]
+async fn error_of_a_root_field_is_the_one_of_the_engine() {
+    let world = World::new().await;
+    for query in [
+        "{ jobs(refs: []) { __typename } }".to_owned(),
+        "{ a: nodes(ids: []) { id } }".to_owned(),
+        "{ jobList(first: 0) { nodes { id } } }".to_owned(),
+        "{ jobList(first: 5, after: \"no cursor\") { nodes { id } } }".to_owned(),
+        format!("{{ {JOB1} {{ __typename }} b: jobs(refs: []) {{ __typename }} }}"),
+    ] {
+        let body = same(&world, &call(&query, json!({})), true).await;
+        assert!(body.contains("\"data\":null"), "{query}: {body}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn merged_fields_keep_the_order_of_their_first_keys() {
     answers(&[

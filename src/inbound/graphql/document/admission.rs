@@ -26,8 +26,8 @@ use crate::inbound::http::error::{HttpRefusal, RefusalKind};
 use crate::jobs::Jobs;
 use crate::telemetry::trace;
 
-/// The size of the cache of parsed documents, approximately, in bytes.
-const DOCUMENT_BYTES: usize = 8 * 1024 * 1024;
+/// The size of the cache of parsed documents and their plans, approximately, in bytes.
+const DOCUMENT_BYTES: usize = 16 * 1024 * 1024;
 
 /// The limits of admission beside those of a document. The default has no limits.
 #[derive(Debug, Default)]
@@ -268,7 +268,7 @@ impl OperationAdmission {
         self.limits.check_shape(&document)?;
         self.types.check_declared(&document)?;
         self.types.check_constant(&document)?;
-        Ok((Arc::new(ParsedDocument::new(document, tokens)), Some(tokens)))
+        Ok((Arc::new(ParsedDocument::new(document, text.len(), tokens)), Some(tokens)))
     }
 }
 

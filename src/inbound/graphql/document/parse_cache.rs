@@ -10,10 +10,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::inbound::graphql::plan::document::ParsedDocument;
 
-/// The approximate size of a parsed document and its plans for each token: a field with its positions is some 400 bytes
-/// for two or three tokens, and a field of a plan some 100 bytes.
-const BYTES_A_TOKEN: usize = 600;
-
 /// Two generations of entries. A used entry moves to the young one; when that is full the old one is dropped as a
 /// whole. So no operation is linear, and entries that are used repeatedly stay.
 pub(super) struct Generations<K, V> {
@@ -81,7 +77,7 @@ impl ParseCache {
 
     /// Caches a document with its text and its number of tokens. One that is too large is not cached.
     pub(super) fn keep(&self, text: &str, tokens: usize, document: Arc<ParsedDocument>) {
-        let bytes = text.len().saturating_add(tokens.saturating_mul(BYTES_A_TOKEN));
+        let bytes = ParsedDocument::bytes(text.len(), tokens);
         self.0.lock().unwrap_or_else(PoisonError::into_inner).put(text.into(), document, bytes);
     }
 }
@@ -102,7 +98,11 @@ mod tests {
     fn recently_used_document_stays_in_the_bounded_cache() {
         let documents = ParseCache::new(120_000);
         let keep = |text: &str| {
-            documents.keep(text, 10, Arc::new(ParsedDocument::new(parse_query(text).unwrap(), 10)));
+            documents.keep(
+                text,
+                10,
+                Arc::new(ParsedDocument::new(parse_query(text).unwrap(), text.len(), 10)),
+            );
         };
         keep("{ wanted }");
         for index in 0..1000 {
@@ -117,7 +117,7 @@ mod tests {
     #[test]
     fn document_larger_than_the_cache_is_not_cached() {
         let documents = ParseCache::new(1000);
-        documents.keep("{ a }", 3, Arc::new(ParsedDocument::new(parse_query("{ a }").unwrap(), 3)));
+        documents.keep("{ a }", 3, Arc::new(ParsedDocument::new(parse_query("{ a }").unwrap(), 5, 3)));
         assert!(documents.get("{ a }").is_none());
     }
 }

@@ -1,5 +1,5 @@
-//! The endpoint of one schema: admits clients, streams and operations, and executes. It is independent of the schema and
-//! of the transports, which call it.
+//! The endpoint of one schema: admits clients, streams and operations, and executes them by their plans or the engine. It
+//! is independent of the transports, which call it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -173,7 +173,7 @@ impl GraphqlEndpoint {
         self.0.admission.plan(document, operation, variables)
     }
 
-    /// How many operations were executed by their plan.
+    /// How many queries were executed by their plan.
     pub fn planned(&self) -> u64 {
         self.0.planned.load(Ordering::Relaxed)
     }

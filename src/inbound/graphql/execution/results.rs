@@ -84,7 +84,7 @@ pub(super) fn of_query(
     stream::once(result).boxed()
 }
 
-/// The results of a subscription. `is_fresh` tells that its document was not validated before.
+/// The results of a subscription. `is_fresh`: its document was not validated before.
 pub(super) fn of_subscription(
     endpoint: GraphqlEndpoint,
     request: OperationRequest,
@@ -94,7 +94,7 @@ pub(super) fn of_subscription(
 ) -> BoxStream<'static, OperationResult> {
     let started = async move {
         let Some(jobs) = endpoint.plan_jobs().cloned() else {
-            return by_engine(&endpoint, &request, memory, false);
+            return by_engine(&endpoint, &request, memory);
         };
         if is_fresh {
             let mut validated = endpoint.execute_stream(request.for_engine().data(ValidateOnly));
@@ -135,22 +135,22 @@ pub(super) fn of_subscription(
             };
             return begun.chain(updates).boxed();
         }
-        begun.chain(by_engine(&endpoint, &request, memory, true)).boxed()
+        by_engine(&endpoint, &request, memory)
     };
     // boxed, so that its memory is released when the subscription has begun
     stream::once(started.boxed()).flatten().boxed()
 }
 
-/// The responses of the engine to a subscription, each with a reservation. `has_begun` tells that its document is known
-/// to be valid; else it is when the engine waits for the first time, since it validates before.
+/// The responses of the engine to a subscription, each with a reservation. The subscription has begun when the engine
+/// waits for the first time, since it validates before.
 fn by_engine(
     endpoint: &GraphqlEndpoint,
     request: &OperationRequest,
     memory: ClientMemory,
-    mut has_begun: bool,
 ) -> BoxStream<'static, OperationResult> {
     let mut responses = endpoint.execute_stream(request.for_engine());
     let mut reservation: Option<Arc<AnswerReservation>> = None;
+    let mut has_begun = false;
     stream::poll_fn(move |cx| {
         let meter = reservation.get_or_insert_with(|| memory.begin_update(0));
         let polled = meter.within(|| responses.poll_next_unpin(cx));

@@ -6,6 +6,8 @@ use async_graphql::parser::types::{Field, OperationDefinition};
 use async_graphql::{InputType, Name, Value as Constant, Variables};
 use async_graphql_value::Value;
 
+use super::compile::{Compiler, NotCovered};
+
 /// The variables that an operation declares, with their defaults.
 #[derive(Clone, Debug)]
 pub(super) struct DeclaredVariables(Arc<[(Name, Option<Constant>)]>);
@@ -30,9 +32,20 @@ impl DeclaredVariables {
 
 impl RootArguments {
     /// Of a field.
-    pub(super) fn of(field: &Field, declared: &DeclaredVariables) -> Self {
-        let given = field.arguments.iter().map(|(name, value)| (name.node.clone(), value.node.clone()));
-        Self { given: given.collect(), declared: declared.clone() }
+    ///
+    /// # Errors
+    /// Returns an error if the plan is too large with them.
+    pub(super) fn of(
+        field: &Field,
+        declared: &DeclaredVariables,
+        compiler: &mut Compiler<'_>,
+    ) -> Result<Self, NotCovered> {
+        let mut given = Vec::new();
+        for (name, value) in &field.arguments {
+            compiler.charge(value.node.to_string().len())?;
+            given.push((name.node.clone(), value.node.clone()));
+        }
+        Ok(Self { given, declared: declared.clone() })
     }
 
     /// Whether the document has the argument.

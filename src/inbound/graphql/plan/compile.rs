@@ -1,6 +1,6 @@
 //! Compiles the selection of a root field: resolves fragments and type conditions for each object type, evaluates
-//! directives, and merges fields of one response key (the algorithm "collect fields" of the specification). Expects a document that the engine has
-//! validated.
+//! directives, and merges fields of one response key (the algorithm "collect fields" of the specification). Expects a
+//! document that the engine has validated.
 
 use std::collections::HashMap;
 
@@ -11,6 +11,9 @@ use super::conditions::Conditions;
 use super::output::ObjectDescription;
 use super::selection::{SelectedField, SelectedValue, Selection};
 use crate::inbound::graphql::document::coercion::InputTypes;
+
+/// The approximate size of a compiled selection, beside its response key.
+const SELECTION_BYTES: usize = 64;
 
 /// The object types that a plan can write, by name.
 #[derive(Debug)]
@@ -39,9 +42,10 @@ impl<'a> FieldGroup<'a> {
         let is_same = self.fields.first().is_some_and(|first| {
             let (first, field) = (&first.node, &field.node);
             let arguments = first.arguments.iter().zip(&field.arguments);
-            first.name.node == field.name.node
-                && first.arguments.len() == field.arguments.len()
-                && arguments.fold(true, |same, (a, b)| same && a.0.node == b.0.node && a.1.node == b.1.node)
+            first.name.node == field.name.node && first.arguments.len() == field.arguments.len() && {
+                arguments
+            }
+            .all(|(a, b)| a.0.node == b.0.node && a.1.node == b.1.node)
         });
         self.fields.push(field);
         if is_same { Ok(()) } else { Err(NotCovered) }
@@ -54,7 +58,7 @@ pub(in crate::inbound::graphql) struct Compiler<'a> {
     pub(in crate::inbound::graphql) outputs: &'a OutputTypes,
     pub(in crate::inbound::graphql) document: &'a ExecutableDocument,
     pub(in crate::inbound::graphql) conditions: &'a Conditions,
-    /// How many selections it may still visit, so that the plans of a document are bounded by the size of its text.
+    /// How many bytes it may still have, approximately, so that the plans of a document are bounded by its text.
     pub(in crate::inbound::graphql) left: usize,
 }
 
@@ -81,13 +85,14 @@ impl<'a> Compiler<'a> {
         groups: &mut Vec<FieldGroup<'a>>,
     ) -> Result<(), NotCovered> {
         for selection in &set.items {
-            self.left = self.left.checked_sub(1).ok_or(NotCovered)?;
+            self.charge(SELECTION_BYTES)?;
             if !self.conditions.includes(selection.node.directives()).ok_or(NotCovered)? {
                 continue;
             }
             match &selection.node {
                 Selected::Field(field) => {
                     let key = &field.node.response_key().node;
+                    self.charge(key.len())?;
                     match groups.iter_mut().find(|group| group.key == key) {
                         Some(group) => group.merge(field)?,
                         None => groups.push(FieldGroup { key, fields: vec![field] }),
@@ -110,6 +115,12 @@ impl<'a> Compiler<'a> {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Counts bytes of the plan.
+    pub(in crate::inbound::graphql) fn charge(&mut self, bytes: usize) -> Result<(), NotCovered> {
+        self.left = self.left.checked_sub(bytes).ok_or(NotCovered)?;
         Ok(())
     }
 

@@ -15,9 +15,14 @@ use crate::inbound::graphql::document::coercion::InputTypes;
 
 /// The most plans of one document: for its operations, and for the values of the variables in its directives.
 const PLANS_MAX: usize = 8;
-/// The most selections of all plans of a document, for each token of its text: a selection is compiled for each object
-/// type that it can apply to.
-const SELECTIONS_A_TOKEN: usize = 4;
+/// The approximate size of all plans of a document, in bytes for each token of its text. A selection is compiled for
+/// each object type that it can apply to, and for each plan.
+const PLAN_BYTES_A_TOKEN: usize = 256;
+/// The same for each byte of its text: names and literals are copied.
+const PLAN_BYTES_A_BYTE: usize = 4;
+/// The approximate size of a parsed document for each token: a field with its positions is some 400 bytes for two or
+/// three tokens.
+const PARSED_BYTES_A_TOKEN: usize = 200;
 
 /// A document that was parsed and is within the limits.
 pub(in crate::inbound::graphql) struct ParsedDocument {
@@ -30,7 +35,7 @@ pub(in crate::inbound::graphql) struct ParsedDocument {
 /// The plans of a document.
 struct HeldPlans {
     plans: Vec<HeldPlan>,
-    /// How many selections further plans may have.
+    /// How many bytes further plans may have, approximately.
     left: usize,
 }
 
@@ -43,16 +48,21 @@ pub(in crate::inbound::graphql) enum OperationPlan {
 
 /// The plan of an operation, or that the engine must execute it.
 struct HeldPlan {
-    operation: Option<String>,
+    /// The index of the operation in the document.
+    operation: usize,
     conditions: Conditions,
     plan: Option<OperationPlan>,
 }
 
 impl ParsedDocument {
-    /// A document of this many tokens.
-    pub(in crate::inbound::graphql) fn new(executable: ExecutableDocument, tokens: usize) -> Self {
+    /// A document whose text has this many bytes and tokens.
+    pub(in crate::inbound::graphql) fn new(
+        executable: ExecutableDocument,
+        bytes: usize,
+        tokens: usize,
+    ) -> Self {
         let conditions = ConditionNames::of(&executable);
-        let left = tokens.saturating_mul(SELECTIONS_A_TOKEN);
+        let left = plan_bytes(bytes, tokens);
         Self {
             executable,
             conditions,
@@ -73,11 +83,12 @@ impl ParsedDocument {
         check: impl FnOnce() -> Result<OperationCosts, E>,
     ) -> Result<OperationCosts, E> {
         let held = || self.costs.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(costs) = held().get(name, operation, variables) {
+        let Some((index, _)) = self.operation(name) else { return check() };
+        if let Some(costs) = held().get(index, operation, variables) {
             return Ok(costs);
         }
         let costs = check()?;
-        held().put(name, operation, variables, costs);
+        held().put(index, operation, variables, costs);
         Ok(costs)
     }
 
@@ -86,17 +97,26 @@ impl ParsedDocument {
         &self,
         name: Option<&str>,
     ) -> impl Iterator<Item = (&Name, &Constant)> {
-        self.operation(name).into_iter().flat_map(|operation| &operation.variable_definitions).filter_map(
-            |one| {
+        self.operation(name)
+            .into_iter()
+            .flat_map(|(_, operation)| &operation.variable_definitions)
+            .filter_map(|one| {
                 let default = one.node.default_value.as_ref()?;
                 Some((&one.node.name.node, &default.node))
-            },
-        )
+            })
     }
 
-    fn operation(&self, name: Option<&str>) -> Option<&OperationDefinition> {
-        let mut operations = self.executable.operations.iter();
-        operations.find(|(known, _)| known.map(Name::as_str) == name).map(|(_, operation)| &operation.node)
+    /// The approximate size of the document with its text and all its plans, in bytes.
+    pub(in crate::inbound::graphql) const fn bytes(bytes: usize, tokens: usize) -> usize {
+        let parsed = tokens.saturating_mul(PARSED_BYTES_A_TOKEN);
+        bytes.saturating_add(parsed).saturating_add(plan_bytes(bytes, tokens))
+    }
+
+    /// An operation and its index in the document.
+    fn operation(&self, name: Option<&str>) -> Option<(usize, &OperationDefinition)> {
+        let mut operations = self.executable.operations.iter().enumerate();
+        let (index, (_, found)) = operations.find(|(_, (known, _))| known.map(Name::as_str) == name)?;
+        Some((index, &found.node))
     }
 
     /// The plan of an operation; `None` if the engine must execute it. The document must be valid.
@@ -107,11 +127,11 @@ impl ParsedDocument {
         name: Option<&str>,
         variables: &Variables,
     ) -> Option<OperationPlan> {
-        let operation = self.operation(name)?;
+        let (index, operation) = self.operation(name)?;
         let conditions = self.conditions.values(operation, variables)?;
         let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
         let HeldPlans { plans, left } = &mut *plans;
-        let is_held = |held: &&HeldPlan| held.operation.as_deref() == name && held.conditions == conditions;
+        let is_held = |held: &&HeldPlan| held.operation == index && held.conditions == conditions;
         if let Some(held) = plans.iter().find(is_held) {
             return held.plan.clone();
         }
@@ -132,9 +152,15 @@ impl ParsedDocument {
             OperationType::Mutation => None,
         };
         *left = compiler.left;
-        plans.push(HeldPlan { operation: name.map(ToOwned::to_owned), conditions, plan: plan.clone() });
+        plans.push(HeldPlan { operation: index, conditions, plan: plan.clone() });
         plan
     }
+}
+
+/// How many bytes the plans of a document may have.
+const fn plan_bytes(bytes: usize, tokens: usize) -> usize {
+    let of_tokens = tokens.saturating_mul(PLAN_BYTES_A_TOKEN);
+    of_tokens.saturating_add(bytes.saturating_mul(PLAN_BYTES_A_BYTE))
 }
 
 impl fmt::Debug for ParsedDocument {
@@ -171,7 +197,7 @@ mod tests {
             "query($ref: JobRef!, $with: Boolean!) { job(ref: $ref) { ... on Job { id state @include(if: $with) } } }",
             "subscription($ref: JobRef!, $with: Boolean!) { jobUpdates(refs: [$ref]) { kind isFinal @skip(if: $with) } }",
         ] {
-            let document = ParsedDocument::new(parse_query(text).unwrap(), 100);
+            let document = ParsedDocument::new(parse_query(text).unwrap(), text.len(), 100);
             let of =
                 |id: &str, with: bool| address(plan(&document, json!({ "ref": { "id": id }, "with": with })));
             let first = of("a", true);
@@ -187,7 +213,7 @@ mod tests {
         let fields: Vec<_> =
             (0..5).map(|index| format!("f{index}: __typename @skip(if: $v{index})")).collect();
         let text = format!("query({}) {{ {} }}", variables.join(" "), fields.join(" "));
-        let document = ParsedDocument::new(parse_query(text).unwrap(), 100);
+        let document = ParsedDocument::new(parse_query(&text).unwrap(), text.len(), 100);
         let planned = (0..32).filter(|bits| {
             let values = (0..5).map(|index| (format!("v{index}"), json!(bits >> index & 1 == 1)));
             plan(&document, serde_json::Value::Object(values.collect())).is_some()
@@ -201,7 +227,7 @@ mod tests {
             .map(|index| format!("fragment F{index} on Query {{ ...F{} ...F{} }}", index + 1, index + 1))
             .collect();
         let text = format!("{{ ...F0 }} {} fragment F8 on Query {{ __typename }}", chain.join(" "));
-        let document = ParsedDocument::new(parse_query(text).unwrap(), 60);
+        let document = ParsedDocument::new(parse_query(&text).unwrap(), text.len(), 60);
         assert!(plan(&document, json!({})).is_none());
     }
 }

@@ -32,7 +32,8 @@ pub(super) struct CheckedCosts(Vec<CheckedShape>);
 
 #[derive(Debug)]
 struct CheckedShape {
-    operation: Option<String>,
+    /// The index of the operation in the document.
+    operation: usize,
     variables: Vec<VariableShape>,
     costs: OperationCosts,
 }
@@ -41,13 +42,12 @@ impl CheckedCosts {
     /// The costs of an operation whose variables had these shapes before.
     pub(super) fn get(
         &self,
-        name: Option<&str>,
+        index: usize,
         operation: &OperationDefinition,
         variables: &Variables,
     ) -> Option<OperationCosts> {
         let is_same = |checked: &&CheckedShape| {
-            checked.operation.as_deref() == name
-                && shapes(operation, variables).eq(checked.variables.iter().copied())
+            checked.operation == index && shapes(operation, variables).eq(checked.variables.iter().copied())
         };
         self.0.iter().find(is_same).map(|checked| checked.costs)
     }
@@ -55,7 +55,7 @@ impl CheckedCosts {
     /// Keeps the costs for further variables of these shapes.
     pub(super) fn put(
         &mut self,
-        name: Option<&str>,
+        index: usize,
         operation: &OperationDefinition,
         variables: &Variables,
         costs: OperationCosts,
@@ -64,7 +64,7 @@ impl CheckedCosts {
             self.0.remove(0);
         }
         let variables = shapes(operation, variables).collect();
-        self.0.push(CheckedShape { operation: name.map(ToOwned::to_owned), variables, costs });
+        self.0.push(CheckedShape { operation: index, variables, costs });
     }
 }
 

@@ -5,7 +5,8 @@ use std::fmt;
 
 use async_graphql::parser::types::{Field, OperationDefinition, OperationType};
 use async_graphql::{ID, Name, PathSegment, Pos, ServerError, Variables};
-use futures_util::future::join_all;
+use futures_util::TryFutureExt as _;
+use futures_util::future::try_join_all;
 
 use super::arguments::{DeclaredVariables, RootArguments};
 use super::compile::{Compiler, NotCovered};
@@ -113,28 +114,44 @@ impl QueryPlan {
                 name,
                 key: group.key.clone(),
                 pos: first.pos,
-                arguments: RootArguments::of(&first.node, &declared),
+                arguments: RootArguments::of(&first.node, &declared, compiler)?,
                 selected: SelectedField::new(group.key, roots.is_empty(), SelectedValue::TypeName, below),
             });
         }
         Ok(Self { roots })
     }
 
-    /// Executes the query; `None` if an argument or a value needs the engine, which then reports the error.
+    /// Executes the query; `None` if an argument needs the engine, which then reports the error, or if the source of a
+    /// job was removed from the configuration meanwhile.
     pub(in crate::inbound::graphql) async fn execute(&self, scope: QueryScope<'_>) -> Option<PlannedAnswer> {
         // all arguments before any call, so that what is left to the engine has no effect before
         let calls: Option<Vec<QueryCall>> =
             self.roots.iter().map(|root| root.call(scope.variables)).collect();
-        let values: Vec<Option<QueryValue>> = match <[QueryCall; 1]>::try_from(calls?) {
-            Ok([only]) => vec![only.resolve(scope).await],
-            Err(calls) => join_all(calls.into_iter().map(|call| call.resolve(scope))).await,
+        let resolved = match <[QueryCall; 1]>::try_from(calls?) {
+            Ok([only]) => only.resolve(scope).await.map_err(|error| (0, error)).map(|only| vec![only]),
+            Err(calls) => {
+                let calls = calls.into_iter().enumerate();
+                let resolve = |(index, call): (usize, QueryCall)| {
+                    call.resolve(scope).map_err(move |error| (index, error))
+                };
+                try_join_all(calls.map(resolve)).await
+            }
+        };
+        let values = match resolved {
+            Ok(values) => values,
+            // no root field of a list or a page is nullable
+            Err((index, error)) => {
+                let errors = self.roots.get(index).map(|root| root.error(error)).into_iter().collect();
+                let written = WrittenJson { json: "{\"data\":null}".to_owned(), texts: 0 };
+                return Some(PlannedAnswer { written, errors });
+            }
         };
         let mut out = AnswerWriter::new(scope.max, scope.client);
         let mut errors = Vec::new();
         out.raw("{\"data\":");
         for (root, value) in self.roots.iter().zip(values) {
             out.raw(&root.selected.prefix);
-            root.write(value?, &mut out, &mut errors);
+            root.write(value, &mut out, &mut errors);
         }
         out.raw(if self.roots.is_empty() { "{}}" } else { "}}" });
         Some(PlannedAnswer { written: out.finish()?, errors })
@@ -202,6 +219,13 @@ impl PlannedField {
         }
     }
 
+    /// An error of this field.
+    fn error(&self, error: async_graphql::Error) -> ServerError {
+        let mut error = error.into_server_error(self.pos);
+        error.path = vec![PathSegment::Field(self.key.to_string())];
+        error
+    }
+
     /// Writes a node, or null and its error.
     fn node(
         &self,
@@ -213,8 +237,7 @@ impl PlannedField {
         match node {
             Some(Ok(node)) => node.write(&self.selected, out),
             Some(Err(error)) => {
-                let mut error = error.into_server_error(self.pos);
-                error.path = vec![PathSegment::Field(self.key.to_string())];
+                let mut error = self.error(error);
                 error.path.extend(index.map(PathSegment::Index));
                 errors.push(error);
                 out.raw("null");
@@ -225,22 +248,25 @@ impl PlannedField {
 }
 
 impl QueryCall {
-    /// Resolves the field; `None` if its value is an error of the request.
-    async fn resolve(self, QueryScope { client, .. }: QueryScope<'_>) -> Option<QueryValue> {
+    /// Resolves the field.
+    ///
+    /// # Errors
+    /// Returns an error if an argument is out of its bounds, or the store does not respond.
+    async fn resolve(self, QueryScope { client, .. }: QueryScope<'_>) -> async_graphql::Result<QueryValue> {
         let AnswerClient { jobs, principal } = client;
-        Some(match self {
+        Ok(match self {
             Self::TypeName => QueryValue::TypeName,
             Self::Node(id) => QueryValue::Node(query::node(jobs, principal, id).await.map(Box::new)),
-            Self::Nodes(ids) => QueryValue::Nodes(query::nodes(jobs, principal, ids).await.ok()?),
+            Self::Nodes(ids) => QueryValue::Nodes(query::nodes(jobs, principal, ids).await?),
             Self::Job(reference, max) => {
-                QueryValue::Job(Box::new(query::job(jobs, principal, reference, max).await.ok()?))
+                QueryValue::Job(Box::new(query::job(jobs, principal, reference, max).await?))
             }
-            Self::Jobs(refs, max) => QueryValue::Jobs(query::jobs(jobs, principal, refs, max).await.ok()?),
+            Self::Jobs(refs, max) => QueryValue::Jobs(query::jobs(jobs, principal, refs, max).await?),
             Self::JobAwait(reference, timeout) => {
                 QueryValue::Job(Box::new(query::job_await(jobs, principal, reference, timeout).await))
             }
             Self::JobList { filter, first, after } => {
-                let page = query::job_list(jobs, principal, filter, first, after).await.ok()?;
+                let page = query::job_list(jobs, principal, filter, first, after).await?;
                 QueryValue::JobList(Box::new(page))
             }
             Self::Sources => QueryValue::Sources(query::sources(jobs, principal)),

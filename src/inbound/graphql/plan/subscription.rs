@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use async_graphql::parser::types::{OperationDefinition, OperationType};
+use async_graphql::parser::types::{OperationDefinition, OperationType, Selection as Selected};
 use async_graphql::{Name, PathSegment, Pos, ServerError, Variables};
 use futures_util::stream::{BoxStream, StreamExt as _};
 
@@ -12,6 +12,7 @@ use super::compile::{Compiler, NotCovered};
 use super::selection::{SelectedField, SelectedValue};
 use super::writer::{AnswerClient, AnswerWriter, WriteJson as _, WrittenJson};
 use crate::inbound::graphql::schema::job_fields::SOURCE_REMOVED;
+use crate::inbound::graphql::schema::reference::{JobRefInput, REFS_MAX};
 use crate::inbound::graphql::schema::subscription;
 use crate::inbound::graphql::schema::update::JobUpdate;
 use crate::jobs::watch::WatchUpdate;
@@ -56,8 +57,13 @@ impl SubscriptionPlan {
         let parent = types.root(OperationType::Subscription).ok_or(NotCovered)?;
         let declared = DeclaredVariables::of(operation);
         let mut roots = Vec::new();
+        let mut selected = operation.selection_set.node.items.iter();
+        // the engine ignores fragments here, and delivers two fields of one key one by one
+        if !selected.all(|one| matches!(one.node, Selected::Field(_))) {
+            return Err(NotCovered);
+        }
         for group in compiler.collect(&[&operation.selection_set.node], parent, parent)? {
-            let first = *group.fields.first().ok_or(NotCovered)?;
+            let [first] = group.fields.as_slice() else { return Err(NotCovered) };
             let name = match first.node.name.node.as_str() {
                 "jobUpdates" => SubscriptionRootField::JobUpdates,
                 "jobFeed" => SubscriptionRootField::JobFeed,
@@ -69,7 +75,7 @@ impl SubscriptionPlan {
                 name,
                 key: group.key.clone(),
                 pos: first.pos,
-                arguments: RootArguments::of(&first.node, &declared),
+                arguments: RootArguments::of(&first.node, &declared, compiler)?,
                 selected: SelectedField::new(group.key, true, SelectedValue::TypeName, below),
             });
         }
@@ -86,7 +92,11 @@ impl SubscriptionPlan {
             let arguments = &plan.arguments;
             let updates = match plan.name {
                 SubscriptionRootField::JobUpdates => {
-                    let refs = arguments.get(variables, "refs")?;
+                    let refs: Vec<JobRefInput> = arguments.get(variables, "refs")?;
+                    // reported by the engine, and counted once
+                    if !(1..=REFS_MAX).contains(&refs.len()) {
+                        return None;
+                    }
                     let max_staleness = arguments.get(variables, "maxStaleness")?;
                     subscription::job_updates(jobs, principal, refs, max_staleness).ok()?.boxed()
                 }

@@ -91,9 +91,9 @@ impl<'a> AnswerWriter<'a> {
         self.text(text);
     }
 
-    /// Writes JSON of an upstream as it is.
-    pub(in crate::inbound::graphql) fn upstream_json(&mut self, json: &str) {
-        self.texts += json.len();
+    /// Writes JSON of an upstream as it is. `overhead` is counted as the engine counts it beside the text.
+    pub(in crate::inbound::graphql) fn upstream_json(&mut self, json: &str, overhead: usize) {
+        self.texts += json.len() + overhead;
         self.raw(json);
     }
 

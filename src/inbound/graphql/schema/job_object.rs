@@ -24,9 +24,9 @@ macro_rules! job_object {
                 /// The state of the job.
                 Free state: $crate::inbound::graphql::schema::job_fields::GqlJobState =
                     |this| this.job().state().into();
-                /// Whether the state is terminal: the run is completed. A later report of the upstream can still
-                /// correct the state: for example, another terminal state replaces `EXPIRED`, and the state of a
-                /// restored backup replaces any other.
+                /// Whether the state is terminal: the run is completed. A later report of the upstream can still correct
+                /// the state: for example, another terminal state replaces `EXPIRED`, and the state of a restored backup
+                /// replaces any other.
                 Free is_terminal: bool = |this| this.job().is_terminal();
                 /// The state as the upstream reports it, verbatim. Upstreams can add values at any time. Null if the
                 /// upstream reports none.
@@ -55,8 +55,8 @@ macro_rules! job_object {
                 $(#[$progress])*
                 Free progress: Option<$crate::inbound::graphql::schema::job_fields::JobProgress> =
                     |this| this.job().progress.map(Into::into);
-                /// The failure as the upstream reports it. Null if `state` is not `FAILED`. Both fields of the failure
-                /// can be null.
+                /// The failure as the upstream reports it. Null if `state` is not `FAILED`. Both fields of the failure can
+                /// be null.
                 Free failure: Option<$crate::inbound::graphql::schema::job_fields::JobFailure> =
                     |this| this.job().failure().map(Into::into);
                 /// The age of this result, and whether it is stale.

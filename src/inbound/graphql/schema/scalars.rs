@@ -158,7 +158,7 @@ impl ScalarType for Json {
 
 impl WriteJson for Json {
     fn write(&self, _: &SelectedField, out: &mut AnswerWriter<'_>) {
-        out.upstream_json(self.0.get());
+        out.upstream_json(self.0.get(), MAP_BYTES);
     }
 }
 
@@ -236,7 +236,7 @@ impl OutputType for JsonRow {
 
 impl WriteJson for JsonRow {
     fn write(&self, _: &SelectedField, out: &mut AnswerWriter<'_>) {
-        out.list(self.0.iter(), |out, cell| out.upstream_json(cell.get()));
+        out.list(self.0.iter(), |out, cell| out.upstream_json(cell.get(), 1));
     }
 }
 
