@@ -214,7 +214,7 @@ fn preamble(folder: &Path) -> String {
     format!(
         "set -euo pipefail\ncd '{}'\n\
          jobgate() {{ if [ \"$1\" = serve ]; then timeout --preserve-status 5 '{jobgate}' \"$@\"; else '{jobgate}' \"$@\"; fi; }}\n\
-         cargo() {{ [ \"$1 $2 $3\" = 'run --release --' ]; shift 3; jobgate \"$@\"; }}\n\
+         cargo() {{ [ \"$1 $2\" = 'run --' ]; shift 2; jobgate \"$@\"; }}\n\
          curl() {{ command curl --fail --silent --show-error --max-time 3 \"$@\" || [ $? = 28 ]; }}\n",
         folder.display()
     )
