@@ -231,8 +231,16 @@ impl Default for AnswerMemory {
 }
 
 impl AnswerReservation {
+    /// Counts the texts of an answer that was written as a whole.
+    ///
+    /// # Errors
+    /// Returns an error if they do not fit.
+    pub(in crate::inbound) fn admit(&self, bytes: usize) -> Result<(), HttpRefusal> {
+        if self.charge(bytes) { Ok(()) } else { Err(self.refusal().unwrap_or_else(no_memory)) }
+    }
+
     /// Counts a text of the answer, and returns whether it fits.
-    pub(in crate::inbound) fn charge(&self, bytes: usize) -> bool {
+    fn charge(&self, bytes: usize) -> bool {
         if self.shortage.get().is_some() {
             return false;
         }

@@ -75,11 +75,12 @@ impl GraphqlEndpoint {
         transport: Transport,
     ) -> AnswerStream {
         meters::operation(prepared.operation.word(), transport.word());
-        let is_fresh = prepared.fresh.is_some();
-        let request = OperationRequest::of(&prepared);
-        let PreparedOperation { operation, fresh, watching, values, memory, cpu, span, .. } = prepared;
-        let (results, begins) = if operation.kind == OperationType::Subscription {
-            (results::of_subscription(self.clone(), request, is_fresh, memory, values), None)
+        let PreparedOperation { principal, variables, operation, document, plan, .. } = prepared;
+        let PreparedOperation { fresh, watching, values, memory, cpu, span, .. } = prepared;
+        let is_subscription = operation.kind == OperationType::Subscription;
+        let request = OperationRequest { principal, variables, operation, document, plan };
+        let (results, begins) = if is_subscription {
+            (results::of_subscription(self.clone(), request, fresh.is_some(), memory, values), None)
         } else {
             (results::of_query(self.clone(), request), Some((memory, values)))
         };
@@ -88,7 +89,7 @@ impl GraphqlEndpoint {
             results,
             fresh,
             first: true,
-            is_subscription: operation.kind == OperationType::Subscription,
+            is_subscription,
             begins,
             meter: None,
             sending: None,
@@ -150,10 +151,7 @@ impl AnswerStream {
             OperationResult::Planned(PlannedAnswer { written, errors }) => {
                 self.begun(true);
                 let meter = self.meter.take();
-                if let Some(meter) = &meter
-                    && !meter.charge(written.texts)
-                {
-                    let refusal = meter.refusal().unwrap_or_else(|| meter.memory().too_large());
+                if let Some(Err(refusal)) = meter.as_ref().map(|meter| meter.admit(written.texts)) {
                     return Some(GraphqlAnswer::refused(refusal));
                 }
                 Some(self.send(response::with_errors(written.json, errors).into_bytes(), meter))

@@ -13,7 +13,7 @@ use super::endpoint::GraphqlEndpoint;
 use super::response::was_executed;
 use crate::domain::principal::Principal;
 use crate::inbound::answer_limits::answer_memory::{AnswerReservation, ClientMemory};
-use crate::inbound::graphql::document::admission::{PreparedOperation, engine_request};
+use crate::inbound::graphql::document::admission::engine_request;
 use crate::inbound::graphql::document::operation::OperationInfo;
 use crate::inbound::graphql::plan::document::{OperationPlan, ParsedDocument};
 use crate::inbound::graphql::plan::query::PlannedAnswer;
@@ -44,26 +44,14 @@ pub(super) struct UpdateAnswer {
 
 /// What an operation is executed with.
 pub(super) struct OperationRequest {
-    principal: Principal,
-    variables: Variables,
-    operation: OperationInfo,
-    document: Arc<ParsedDocument>,
-    plan: Option<OperationPlan>,
+    pub(super) principal: Principal,
+    pub(super) variables: Variables,
+    pub(super) operation: OperationInfo,
+    pub(super) document: Arc<ParsedDocument>,
+    pub(super) plan: Option<OperationPlan>,
 }
 
 impl OperationRequest {
-    /// Of a prepared operation.
-    pub(super) fn of(prepared: &PreparedOperation) -> Self {
-        let PreparedOperation { principal, variables, operation, document, plan, .. } = prepared;
-        Self {
-            principal: principal.clone(),
-            variables: variables.clone(),
-            operation: operation.clone(),
-            document: Arc::clone(document),
-            plan: plan.clone(),
-        }
-    }
-
     fn for_engine(&self) -> EngineRequest {
         engine_request(&self.document, &self.operation, &self.variables, &self.principal)
     }
@@ -195,13 +183,10 @@ impl UpdateDelivery {
         let reservation = self.memory.begin_update(self.values);
         let client = AnswerClient { jobs: &self.jobs, principal: &self.principal };
         let error = match self.plan.write(self.root, update, client, self.max) {
-            Ok(written) if reservation.charge(written.texts) => {
-                return OperationResult::Update(UpdateAnswer { json: written.json, reservation });
-            }
-            Ok(_) => {
-                let refusal = reservation.refusal().unwrap_or_else(|| reservation.memory().too_large());
-                async_graphql::Error::from(refusal).into_server_error(Pos::default())
-            }
+            Ok(written) => match reservation.admit(written.texts) {
+                Ok(()) => return OperationResult::Update(UpdateAnswer { json: written.json, reservation }),
+                Err(refusal) => async_graphql::Error::from(refusal).into_server_error(Pos::default()),
+            },
             Err(error) => error,
         };
         OperationResult::Engine(GraphqlResponse::from_errors(vec![error]), None)

@@ -41,11 +41,10 @@ impl<'a> FieldGroup<'a> {
     fn merge(&mut self, field: &'a Positioned<Field>) -> Result<(), NotCovered> {
         let is_same = self.fields.first().is_some_and(|first| {
             let (first, field) = (&first.node, &field.node);
-            let arguments = first.arguments.iter().zip(&field.arguments);
-            first.name.node == field.name.node && first.arguments.len() == field.arguments.len() && {
-                arguments
-            }
-            .all(|(a, b)| a.0.node == b.0.node && a.1.node == b.1.node)
+            let mut arguments = first.arguments.iter().zip(&field.arguments);
+            first.name.node == field.name.node
+                && first.arguments.len() == field.arguments.len()
+                && arguments.all(|(a, b)| a.0.node == b.0.node && a.1.node == b.1.node)
         });
         self.fields.push(field);
         if is_same { Ok(()) } else { Err(NotCovered) }

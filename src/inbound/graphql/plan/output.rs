@@ -3,8 +3,8 @@
 
 use std::borrow::Cow;
 
-use super::selection::{SelectedField, SelectedValue, Selection};
-use super::writer::AnswerWriter;
+use super::selection::{SelectedField, SelectedValue};
+use super::writer::{AnswerWriter, WriteJson};
 use crate::inbound::graphql::document::limits::field_cost::FieldCost;
 
 /// Writes a field of a value.
@@ -57,30 +57,28 @@ impl ObjectDescription {
     }
 }
 
-/// Writes the selected fields of an object.
-pub(in crate::inbound::graphql) fn write_object<T: OutputObject>(
-    value: &T,
-    selection: &Selection,
-    out: &mut AnswerWriter<'_>,
-) {
-    if out.is_full() {
-        return;
-    }
-    let fields = selection.of(T::NAME);
-    if fields.is_empty() {
-        return out.raw("{}");
-    }
-    for field in fields {
-        out.raw(&field.prefix);
-        match field.value {
-            SelectedValue::TypeName => out.quoted_text(T::NAME),
-            SelectedValue::Field(index) => match T::FIELDS.get(index).and_then(|field| field.write) {
-                Some(write) => write(value, field, out),
-                None => out.leave_to_engine(),
-            },
+impl<T: OutputObject> WriteJson for T {
+    /// Writes the selected fields of the object.
+    fn write(&self, of: &SelectedField, out: &mut AnswerWriter<'_>) {
+        if out.is_full() {
+            return;
         }
+        let fields = of.below.of(T::NAME);
+        if fields.is_empty() {
+            return out.raw("{}");
+        }
+        for field in fields {
+            out.raw(&field.prefix);
+            match field.value {
+                SelectedValue::TypeName => out.quoted_text(T::NAME),
+                SelectedValue::Field(index) => match T::FIELDS.get(index).and_then(|field| field.write) {
+                    Some(write) => write(self, field, out),
+                    None => out.leave_to_engine(),
+                },
+            }
+        }
+        out.raw("}");
     }
-    out.raw("}");
 }
 
 /// The name of a field in the schema: camel case, as the engine derives it.
@@ -128,16 +126,6 @@ macro_rules! output_object {
                     }),
                 },)*
             ];
-        }
-
-        impl $crate::inbound::graphql::plan::writer::WriteJson for $name {
-            fn write(
-                &self,
-                of: &$crate::inbound::graphql::plan::selection::SelectedField,
-                out: &mut $crate::inbound::graphql::plan::writer::AnswerWriter<'_>,
-            ) {
-                $crate::inbound::graphql::plan::output::write_object(self, &of.below, out);
-            }
         }
     };
     (@name $field:ident) => { stringify!($field) };

@@ -3,14 +3,14 @@
 
 use std::fmt;
 
-use async_graphql::parser::types::{Field, OperationDefinition, OperationType};
-use async_graphql::{ID, Name, PathSegment, Pos, ServerError, Variables};
+use async_graphql::parser::types::{OperationDefinition, OperationType};
+use async_graphql::{ID, PathSegment, ServerError, Variables};
 use futures_util::TryFutureExt as _;
 use futures_util::future::try_join_all;
 
-use super::arguments::{DeclaredVariables, RootArguments};
+use super::arguments::DeclaredVariables;
 use super::compile::{Compiler, NotCovered};
-use super::selection::{SelectedField, SelectedValue, Selection};
+use super::root::PlannedRoot;
 use super::writer::{AnswerClient, AnswerWriter, WriteJson as _, WrittenJson};
 use crate::inbound::graphql::schema::filter::JobFilterInput;
 use crate::inbound::graphql::schema::job::{JobResult, Node};
@@ -22,16 +22,7 @@ use crate::inbound::graphql::schema::source::GqlSource;
 
 /// The plan of a query for certain values of the variables in its directives.
 pub(in crate::inbound::graphql) struct QueryPlan {
-    roots: Vec<PlannedField>,
-}
-
-/// One root field.
-struct PlannedField {
-    name: QueryRootField,
-    key: Name,
-    pos: Pos,
-    arguments: RootArguments,
-    selected: SelectedField,
+    roots: Vec<PlannedRoot<QueryRootField>>,
 }
 
 #[derive(Clone, Copy)]
@@ -98,25 +89,21 @@ impl QueryPlan {
         let types = compiler.types;
         let query = types.root(OperationType::Query).ok_or(NotCovered)?;
         let declared = DeclaredVariables::of(operation);
-        let mut roots = Vec::new();
+        let mut roots: Vec<PlannedRoot<QueryRootField>> = Vec::new();
         for group in compiler.collect(&[&operation.selection_set.node], query, query)? {
-            let first = *group.fields.first().ok_or(NotCovered)?;
-            let name = QueryRootField::of(&first.node).ok_or(NotCovered)?;
+            let root = PlannedRoot::compile(
+                compiler,
+                query,
+                &group,
+                roots.is_empty(),
+                &declared,
+                QueryRootField::of,
+            )?;
             // the engine reports an error of a node for each of its fields
-            if matches!(name, QueryRootField::Node | QueryRootField::Nodes) && group.fields.len() > 1 {
+            if matches!(root.field, QueryRootField::Node | QueryRootField::Nodes) && group.fields.len() > 1 {
                 return Err(NotCovered);
             }
-            let below = match types.output(query, &first.node.name.node) {
-                Some(of) => compiler.selection(of.innermost(), &group.fields)?,
-                None => Selection::default(),
-            };
-            roots.push(PlannedField {
-                name,
-                key: group.key.clone(),
-                pos: first.pos,
-                arguments: RootArguments::of(&first.node, &declared, compiler)?,
-                selected: SelectedField::new(group.key, roots.is_empty(), SelectedValue::TypeName, below),
-            });
+            roots.push(root);
         }
         Ok(Self { roots })
     }
@@ -159,8 +146,8 @@ impl QueryPlan {
 }
 
 impl QueryRootField {
-    fn of(field: &Field) -> Option<Self> {
-        Some(match field.name.node.as_str() {
+    fn of(name: &str) -> Option<Self> {
+        Some(match name {
             "__typename" => Self::TypeName,
             "node" => Self::Node,
             "nodes" => Self::Nodes,
@@ -174,10 +161,10 @@ impl QueryRootField {
     }
 }
 
-impl PlannedField {
+impl PlannedRoot<QueryRootField> {
     /// Its arguments in a request; `None` if one is not valid.
     fn call(&self, variables: &Variables) -> Option<QueryCall> {
-        Some(match self.name {
+        Some(match self.field {
             QueryRootField::TypeName => QueryCall::TypeName,
             QueryRootField::Sources => QueryCall::Sources,
             QueryRootField::Node => QueryCall::Node(self.arguments.get(variables, "id")?),
@@ -217,13 +204,6 @@ impl PlannedField {
                 out.list(nodes, |out, (index, node)| self.node(node, Some(index), out, errors));
             }
         }
-    }
-
-    /// An error of this field.
-    fn error(&self, error: async_graphql::Error) -> ServerError {
-        let mut error = error.into_server_error(self.pos);
-        error.path = vec![PathSegment::Field(self.key.to_string())];
-        error
     }
 
     /// Writes a node, or null and its error.

@@ -4,31 +4,22 @@
 use std::fmt;
 
 use async_graphql::parser::types::{OperationDefinition, OperationType, Selection as Selected};
-use async_graphql::{Name, PathSegment, Pos, ServerError, Variables};
+use async_graphql::{ServerError, Variables};
 use futures_util::stream::{BoxStream, StreamExt as _};
 
-use super::arguments::{DeclaredVariables, RootArguments};
+use super::arguments::DeclaredVariables;
 use super::compile::{Compiler, NotCovered};
-use super::selection::{SelectedField, SelectedValue};
+use super::root::PlannedRoot;
 use super::writer::{AnswerClient, AnswerWriter, WriteJson as _, WrittenJson};
 use crate::inbound::graphql::schema::job_fields::SOURCE_REMOVED;
-use crate::inbound::graphql::schema::reference::{JobRefInput, REFS_MAX};
+use crate::inbound::graphql::schema::reference::{JobRefInput, is_count};
 use crate::inbound::graphql::schema::subscription;
 use crate::inbound::graphql::schema::update::JobUpdate;
 use crate::jobs::watch::WatchUpdate;
 
 /// The plan of a subscription for certain values of the variables in its directives.
 pub(in crate::inbound::graphql) struct SubscriptionPlan {
-    roots: Vec<PlannedUpdates>,
-}
-
-/// One root field.
-struct PlannedUpdates {
-    name: SubscriptionRootField,
-    key: Name,
-    pos: Pos,
-    arguments: RootArguments,
-    selected: SelectedField,
+    roots: Vec<PlannedRoot<SubscriptionRootField>>,
 }
 
 #[derive(Clone, Copy)]
@@ -56,28 +47,18 @@ impl SubscriptionPlan {
         let types = compiler.types;
         let parent = types.root(OperationType::Subscription).ok_or(NotCovered)?;
         let declared = DeclaredVariables::of(operation);
-        let mut roots = Vec::new();
         let mut selected = operation.selection_set.node.items.iter();
         // the engine ignores fragments here, and delivers two fields of one key one by one
         if !selected.all(|one| matches!(one.node, Selected::Field(_))) {
             return Err(NotCovered);
         }
+        let mut roots = Vec::new();
         for group in compiler.collect(&[&operation.selection_set.node], parent, parent)? {
-            let [first] = group.fields.as_slice() else { return Err(NotCovered) };
-            let name = match first.node.name.node.as_str() {
-                "jobUpdates" => SubscriptionRootField::JobUpdates,
-                "jobFeed" => SubscriptionRootField::JobFeed,
-                _ => return Err(NotCovered),
-            };
-            let of = types.output(parent, &first.node.name.node).ok_or(NotCovered)?;
-            let below = compiler.selection(of.innermost(), &group.fields)?;
-            roots.push(PlannedUpdates {
-                name,
-                key: group.key.clone(),
-                pos: first.pos,
-                arguments: RootArguments::of(&first.node, &declared, compiler)?,
-                selected: SelectedField::new(group.key, true, SelectedValue::TypeName, below),
-            });
+            if group.fields.len() > 1 {
+                return Err(NotCovered);
+            }
+            let field = SubscriptionRootField::of;
+            roots.push(PlannedRoot::compile(compiler, parent, &group, true, &declared, field)?);
         }
         Ok(Self { roots })
     }
@@ -88,13 +69,13 @@ impl SubscriptionPlan {
         AnswerClient { jobs, principal }: AnswerClient<'_>,
         variables: &Variables,
     ) -> Option<Vec<RootUpdates>> {
-        let start = |(root, plan): (usize, &PlannedUpdates)| {
+        let start = |(root, plan): (usize, &PlannedRoot<SubscriptionRootField>)| {
             let arguments = &plan.arguments;
-            let updates = match plan.name {
+            let updates = match plan.field {
                 SubscriptionRootField::JobUpdates => {
                     let refs: Vec<JobRefInput> = arguments.get(variables, "refs")?;
                     // reported by the engine, and counted once
-                    if !(1..=REFS_MAX).contains(&refs.len()) {
+                    if !is_count(refs.len()) {
                         return None;
                     }
                     let max_staleness = arguments.get(variables, "maxStaleness")?;
@@ -126,11 +107,17 @@ impl SubscriptionPlan {
         out.raw(&root.selected.prefix);
         JobUpdate::from(update).write(&root.selected, &mut out);
         out.raw("}}");
-        out.finish().ok_or_else(|| {
-            let mut error = ServerError::new(SOURCE_REMOVED, Some(root.pos));
-            error.path = vec![PathSegment::Field(root.key.to_string())];
-            error
-        })
+        out.finish().ok_or_else(|| root.error(async_graphql::Error::new(SOURCE_REMOVED)))
+    }
+}
+
+impl SubscriptionRootField {
+    fn of(name: &str) -> Option<Self> {
+        match name {
+            "jobUpdates" => Some(Self::JobUpdates),
+            "jobFeed" => Some(Self::JobFeed),
+            _ => None,
+        }
     }
 }
 

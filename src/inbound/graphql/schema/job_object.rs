@@ -131,16 +131,6 @@ macro_rules! job_object {
             ];
         }
 
-        impl $crate::inbound::graphql::plan::writer::WriteJson for $name {
-            fn write(
-                &self,
-                of: &$crate::inbound::graphql::plan::selection::SelectedField,
-                out: &mut $crate::inbound::graphql::plan::writer::AnswerWriter<'_>,
-            ) {
-                $crate::inbound::graphql::plan::output::write_object(self, &of.below, out);
-            }
-        }
-
         impl $name {
             fn job(&self) -> &$crate::domain::job::Job {
                 &self.0.observation.job

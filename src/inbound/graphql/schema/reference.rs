@@ -42,9 +42,14 @@ impl From<JobRefInput> for visibility::RequestedRef {
     }
 }
 
+/// Whether a list of references can have this length.
+pub(in crate::inbound::graphql) fn is_count(count: usize) -> bool {
+    (1..=REFS_MAX).contains(&count)
+}
+
 /// Validates the length of a list of references.
 pub(super) fn check_count(field: &str, count: usize) -> Result<()> {
-    if (1..=REFS_MAX).contains(&count) {
+    if is_count(count) {
         Ok(())
     } else if count == 0 {
         Err(bad_input(format!(

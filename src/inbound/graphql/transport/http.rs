@@ -122,13 +122,14 @@ async fn once(endpoint: &GraphqlEndpoint, prepared: PreparedOperation, media: Re
         endpoint.keep(*fresh);
     }
     let mut response = match executed {
-        Executed::Planned(planned) if meter.charge(planned.written.texts) => {
-            reply::planned(planned, media, meter)
-        }
-        Executed::Engine(response) if meter.refusal().is_none() => reply::render(response, media, meter),
-        Executed::Planned(_) | Executed::Engine(_) => {
-            fail(meter.refusal().unwrap_or_else(|| meter.memory().too_large()))
-        }
+        Executed::Planned(planned) => match meter.admit(planned.written.texts) {
+            Ok(()) => reply::planned(planned, media, meter),
+            Err(refusal) => fail(refusal),
+        },
+        Executed::Engine(response) => match meter.refusal() {
+            None => reply::render(response, media, meter),
+            Some(refusal) => fail(refusal),
+        },
     };
     response.extensions_mut().insert(prepared.operation);
     response
