@@ -29,17 +29,17 @@ fn header<'a>(reply: &'a Reply, name: &str) -> Option<&'a str> {
     lines.filter(|(one, _)| one.eq_ignore_ascii_case(name)).map(|(_, value)| value).next()
 }
 
-fn openapi() -> Value {
+pub(crate) fn openapi() -> Value {
     serde_saphyr::from_str(include_str!("../schema/openapi.yaml")).unwrap()
 }
 
 /// The schema of a name, with its references resolved.
-fn schema<'a>(document: &'a Value, name: &str) -> &'a Value {
+pub(crate) fn schema<'a>(document: &'a Value, name: &str) -> &'a Value {
     &document["components"]["schemas"][name]
 }
 
 /// Every member of an answer is described, and every described member exists.
-fn assert_described(schema: &Value, answer: &Value, at: &str) {
+pub(crate) fn assert_described(schema: &Value, answer: &Value, at: &str) {
     if let Some(members) = answer.as_object() {
         let known: BTreeSet<&str> =
             schema["properties"].as_object().unwrap().keys().map(String::as_str).collect();

@@ -14,8 +14,10 @@ pub enum CredentialForm {
 /// What distinguishes one upstream API from another.
 #[derive(Clone, Copy, Debug)]
 pub struct Profile {
-    /// The name in configuration, logs and the schema.
+    /// The name in configuration and logs; in upper case, its value in the schema.
     pub name: &'static str,
+    /// The API, as one sentence: the description of its value in the schema.
+    pub api: &'static str,
     /// The forms of credential that it accepts.
     pub credential_forms: &'static [CredentialForm],
     /// Whether its jobs have kinds, by which a grant can be restricted.

@@ -9,6 +9,7 @@ use crate::domain::profile::{CredentialForm, Profile};
 /// MindBridge async results.
 pub(in crate::domain) const PROFILE: Profile = Profile {
     name: "mindbridge",
+    api: "The MindBridge async results API.",
     credential_forms: &[CredentialForm::Bearer],
     has_kinds: true,
     runs_again: false,

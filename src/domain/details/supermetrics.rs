@@ -11,6 +11,7 @@ use crate::domain::profile::{CredentialForm, Profile};
 /// Supermetrics query status.
 pub(in crate::domain) const PROFILE: Profile = Profile {
     name: "supermetrics",
+    api: "The Supermetrics query API.",
     credential_forms: &[CredentialForm::Bearer, CredentialForm::ApiKey],
     has_kinds: false,
     // "Expiry"

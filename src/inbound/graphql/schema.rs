@@ -9,7 +9,6 @@ pub mod job_connection;
 pub mod job_fields;
 mod job_object;
 pub mod label;
-pub mod mindbridge;
 pub mod mutation;
 pub mod page;
 pub mod problem;
@@ -19,7 +18,6 @@ pub mod rows;
 pub mod scalars;
 pub mod source;
 pub mod subscription;
-pub mod supermetrics;
 pub mod update;
 
 use async_graphql::parser;

@@ -4,30 +4,24 @@
 use super::job_connection::{JobConnection, JobEdge};
 use super::job_fields::{GqlFreshness, JobFailure, JobProgress};
 use super::label::Label;
-use super::mindbridge::{GqlEntityRef, GqlUserInfo, MindBridgeJob};
 use super::page::PageInfo;
 use super::problem::{GqlProblemRef, JobProblem};
 use super::rows::{GqlRow, RowConnection, RowEdge};
 use super::source::{GqlSource, GqlSourceError, SourceBudget, SourceCredential};
-use super::supermetrics::{GqlLicenceQueue, GqlQueryField, GqlQueryMeta, GqlQueryResult, SupermetricsJob};
 use super::update::JobUpdate;
-use super::{mutation, query, subscription};
+use super::{job, mutation, query, subscription};
 use crate::inbound::graphql::document::limits::field_cost::FieldCosts;
 use crate::inbound::graphql::plan::output::ObjectDescription;
 
 /// Every object type that is not a root type or the payload of a mutation.
 pub(in crate::inbound::graphql) fn objects() -> Vec<ObjectDescription> {
-    vec![
-        ObjectDescription::of::<MindBridgeJob>(),
-        ObjectDescription::of::<SupermetricsJob>(),
+    let common = vec![
         ObjectDescription::of::<JobConnection>(),
         ObjectDescription::of::<JobEdge>(),
         ObjectDescription::of::<JobProgress>(),
         ObjectDescription::of::<JobFailure>(),
         ObjectDescription::of::<GqlFreshness>(),
         ObjectDescription::of::<Label>(),
-        ObjectDescription::of::<GqlEntityRef>(),
-        ObjectDescription::of::<GqlUserInfo>(),
         ObjectDescription::of::<PageInfo>(),
         ObjectDescription::of::<JobProblem>(),
         ObjectDescription::of::<GqlProblemRef>(),
@@ -38,12 +32,9 @@ pub(in crate::inbound::graphql) fn objects() -> Vec<ObjectDescription> {
         ObjectDescription::of::<GqlSourceError>(),
         ObjectDescription::of::<SourceCredential>(),
         ObjectDescription::of::<SourceBudget>(),
-        ObjectDescription::of::<GqlLicenceQueue>(),
-        ObjectDescription::of::<GqlQueryMeta>(),
-        ObjectDescription::of::<GqlQueryField>(),
-        ObjectDescription::of::<GqlQueryResult>(),
         ObjectDescription::of::<JobUpdate>(),
-    ]
+    ];
+    [job::objects(), common].concat()
 }
 
 /// The costs of all fields.
@@ -77,7 +68,10 @@ mod tests {
         let fields: BTreeSet<String> = fields.map(|(parent, name)| format!("{parent}.{name}")).collect();
         let stated = all().stated();
         let without: Vec<_> = fields.difference(&stated).collect();
-        assert!(without.is_empty(), "without a cost in COSTS beside its resolver: {without:?}");
+        assert!(
+            without.is_empty(),
+            "without a cost; an object is missing in the `objects` of its module, or a root field in COSTS: {without:?}"
+        );
         let unknown: Vec<_> = stated.difference(&fields).collect();
         assert!(unknown.is_empty(), "a cost for a field that the schema does not have: {unknown:?}");
     }

@@ -1,24 +1,67 @@
 //! A source as clients see it: its health and the state of its credential, never its address or the credential itself.
 
-use async_graphql::Enum;
+use std::any::type_name;
+use std::borrow::Cow;
+
+use async_graphql::parser::types::Field;
+use async_graphql::registry::{MetaEnumValue, MetaType, MetaTypeId, Registry};
+use async_graphql::{ContextSelectionSet, Enum, Name, OutputType, Positioned, ServerResult, Value};
 
 use crate::domain::source::{self, BudgetUse, CredentialStatus};
-use crate::domain::upstream;
+use crate::domain::upstream::Upstream;
 use crate::jobs::SourceView;
 
 use crate::inbound::graphql::plan::output::{output_enum, output_object};
+use crate::inbound::graphql::plan::selection::SelectedField;
+use crate::inbound::graphql::plan::writer::{AnswerWriter, WriteJson};
 
 use super::scalars::DateTime;
 
-/// The upstream APIs that the gateway supports.
-#[derive(Clone, Copy, Debug, Enum, PartialEq, Eq)]
-#[graphql(name = "Upstream", remote = "upstream::Upstream")]
-pub enum GqlUpstream {
-    /// The MindBridge async results API.
-    #[graphql(name = "MINDBRIDGE")]
-    MindBridge,
-    /// The Supermetrics query API.
-    Supermetrics,
+/// An upstream API. The values of the enum in the schema are those of the list in `domain`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GqlUpstream(Upstream);
+
+impl GqlUpstream {
+    fn value(self) -> String {
+        self.0.profile().name.to_ascii_uppercase()
+    }
+}
+
+impl OutputType for GqlUpstream {
+    fn type_name() -> Cow<'static, str> {
+        Cow::Borrowed("Upstream")
+    }
+
+    fn create_type_info(registry: &mut Registry) -> String {
+        registry.create_output_type::<Self, _>(MetaTypeId::Enum, |_| {
+            let values = Upstream::ALL.iter().map(|upstream| {
+                let mut value = MetaEnumValue::new(Self(*upstream).value());
+                value.description = Some(upstream.profile().api.to_owned());
+                (value.name.clone(), value)
+            });
+            MetaType::Enum {
+                name: "Upstream".to_owned(),
+                description: Some("The upstream APIs that the gateway supports.".to_owned()),
+                enum_values: values.collect(),
+                visible: None,
+                inaccessible: false,
+                tags: Vec::new(),
+                rust_typename: Some(type_name::<Self>()),
+                directive_invocations: Vec::new(),
+                requires_scopes: Vec::new(),
+            }
+        })
+    }
+
+    async fn resolve(&self, _: &ContextSelectionSet<'_>, _: &Positioned<Field>) -> ServerResult<Value> {
+        Ok(Value::Enum(Name::new(self.value())))
+    }
+}
+
+impl WriteJson for GqlUpstream {
+    fn write(&self, _: &SelectedField, out: &mut AnswerWriter<'_>) {
+        out.quoted_text(&self.value());
+    }
 }
 
 /// The health of a source, derived from its last calls.
@@ -129,7 +172,7 @@ output_object! {
     }
 }
 
-output_enum!(GqlUpstream, GqlSourceHealth, GqlSourceErrorKind, GqlCredentialState);
+output_enum!(GqlSourceHealth, GqlSourceErrorKind, GqlCredentialState);
 
 output_object! {
     /// A configured account of an upstream.
@@ -177,7 +220,7 @@ impl From<SourceView> for GqlSource {
     fn from(SourceView { status, shows_budget }: SourceView) -> Self {
         Self {
             name: status.name.as_str().to_owned(),
-            upstream: status.upstream.into(),
+            upstream: GqlUpstream(status.upstream),
             health: status.health.into(),
             credential: status.credential.into(),
             budget: shows_budget.then(|| status.budget.into()),

@@ -4,12 +4,12 @@ use async_graphql::Context;
 
 use crate::domain::details::{self, SupermetricsDetails};
 
-use crate::inbound::graphql::plan::output::output_object;
+use crate::inbound::graphql::plan::output::{ObjectDescription, output_object};
 
-use super::job_object::job_object;
-use super::page::page_size;
-use super::rows::{RowConnection, read_rows};
-use super::scalars::{DateTime, Int64, Json, UpstreamText};
+use crate::inbound::graphql::schema::job_object::job_object;
+use crate::inbound::graphql::schema::page::page_size;
+use crate::inbound::graphql::schema::rows::{RowConnection, read_rows};
+use crate::inbound::graphql::schema::scalars::{DateTime, Int64, Json, UpstreamText};
 
 job_object! {
     /// A Supermetrics query.
@@ -63,6 +63,17 @@ job_object! {
         }
         }
     }
+}
+
+/// The object types of this upstream.
+pub(super) fn objects() -> Vec<ObjectDescription> {
+    vec![
+        ObjectDescription::of::<SupermetricsJob>(),
+        ObjectDescription::of::<GqlLicenceQueue>(),
+        ObjectDescription::of::<GqlQueryMeta>(),
+        ObjectDescription::of::<GqlQueryField>(),
+        ObjectDescription::of::<GqlQueryResult>(),
+    ]
 }
 
 impl SupermetricsJob {

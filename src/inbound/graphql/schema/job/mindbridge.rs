@@ -2,10 +2,10 @@
 
 use crate::domain::details::{self, MindBridgeDetails};
 
-use crate::inbound::graphql::plan::output::output_object;
+use crate::inbound::graphql::plan::output::{ObjectDescription, output_object};
 
-use super::job_object::job_object;
-use super::scalars::{Int64, UpstreamText};
+use crate::inbound::graphql::schema::job_object::job_object;
+use crate::inbound::graphql::schema::scalars::{Int64, UpstreamText};
 
 job_object! {
     /// A MindBridge async result, such as an analysis run, an ingestion or an export.
@@ -48,6 +48,15 @@ job_object! {
         /// Null if not reported.
         Free error_message: Option<UpstreamText> = |this| this.details()?.error_message.clone().map(Into::into);
     }
+}
+
+/// The object types of this upstream.
+pub(super) fn objects() -> Vec<ObjectDescription> {
+    vec![
+        ObjectDescription::of::<MindBridgeJob>(),
+        ObjectDescription::of::<GqlEntityRef>(),
+        ObjectDescription::of::<GqlUserInfo>(),
+    ]
 }
 
 impl MindBridgeJob {
