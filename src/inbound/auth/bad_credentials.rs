@@ -7,16 +7,13 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use axum::extract::{Request, State};
-use axum::middleware::Next;
+use axum::extract::Request;
 use axum::response::Response;
 use http::{StatusCode, header};
 use tokio::time::Instant;
 
 use crate::inbound::http::error::{HttpRefusal, RefusalKind};
 use crate::inbound::http::peer::Peer;
-use crate::inbound::http::refusal_form::refuse;
-use crate::inbound::http::route::Route;
 
 /// The limit of each address in the window. It has no option: valid credentials are not affected by it.
 const LIMIT: u32 = 30;
@@ -71,28 +68,40 @@ impl BadCredentials {
     }
 }
 
-/// Responds with 429 instead of 401 to an address that keeps presenting bad credentials.
-pub(in crate::inbound) async fn limit_bad_credentials(
-    State(bad): State<BadCredentials>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let peer = request.extensions().get::<Peer>().map(|peer| peer.address);
-    let presented = request.headers().contains_key(header::AUTHORIZATION);
-    let route = Route::of(&request);
-    let response = next.run(request).await;
-    let Some(peer) = peer.filter(|_| presented && response.status() == StatusCode::UNAUTHORIZED) else {
-        return response;
-    };
-    match bad.count(peer) {
-        Ok(()) => {
-            tracing::info!(%peer, "invalid credential");
-            response
-        }
-        Err(wait) => {
-            let message =
-                "too many failed authentication attempts from this address; check the key, and retry later";
-            refuse(route, HttpRefusal::new(RefusalKind::TooManyRequests, message).retry_after(wait))
+/// A credential that a request presents, and from where.
+pub(in crate::inbound) struct PresentedCredential {
+    from: Option<IpAddr>,
+}
+
+impl PresentedCredential {
+    /// Of a request.
+    pub(in crate::inbound) fn of(request: &Request) -> Self {
+        let presented = request.headers().contains_key(header::AUTHORIZATION);
+        let peer = request.extensions().get::<Peer>().filter(|_| presented);
+        Self { from: peer.map(|peer| peer.address) }
+    }
+
+    /// Responds with 429 instead of 401 to an address that keeps presenting bad credentials.
+    ///
+    /// # Errors
+    /// When the address has reached the limit.
+    pub(in crate::inbound) fn limit(
+        self,
+        bad: &BadCredentials,
+        response: Response,
+    ) -> Result<Response, HttpRefusal> {
+        let Some(peer) = self.from.filter(|_| response.status() == StatusCode::UNAUTHORIZED) else {
+            return Ok(response);
+        };
+        match bad.count(peer) {
+            Ok(()) => {
+                tracing::info!(%peer, "invalid credential");
+                Ok(response)
+            }
+            Err(wait) => {
+                let message = "too many failed authentication attempts from this address; check the key, and retry later";
+                Err(HttpRefusal::new(RefusalKind::TooManyRequests, message).retry_after(wait))
+            }
         }
     }
 }

@@ -5,15 +5,13 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use axum::body::{Body, Bytes, HttpBody};
-use axum::extract::{Request, State};
-use axum::middleware::Next;
+use axum::extract::Request;
 use axum::response::Response;
 use http::{Method, StatusCode};
 use hyper::body::{Frame, SizeHint};
 use tokio::time::Instant;
 
 use super::request_facts::RequestFacts;
-use super::request_id::RequestId;
 use super::route::{self, Route};
 use crate::config::AccessLog;
 use crate::telemetry::log::{ACCESS, RequestScope};
@@ -22,13 +20,16 @@ use crate::telemetry::trace::TraceContext;
 /// The status of a request whose client disconnected before there was a response: only for logs, never sent.
 const LEFT: u16 = 499;
 
-/// Names the log lines of a request, creates its facts, and writes its line. Wraps everything except the layers that set
-/// the request id and the span.
-pub(super) async fn write(State(which): State<AccessLog>, mut request: Request, next: Next) -> Response {
-    let scope = request.extensions().get::<RequestId>().map(|id| RequestScope::of(id.0.clone()));
-    let scope = scope.unwrap_or_default();
+/// Begins the line of a request, and adds its facts to the request; none if no request is logged. The line is written when
+/// it is dropped: also if the client disconnects before there is a response.
+pub(super) fn begin(
+    which: AccessLog,
+    route: Option<Route>,
+    scope: &RequestScope,
+    request: &mut Request,
+) -> Option<AccessLogGuard> {
     if which == AccessLog::Off {
-        return scope.hold(next.run(request)).await;
+        return None;
     }
     let facts = RequestFacts::default();
     request.extensions_mut().insert(facts.clone());
@@ -36,7 +37,7 @@ pub(super) async fn write(State(which): State<AccessLog>, mut request: Request, 
         which,
         begun: Instant::now(),
         method: method(request.method()),
-        route: route::log_label(Route::of(&request)),
+        route: route::log_label(route),
         status: StatusCode::from_u16(LEFT).unwrap_or_default(),
         bytes: 0,
         complete: false,
@@ -44,18 +45,7 @@ pub(super) async fn write(State(which): State<AccessLog>, mut request: Request, 
         trace: TraceContext::here(),
         facts,
     };
-    // the line is written when the guard is dropped: also if the client disconnects before there is a response
-    let mut guard = AccessLogGuard(Box::new(line));
-    let response = scope.hold(next.run(request)).await;
-    guard.0.status = response.status();
-    if which == AccessLog::Errors && !response.status().is_server_error() {
-        return response;
-    }
-    let head = guard.0.method == "HEAD";
-    response.map(|body| {
-        guard.0.complete = head || body.is_end_stream();
-        Body::new(CountedBody { body, guard })
-    })
+    Some(AccessLogGuard(Box::new(line)))
 }
 
 /// The method from a closed list: a client may send others.
@@ -80,7 +70,22 @@ struct AccessLogLine {
 }
 
 /// Writes its line when it is dropped.
-struct AccessLogGuard(Box<AccessLogLine>);
+pub(super) struct AccessLogGuard(Box<AccessLogLine>);
+
+impl AccessLogGuard {
+    /// Adds the response to the line. The line of one that is logged in any case is written when its body has ended.
+    pub(super) fn around(mut self, response: Response) -> Response {
+        self.0.status = response.status();
+        if self.0.which == AccessLog::Errors && !response.status().is_server_error() {
+            return response;
+        }
+        let head = self.0.method == "HEAD";
+        response.map(|body| {
+            self.0.complete = head || body.is_end_stream();
+            Body::new(CountedBody { body, guard: self })
+        })
+    }
+}
 
 impl Drop for AccessLogGuard {
     fn drop(&mut self) {

@@ -1,30 +1,24 @@
 //! The longest request body, and its minimum rate.
 
 use axum::body::Body;
-use axum::extract::{Request, State};
-use axum::middleware::Next;
-use axum::response::Response;
+use axum::extract::Request;
 use http::header;
 use http_body_util::Limited;
 
 use super::error::{HttpRefusal, RefusalKind};
 use super::min_rate_body::{BodyRate, MinRateBody};
-use super::refusal_form::refuse;
-use super::route::Route;
 
-/// The layer that refuses a body whose announced length is over the limit, and limits every other while it is read.
-pub(super) async fn bounded(
-    State((max_body, pace)): State<(usize, BodyRate)>,
-    request: Request,
-    next: Next,
-) -> Response {
+/// Limits the body of a request while it is read.
+///
+/// # Errors
+/// When its announced length is over the limit.
+pub(super) fn bounded(max_body: usize, pace: BodyRate, request: Request) -> Result<Request, HttpRefusal> {
     let announced = request.headers().get(header::CONTENT_LENGTH);
     let announced = announced.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|length| length > max_body as u64) {
-        return refuse(Route::of(&request), body_too_large(Some(max_body)));
+        return Err(body_too_large(Some(max_body)));
     }
-    next.run(request.map(|body| Body::new(MinRateBody::new(Body::new(Limited::new(body, max_body)), pace))))
-        .await
+    Ok(request.map(|body| Body::new(MinRateBody::new(Body::new(Limited::new(body, max_body)), pace))))
 }
 
 /// The refusal of a body that is longer than the limit, whether announced or found while reading.

@@ -1,19 +1,14 @@
 //! What pages of other sites may do: the one check of `Origin`, before anything is read or run, and the CORS headers
 //! for those that may. A credential is sent in a header that no browser adds by itself, so cookies are never allowed.
 
-use std::sync::Arc;
-
-use arc_swap::ArcSwap;
 use axum::body::Body;
-use axum::extract::{Request, State};
-use axum::middleware::Next;
+use axum::extract::Request;
 use axum::response::Response;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
 use super::error::{HttpRefusal, RefusalKind};
 use super::origins::Origins;
 use super::peer::Peer;
-use super::refusal_form::refuse;
 use super::route::{self, Route};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -36,37 +31,29 @@ const ASKED: HeaderValue = HeaderValue::from_static("access-control-request-head
 /// For how many seconds a browser may cache the permission.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
 
-/// Rejects requests from pages of origins that are not allowed; responds to preflight requests; and sets the headers
-/// that permit a page to read the response.
+/// Checks that the page that sends a request may do so.
 ///
 /// With `open`, where no clients are configured, the host name is checked by the rule of the origins as well.
-pub(super) async fn guard(
-    State((origins, open)): State<(Arc<ArcSwap<Origins>>, bool)>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let origins = origins.load_full();
-    let route = Route::of(&request);
+///
+/// # Errors
+/// When its origin is not allowed.
+pub(super) fn check(
+    origins: &Origins,
+    open: bool,
+    route: Option<Route>,
+    request: &Request,
+) -> Result<(), HttpRefusal> {
     let headers = request.headers();
     let secure = request.extensions().get::<Peer>().and_then(|peer| peer.secure);
-    let checked = origins.check(headers, secure).and_then(|()| same_site(route, headers, request.method()));
-    let checked = checked.and_then(|()| if open { origins.check_host(headers) } else { Ok(()) });
-    let origin = headers.get(header::ORIGIN).cloned();
-    let mut response = match (checked, &origin) {
-        (Err(refusal), _) => {
-            let mut response = refuse(route, refusal);
-            vary(&mut response);
-            return response;
-        }
-        (Ok(()), Some(_)) if is_preflight(&request) => permission(headers),
-        (Ok(()), _) => next.run(request).await,
-    };
-    vary(&mut response);
-    if let Some(origin) = origin {
-        response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-        response.headers_mut().insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
-    }
-    response
+    origins.check(headers, secure)?;
+    same_site(route, headers, request.method())?;
+    if open { origins.check_host(headers) } else { Ok(()) }
+}
+
+/// Permits the page of an origin that was checked to read the response.
+pub(super) fn expose(response: &mut Response, origin: HeaderValue) {
+    response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+    response.headers_mut().insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
 }
 
 /// Applies the same rule to requests that a browser sends without an origin: an image, a script, a form by GET. A
@@ -83,14 +70,16 @@ fn same_site(route: Option<Route>, headers: &HeaderMap, method: &Method) -> Resu
     Err(HttpRefusal::new(RefusalKind::OriginNotAllowed, message))
 }
 
-fn is_preflight(request: &Request) -> bool {
-    request.method() == Method::OPTIONS
+/// Whether a browser asks for permission before its request.
+pub(super) fn is_preflight(request: &Request) -> bool {
+    request.headers().contains_key(header::ORIGIN)
+        && request.method() == Method::OPTIONS
         && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
 }
 
 /// Permits an allowed page every header that it requests: monitoring scripts add their own, and none of them grants
 /// more.
-fn permission(headers: &HeaderMap) -> Response {
+pub(super) fn permission(headers: &HeaderMap) -> Response {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
     response.headers_mut().append(header::VARY, ASKED);
@@ -114,6 +103,6 @@ fn requested(headers: &HeaderMap) -> Option<HeaderValue> {
 }
 
 /// Every response depends on the origin, also one to a request without any.
-fn vary(response: &mut Response) {
+pub(super) fn vary(response: &mut Response) {
     response.headers_mut().append(header::VARY, HeaderValue::from_static("origin"));
 }

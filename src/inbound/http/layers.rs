@@ -2,19 +2,21 @@
 //! media types, documents).
 
 use std::any::Any;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
+use futures_util::FutureExt as _;
 use http::{HeaderName, HeaderValue, header};
 use tower::ServiceBuilder;
 use tower::util::option_layer;
-use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
+use tracing::Instrument as _;
 
 use super::access_log;
 use super::body_limit;
@@ -23,17 +25,18 @@ use super::cors;
 use super::deadline;
 use super::error::{HttpRefusal, RefusalKind};
 use super::host;
-use super::load_shed::{self, LoadShed};
+use super::load_shed::LoadShed;
 use super::min_rate_body::BodyRate;
 use super::origins::Origins;
 use super::peer::{ConnectionPeer, TrustedProxies};
 use super::refusal_form::refuse;
-use super::request_id;
-use super::request_metrics;
+use super::request_id::{self, REQUEST_ID};
+use super::request_metrics::RequestTimer;
 use super::request_span;
 use super::route::Route;
 use crate::config::AccessLog;
-use crate::inbound::auth::bad_credentials::{BadCredentials, limit_bad_credentials};
+use crate::inbound::auth::bad_credentials::{BadCredentials, PresentedCredential};
+use crate::telemetry::log::RequestScope;
 use crate::telemetry::trace;
 
 const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
@@ -108,14 +111,19 @@ impl LiveSettings {
     }
 }
 
-/// Adds the layers to all routes and the fallback of a router. The first is the outermost.
+/// Adds the layers to all routes and the fallback of a router.
 pub fn around(routes: Router, settings: &LayerSettings) -> Router {
     around_live(routes, settings, LiveSettings::new(settings))
 }
 
 /// The same, with the settings that a reload can change.
+///
+/// One middleware has all layers but the headers: with one middleware each, every request would clone the services below
+/// each layer, and allocate a future for it. Futures that contain each other would be as costly: each level copies the
+/// request.
 pub fn around_live(routes: Router, settings: &LayerSettings, live: LiveSettings) -> Router {
-    let load_shed = Arc::new(LoadShed::new(settings.concurrency.clone(), settings.retry_after));
+    let load_shed = LoadShed::new(settings.concurrency.clone(), settings.retry_after);
+    let layers = Layers { settings: settings.clone(), live, load_shed };
     let secure = settings.tls.then(|| fixed(header::STRICT_TRANSPORT_SECURITY, TRANSPORT_SECURITY));
     routes.layer(
         ServiceBuilder::new()
@@ -129,30 +137,89 @@ pub fn around_live(routes: Router, settings: &LayerSettings, live: LiveSettings)
             .layer(option_layer(secure))
             // answers depend on the client and the time: no cache may store one
             .layer(fixed(header::CACHE_CONTROL, "no-store"))
-            // around all layers that can reject a request, so that refusals are counted as well
-            .layer(from_fn(request_metrics::count))
-            // before anything can fail, so that a failure can be found by its id
-            .layer(from_fn(request_id::assign))
-            // around everything that takes time or logs
-            .layer(from_fn(request_span::request))
-            // next: the line about a request contains its outcome, whichever layer rejected it
-            .layer(from_fn_with_state(settings.access_log, access_log::write))
-            // before every layer that reads the peer
-            .layer(from_fn_with_state(live.proxies, locate))
-            // outside of all layers that can reject a request, so that a page may read why; before anything is read or
-            // run
-            .layer(from_fn_with_state((live.origins, settings.open), cors::guard))
-            // a bug in one request becomes its 500, not an aborted connection
-            .layer(CatchPanicLayer::custom(panicked))
-            // before any work is done or body read; rejected at once, since a queue would only add waiting
-            .layer(from_fn_with_state(load_shed, load_shed::shed))
-            // around the authentication, whose 401 it counts
-            .layer(from_fn_with_state(live.bad_credentials, limit_bad_credentials))
-            // inside the load shedding, so that a request that hangs releases its permit
-            .layer(from_fn_with_state(settings.deadline, deadline::in_time))
-            // innermost, around the body that the routes read
-            .layer(from_fn_with_state((settings.max_body, settings.pace), body_limit::bounded)),
+            .layer(from_fn_with_state(Arc::new(layers), all)),
     )
+}
+
+/// What the layers use.
+struct Layers {
+    settings: LayerSettings,
+    live: LiveSettings,
+    load_shed: LoadShed,
+}
+
+/// Every other layer around a request, the first outermost. Only what must be around a future is: the rest is done before
+/// and after it.
+async fn all(State(layers): State<Arc<Layers>>, mut request: Request, next: Next) -> Response {
+    let route = Route::of(&request);
+    // around all layers that can reject a request, so that refusals are counted as well
+    let timer = RequestTimer::start(route, &request);
+    // before anything can fail, so that a failure can be found by its id
+    let id = request_id::of(&request);
+    let scope = RequestScope::of(id.clone());
+    // around everything that takes time or logs
+    let span = request_span::of(route, &request);
+    // next: the line about a request contains its outcome, whichever layer rejected it
+    let line = span.in_scope(|| access_log::begin(layers.settings.access_log, route, &scope, &mut request));
+    let checked = layers.checked(route, request, next).instrument(span.clone());
+    let mut response = scope.hold(checked).await;
+    if let Some(line) = line {
+        response = line.around(response);
+    }
+    trace::answered(&span, response.status());
+    drop(span);
+    response.headers_mut().insert(REQUEST_ID, id);
+    timer.count(&response);
+    response
+}
+
+impl Layers {
+    /// The layers that can reject a request, and those that need its peer; the first outermost.
+    async fn checked(&self, route: Option<Route>, mut request: Request, next: Next) -> Response {
+        let Self { settings, live, .. } = self;
+        // before every layer that reads the peer
+        if let Err(refusal) = locate(&live.proxies.load(), &mut request) {
+            return refuse(route, refusal);
+        }
+        // outside of all layers that can reject a request, so that a page may read why; before anything is read or run
+        let checked = cors::check(&live.origins.load(), settings.open, route, &request);
+        let origin = request.headers().get(header::ORIGIN).filter(|_| checked.is_ok()).cloned();
+        let mut response = match checked {
+            Err(refusal) => refuse(route, refusal),
+            Ok(()) if cors::is_preflight(&request) => cors::permission(request.headers()),
+            Ok(()) => {
+                let running = self.admitted(route, request, next);
+                // a bug in one request becomes its 500, not an aborted connection
+                AssertUnwindSafe(running).catch_unwind().await.unwrap_or_else(panicked)
+            }
+        };
+        cors::vary(&mut response);
+        if let Some(origin) = origin {
+            cors::expose(&mut response, origin);
+        }
+        response
+    }
+
+    /// The layers that limit a request, the first outermost.
+    async fn admitted(&self, route: Option<Route>, request: Request, next: Next) -> Response {
+        let Self { settings, live, load_shed } = self;
+        // before any work is done or body read; rejected at once, since a queue would only add waiting
+        let _permit = match load_shed.admit() {
+            Ok(permit) => permit,
+            Err(refusal) => return refuse(route, refusal),
+        };
+        // around the authentication, whose 401 it counts
+        let presented = PresentedCredential::of(&request);
+        // innermost, around the body that the routes read
+        let response = match body_limit::bounded(settings.max_body, settings.pace, request) {
+            // inside the load shedding, so that a request that hangs releases its permit
+            Ok(request) => deadline::in_time(settings.deadline, next.run(request)).await,
+            Err(refusal) => Err(refusal),
+        };
+        let response = response.unwrap_or_else(|refusal| refuse(route, refusal));
+        let limited = presented.limit(&live.bad_credentials, response);
+        limited.unwrap_or_else(|refusal| refuse(route, refusal))
+    }
 }
 
 /// A header that a route may override.
@@ -167,20 +234,14 @@ fn panicked(_payload: Box<dyn Any + Send>) -> Response {
 }
 
 /// Adds the peer of a request as an extension, and determines its host.
-async fn locate(
-    State(proxies): State<Arc<ArcSwap<TrustedProxies>>>,
-    mut request: Request,
-    next: Next,
-) -> Response {
+fn locate(proxies: &TrustedProxies, request: &mut Request) -> Result<(), HttpRefusal> {
     if let Some(connection) = request.extensions().get::<ConnectionPeer>().copied() {
-        if let Err(refusal) = host::settle(&mut request) {
-            return refuse(Route::of(&request), refusal);
-        }
-        let peer = proxies.load().peer(connection, request.headers());
+        host::settle(request)?;
+        let peer = proxies.peer(connection, request.headers());
         trace::sent_securely(peer.secure == Some(true));
         request.extensions_mut().insert(peer);
     }
-    next.run(request).await
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,17 +1,12 @@
 //! Rejects requests over the limit of concurrent ones at once, since a queue would only add waiting. One log line for
 //! many of them.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Request, State};
-use axum::middleware::Next;
-use axum::response::Response;
+use tokio::sync::SemaphorePermit;
 
 use super::concurrency_limit::ConcurrencyLimit;
 use super::error::HttpRefusal;
-use super::refusal_form::refuse;
-use super::route::Route;
 use crate::telemetry::throttle::Throttle;
 
 /// The shortest interval of the log lines about rejected requests.
@@ -34,18 +29,20 @@ impl LoadShed {
     fn shed_request(&self) -> Option<u64> {
         self.warning.admit().map(|suppressed| suppressed + 1)
     }
-}
 
-/// The layer that rejects.
-pub(super) async fn shed(State(load_shed): State<Arc<LoadShed>>, request: Request, next: Next) -> Response {
-    if let Ok(_permit) = load_shed.concurrency.semaphore().try_acquire() {
-        return next.run(request).await;
+    /// Admits a request for as long as the permit is held.
+    ///
+    /// # Errors
+    /// When as many requests as allowed are running.
+    pub(super) fn admit(&self) -> Result<SemaphorePermit<'_>, HttpRefusal> {
+        self.concurrency.semaphore().try_acquire().map_err(|_| {
+            if let Some(requests) = self.shed_request() {
+                tracing::warn!(requests, "requests rejected; server.max_requests is reached");
+            }
+            let message = "the gateway is at its limit of concurrent requests; retry later";
+            HttpRefusal::overloaded(self.retry_after, message)
+        })
     }
-    if let Some(requests) = load_shed.shed_request() {
-        tracing::warn!(requests, "requests rejected; server.max_requests is reached");
-    }
-    let message = "the gateway is at its limit of concurrent requests; retry later";
-    refuse(Route::of(&request), HttpRefusal::overloaded(load_shed.retry_after, message))
 }
 
 #[cfg(test)]

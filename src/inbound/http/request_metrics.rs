@@ -1,19 +1,30 @@
 //! The metrics of requests: each is counted with its response, by the handler of its route.
 
 use axum::extract::Request;
-use axum::middleware::Next;
 use axum::response::Response;
+use http::Method;
 use tokio::time::Instant;
 
 use super::route::Route;
 use crate::telemetry::meters::{self, Handler};
 
-/// The layer that counts.
-pub(super) async fn count(request: Request, next: Next) -> Response {
-    let began = Instant::now();
-    let method = request.method().clone();
-    let handler = Route::of(&request).map_or(Handler::Nothing, Route::handler);
-    let response = next.run(request).await;
-    meters::request(handler, method.as_str(), response.status().as_u16(), began.elapsed());
-    response
+/// What is counted about a request, from its start on.
+pub(super) struct RequestTimer {
+    began: Instant,
+    handler: Handler,
+    method: Method,
+}
+
+impl RequestTimer {
+    /// Starts with the request.
+    pub(super) fn start(route: Option<Route>, request: &Request) -> Self {
+        let handler = route.map_or(Handler::Nothing, Route::handler);
+        Self { began: Instant::now(), handler, method: request.method().clone() }
+    }
+
+    /// Counts the request with its response.
+    pub(super) fn count(self, response: &Response) {
+        let Self { began, handler, method } = self;
+        meters::request(handler, method.as_str(), response.status().as_u16(), began.elapsed());
+    }
 }
