@@ -1,10 +1,10 @@
 //! Answers a query for jobs: access check, store, single flight, fetch, ingest, answer.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use indexmap::IndexMap;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
@@ -25,12 +25,13 @@ use crate::ports::upstream::{FetchError, FetchTrigger, JobReader};
 use crate::telemetry::meters::{self, LookupOutcome};
 use crate::telemetry::trace::{self, LookupSummary};
 
-/// The requested jobs, each with the reader of its source.
-pub(super) type RequestedJobs = HashMap<JobKey, Arc<dyn JobReader>>;
+/// The requested jobs, each once, with the reader of its source. Their order is that of the answers.
+pub(super) type RequestedJobs = IndexMap<JobKey, Arc<dyn JobReader>>;
 
 /// The jobs that were answered at once, and those that are pending.
 pub(super) struct StartedLookup {
-    pub(super) answers: HashMap<JobKey, LookupResult>,
+    /// In the order of the requested jobs; `None` for a pending one.
+    pub(super) answers: Vec<Option<LookupResult>>,
     pub(super) pending: Vec<PendingLookup>,
     pub(super) deadline: Instant,
     /// How many of the pending lookups this request leads.
@@ -39,6 +40,8 @@ pub(super) struct StartedLookup {
 
 /// A pending single flight, and the cached observation.
 pub(super) struct PendingLookup {
+    /// Its place among the requested jobs.
+    index: usize,
     key: JobKey,
     receiver: FetchReceiver<FetchResult>,
     held: Option<Observation>,
@@ -90,14 +93,14 @@ impl Lookup {
         refs: &[RequestedRef],
         max_staleness: Option<Duration>,
     ) -> Vec<LookupResult> {
-        let targets: Vec<Result<CheckedRef, Problem>> =
-            refs.iter().map(|one| self.visibility.resolve(principal, one)).collect();
-        let mut requested = RequestedJobs::with_capacity(targets.len());
-        for target in targets.iter().flatten() {
-            requested.entry(target.key.clone()).or_insert_with(|| Arc::clone(&target.reader));
-        }
-        let answers = self.answer(requested, principal, max_staleness).await;
-        let pick = |target: Result<CheckedRef, Problem>| match answers.get(&target?.key) {
+        let mut requested = RequestedJobs::with_capacity(refs.len());
+        let resolve = |reference| {
+            let CheckedRef { key, reader } = self.visibility.resolve(principal, reference)?;
+            Ok(requested.insert_full(key, reader).0)
+        };
+        let targets: Vec<Result<usize, Problem>> = refs.iter().map(resolve).collect();
+        let answers = self.answer(&requested, principal, max_staleness).await;
+        let pick = |target: Result<usize, Problem>| match answers.get(target?) {
             Some(answer) => self.visibility.visible(principal, answer.clone()),
             None => unreachable!("every requested job is answered"),
         };
@@ -111,27 +114,33 @@ impl Lookup {
     /// [`Visibility::visible`] before a client gets them.
     pub(super) async fn answer(
         &self,
-        requested: RequestedJobs,
+        requested: &RequestedJobs,
         principal: &Principal,
         max_staleness: Option<Duration>,
-    ) -> HashMap<JobKey, LookupResult> {
+    ) -> Vec<LookupResult> {
         let span = trace::lookup(requested.len());
         let answered = async {
             let StartedLookup { mut answers, pending, deadline, led } =
-                self.start_lookup(&requested, principal, max_staleness).await;
+                self.start_lookup(requested, principal, max_staleness).await;
             let misses = pending.len();
-            let results =
-                pending.into_iter().map(|pending_lookup| self.await_result(pending_lookup, deadline));
-            answers.extend(join_all(results).await);
-            let stale = || answers.values().flatten().filter(|seen| seen.stale.is_some()).count();
+            let awaited = pending.into_iter().map(async |pending_lookup| {
+                (pending_lookup.index, self.await_result(pending_lookup, deadline).await)
+            });
+            for (index, (_, answer)) in join_all(awaited).await {
+                answers[index] = Some(answer);
+            }
+            let answers: Vec<LookupResult> = answers.into_iter().flatten().collect();
+            let stale = || answers.iter().flatten().filter(|seen| seen.stale.is_some()).count();
             trace::found(&span, LookupSummary { misses, led, stale: if misses > 0 { stale() } else { 0 } });
             answers
         };
         let mut answers = answered.instrument(span.clone()).await;
         drop(span);
         let time_of_day = self.clock.time_of_day();
-        for (key, seen) in answers.iter_mut().filter_map(|(key, answer)| Some((key, answer.as_mut().ok()?))) {
-            seen.next_poll = self.following.next_poll(key, time_of_day);
+        for (key, answer) in requested.keys().zip(&mut answers) {
+            if let Ok(seen) = answer {
+                seen.next_poll = self.following.next_poll(key, time_of_day);
+            }
         }
         answers
     }
@@ -147,26 +156,22 @@ impl Lookup {
         max_staleness: Option<Duration>,
     ) -> StartedLookup {
         let keys: Vec<JobKey> = requested.keys().cloned().collect();
-        // Allocated with the full capacity, here and above: growing the map costs more than filling it.
-        let mut held: HashMap<&JobKey, Observation> = HashMap::with_capacity(keys.len());
-        let found = keys.iter().zip(self.cache.get_all(&keys).await);
-        held.extend(found.filter_map(|(key, held)| Some((key, held?))));
+        let cached = self.cache.get_all(&keys).await;
         let freshness = self.freshness.rules();
         let allowed = max_staleness.unwrap_or(freshness.fresh_for);
         let believed = max_staleness.unwrap_or(freshness.missing_for);
         let now = self.clock.reading();
 
-        let mut answers = HashMap::with_capacity(keys.len());
+        let mut answers = Vec::with_capacity(keys.len());
         let mut pending = Vec::new();
         let mut new_fetches = NewFetches::new();
         let mut checks = NewFetches::new();
-        for (key, reader) in requested {
-            let held = held.remove(key);
+        for (index, ((key, reader), held)) in requested.iter().zip(cached).enumerate() {
             let held = match held {
                 Some(unseen) if !self.visibility.may_see(principal, &unseen.job) => {
                     if age(&unseen, now) <= believed {
                         meters::lookup_outcome(LookupOutcome::BelievedMissing);
-                        answers.insert(key.clone(), Ok(JobSnapshot::fresh(unseen, now)));
+                        answers.push(Some(Ok(JobSnapshot::fresh(unseen, now))));
                         continue;
                     }
                     None
@@ -183,11 +188,11 @@ impl Lookup {
             match (verdict, held) {
                 (Cacheability::Serve, Some(held)) => {
                     meters::lookup_outcome(LookupOutcome::Held);
-                    answers.insert(key.clone(), Ok(JobSnapshot::fresh(held, now)));
+                    answers.push(Some(Ok(JobSnapshot::fresh(held, now))));
                 }
                 (Cacheability::ServeAndCheck, Some(held)) => {
                     meters::lookup_outcome(LookupOutcome::HeldAndChecked);
-                    answers.insert(key.clone(), Ok(JobSnapshot::fresh(held, now)));
+                    answers.push(Some(Ok(JobSnapshot::fresh(held, now))));
                     if reader.take_recheck() {
                         self.fetcher.join(key, reader, &mut checks);
                     }
@@ -203,12 +208,13 @@ impl Lookup {
                         Some(held) => Ok(JobSnapshot::stale(held, now, Some(error.stale_reason()))),
                         None => Err(error.problem(key)),
                     };
-                    answers.insert(key.clone(), answer);
+                    answers.push(Some(answer));
                 }
                 (_, held) => {
                     meters::lookup_outcome(LookupOutcome::Miss);
                     let receiver = self.fetcher.join(key, reader, &mut new_fetches);
-                    pending.push(PendingLookup { key: key.clone(), receiver, held });
+                    answers.push(None);
+                    pending.push(PendingLookup { index, key: key.clone(), receiver, held });
                 }
             }
         }
@@ -224,7 +230,7 @@ impl Lookup {
         pending_lookup: PendingLookup,
         deadline: Instant,
     ) -> (JobKey, LookupResult) {
-        let PendingLookup { key, receiver, held } = pending_lookup;
+        let PendingLookup { key, receiver, held, .. } = pending_lookup;
         let received = tokio::time::timeout_at(deadline, receiver.await_result()).await;
         let result = received
             .map_err(|_| LookupError::Impatient)

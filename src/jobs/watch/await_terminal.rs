@@ -67,9 +67,10 @@ impl AwaitTerminal {
         let deadline = Instant::now() + timeout.min(self.freshness.rules().answer_within).min(holds);
         let CheckedRef { key, reader } = target;
         let mut interest = self.following.interest(&key, principal.shared_name(), None);
-        let first = self.lookup.answer(RequestedJobs::from([(key.clone(), reader)]), principal, None);
+        let requested = RequestedJobs::from_iter([(key.clone(), reader)]);
+        let first = self.lookup.answer(&requested, principal, None);
         match tokio::time::timeout_at(deadline, first).await {
-            Ok(answers) => answers.iter().for_each(|(key, answer)| self.ingest.apply_answer(key, answer)),
+            Ok(answers) => answers.iter().for_each(|answer| self.ingest.apply_answer(&key, answer)),
             Err(_) => self.ingest.apply_timeout(&key),
         }
         // Counted from the delivery to this caller, so that the wait ends at the same time whatever others know of the

@@ -122,8 +122,10 @@ impl JobWatch {
         let StartedLookup { answers, pending, deadline, led } = set_out.instrument(span.clone()).await;
         trace::found(&span, LookupSummary { misses: pending.len(), led, stale: 0 });
         drop(span);
-        for (key, answer) in &answers {
-            self.ingest.apply_answer(key, answer);
+        for (key, answer) in requested.keys().zip(&answers) {
+            if let Some(answer) = answer {
+                self.ingest.apply_answer(key, answer);
+            }
         }
         // If a fetch fails, the cached observation is published instead of an error.
         let held = pending.iter().filter_map(PendingLookup::held);
