@@ -17,6 +17,9 @@ pub(super) async fn same(world: &World, call: &GraphqlCall, is_planned: bool) ->
     let (second, by_a_plan) = world.by_a_plan(call).await;
     assert_eq!(second, expected, "{}", call.query);
     assert_eq!(by_a_plan, is_planned, "{}: {}", call.query, second.body);
+    // an equal request was prepared before
+    let (third, _) = world.by_a_plan(call).await;
+    assert_eq!(third, expected, "{}", call.query);
     second.body
 }
 

@@ -3,6 +3,8 @@
 
 pub mod admission;
 pub mod coercion;
+mod generations;
+pub mod known_requests;
 pub mod limits;
 pub mod operation;
 mod parse_cache;

@@ -9,11 +9,12 @@ use async_graphql::{Request as EngineRequest, Variables};
 use tracing::Span;
 
 use super::coercion::InputTypes;
+use super::known_requests::{KnownRequest, KnownRequests};
 use super::limits::DocumentLimits;
 use super::operation::OperationInfo;
 use super::parse_cache::ParseCache;
-use super::persisted::{PersistedDocuments, ResolvedDocument};
-use super::request::GraphqlRequest;
+use super::persisted::{DocumentHash, PersistedDocuments, ResolvedDocument};
+use super::request::{GraphqlRequest, RequestText};
 use crate::domain::principal::Principal;
 use crate::inbound::answer_limits::answer_memory::{AnswerMemory, ClientMemory};
 use crate::inbound::answer_limits::cpu_limiter::{CpuGate, CpuLimiter};
@@ -21,6 +22,8 @@ use crate::inbound::client_limits::{ClientLimits, RequestPermit};
 use crate::inbound::graphql::plan::compile::OutputTypes;
 use crate::inbound::graphql::plan::document::{OperationPlan, ParsedDocument};
 use crate::inbound::graphql::plan::operation_costs::OperationCosts;
+use crate::inbound::graphql::plan::query::BoundQuery;
+use crate::inbound::graphql::plan::subscription::SubscriptionPlan;
 use crate::inbound::graphql::schema;
 use crate::inbound::http::error::{HttpRefusal, RefusalKind};
 use crate::jobs::Jobs;
@@ -51,16 +54,17 @@ pub(in crate::inbound::graphql) struct OperationAdmission {
     outputs: OutputTypes,
     settings: Admission,
     parsed: ParseCache,
+    known: KnownRequests,
 }
 
 /// An operation that passed every check before the engine.
 pub(in crate::inbound::graphql) struct PreparedOperation {
     pub(in crate::inbound::graphql) principal: Principal,
-    pub(in crate::inbound::graphql) variables: Variables,
+    pub(in crate::inbound::graphql) variables: Arc<Variables>,
     pub(in crate::inbound::graphql) operation: OperationInfo,
     pub(in crate::inbound::graphql) document: Arc<ParsedDocument>,
     /// The plan that executes it without the engine; none before the document was validated.
-    pub(in crate::inbound::graphql) plan: Option<OperationPlan>,
+    pub(in crate::inbound::graphql) plan: Option<PreparedPlan>,
     pub(in crate::inbound::graphql) fresh: Option<Box<UncachedDocument>>,
     /// The permit for the watched jobs of a subscription.
     pub(in crate::inbound::graphql) watching: Option<RequestPermit>,
@@ -73,12 +77,19 @@ pub(in crate::inbound::graphql) struct PreparedOperation {
     pub(in crate::inbound::graphql) span: Span,
 }
 
+/// The plan of an operation, with its arguments.
+#[derive(Clone, Debug)]
+pub(in crate::inbound::graphql) enum PreparedPlan {
+    Query(BoundQuery),
+    Subscription(Arc<SubscriptionPlan>),
+}
+
 /// A document to be cached once the engine has validated it.
 pub(in crate::inbound::graphql) struct UncachedDocument {
     text: String,
     tokens: usize,
     document: Arc<ParsedDocument>,
-    learn: Option<[u8; 32]>,
+    learn: Option<DocumentHash>,
 }
 
 impl PreparedOperation {
@@ -101,7 +112,7 @@ pub(in crate::inbound::graphql) fn engine_request(
         variables.entry(name.clone()).or_insert_with(|| default.clone());
     }
     let mut request = EngineRequest::new("").variables(variables);
-    request.operation_name.clone_from(&operation.name);
+    request.operation_name = operation.name.as_deref().map(ToOwned::to_owned);
     request.set_parsed_query(document.executable.clone());
     request.data(principal.clone()).data(operation.clone())
 }
@@ -114,7 +125,8 @@ impl OperationAdmission {
         settings: Admission,
     ) -> Self {
         let outputs = OutputTypes::new(schema::costs::objects());
-        Self { limits, types, outputs, settings, parsed: ParseCache::new(DOCUMENT_BYTES) }
+        let (parsed, known) = (ParseCache::new(DOCUMENT_BYTES), KnownRequests::default());
+        Self { limits, types, outputs, settings, parsed, known }
     }
 
     /// The use cases that plans call.
@@ -152,7 +164,8 @@ impl OperationAdmission {
 
     /// Runs all checks before the engine: the same for every transport.
     ///
-    /// `permits` checks the type of the operation, which the transport may restrict.
+    /// `permits` checks the type of the operation, which the transport may restrict. With `request`, its text, an equal
+    /// request is known from then on; see [`Self::prepare_known`].
     ///
     /// # Errors
     /// Returns an error if the document is unknown or not allowed, a limit is exceeded, the document does not parse, no
@@ -160,6 +173,7 @@ impl OperationAdmission {
     pub(in crate::inbound::graphql) fn prepare(
         &self,
         parameters: GraphqlRequest,
+        request: Option<RequestText<'_>>,
         principal: Principal,
         permits: impl FnOnce(OperationType) -> Result<(), HttpRefusal>,
     ) -> Result<PreparedOperation, HttpRefusal> {
@@ -168,7 +182,7 @@ impl OperationAdmission {
         let (operation, definition) =
             OperationInfo::select(&document.executable, parameters.operation_name.as_deref())?;
         permits(operation.kind)?;
-        let span = operation.span(&text);
+        let span = operation.span(document.hash());
         let checked = self.check(&operation, &document, definition, &parameters.variables, &principal);
         let (values, watching) = checked.inspect_err(|refusal| trace::fail(&span, refusal.kind().code()))?;
         let memory = self.settings.memory.of(&principal);
@@ -179,6 +193,12 @@ impl OperationAdmission {
             None => self.plan(&document, &operation, &parameters.variables),
             Some(_) => None,
         };
+        let variables = Arc::new(parameters.variables);
+        // one that registers its document does so each time
+        if let (Some(request), Some(PreparedPlan::Query(query)), None) = (request, &plan, learn) {
+            let (operation, variables) = (operation.clone(), Arc::clone(&variables));
+            self.known.keep(request, KnownRequest::new(&document, query, operation, variables, values));
+        }
         let fresh = match (fresh, learn) {
             (Some(tokens), learn) => {
                 Some(Box::new(UncachedDocument { text, tokens, document: Arc::clone(&document), learn }))
@@ -189,7 +209,6 @@ impl OperationAdmission {
             }
             (None, None) => None,
         };
-        let variables = parameters.variables;
         Ok(PreparedOperation {
             principal,
             variables,
@@ -203,6 +222,37 @@ impl OperationAdmission {
             cpu,
             span,
         })
+    }
+
+    /// The same for a request of which an equal one was prepared before; `None` if none is known.
+    ///
+    /// # Errors
+    /// Those that do not depend on the request alone.
+    pub(in crate::inbound::graphql) fn prepare_known(
+        &self,
+        text: RequestText<'_>,
+        principal: &Principal,
+        permits: impl FnOnce(OperationType) -> Result<(), HttpRefusal>,
+    ) -> Option<Result<PreparedOperation, HttpRefusal>> {
+        let known = self.known.get(text)?;
+        let (document, query) = known.query()?;
+        if let Err(refusal) = permits(known.operation.kind) {
+            return Some(Err(refusal));
+        }
+        let span = known.operation.span(document.hash());
+        Some(Ok(PreparedOperation {
+            memory: self.settings.memory.of(principal),
+            cpu: self.settings.cpu.gate(principal, known.values),
+            principal: principal.clone(),
+            variables: Arc::clone(&known.variables),
+            operation: known.operation.clone(),
+            document,
+            plan: Some(PreparedPlan::Query(query)),
+            fresh: None,
+            watching: None,
+            values: known.values,
+            span,
+        }))
     }
 
     /// Checks an operation with its variables. Returns the most values of its answer, and the permit of a subscription.
@@ -245,9 +295,15 @@ impl OperationAdmission {
         document: &ParsedDocument,
         operation: &OperationInfo,
         variables: &Variables,
-    ) -> Option<OperationPlan> {
+    ) -> Option<PreparedPlan> {
         self.settings.plans.as_ref()?;
-        document.plan(&self.types, &self.outputs, operation.name.as_deref(), variables)
+        match document.plan(&self.types, &self.outputs, operation.name.as_deref(), variables)? {
+            OperationPlan::Query(plan) => {
+                let calls = plan.bind(variables)?;
+                Some(PreparedPlan::Query(BoundQuery { plan, calls }))
+            }
+            OperationPlan::Subscription(plan) => Some(PreparedPlan::Subscription(plan)),
+        }
     }
 
     /// Caches a document that the engine has validated.
@@ -268,7 +324,7 @@ impl OperationAdmission {
         self.limits.check_shape(&document)?;
         self.types.check_declared(&document)?;
         self.types.check_constant(&document)?;
-        Ok((Arc::new(ParsedDocument::new(document, text.len(), tokens)), Some(tokens)))
+        Ok((Arc::new(ParsedDocument::new(document, text, tokens)), Some(tokens)))
     }
 }
 

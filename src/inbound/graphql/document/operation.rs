@@ -2,13 +2,14 @@
 //! selections.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use async_graphql::parser::types::{
     DocumentOperations, ExecutableDocument, OperationDefinition, OperationType,
 };
-use aws_lc_rs::digest::{SHA256, digest};
 use tracing::Span;
 
+use super::persisted::DocumentHash;
 use crate::inbound::http::error::{HttpRefusal, RefusalKind};
 use crate::telemetry::trace;
 
@@ -19,7 +20,7 @@ pub struct OperationInfo {
     /// Query, mutation or subscription.
     pub kind: OperationType,
     /// Its name in the document, if it has one.
-    pub name: Option<String>,
+    pub name: Option<Arc<str>>,
 }
 
 impl OperationInfo {
@@ -49,7 +50,7 @@ impl OperationInfo {
                 ));
             }
             (DocumentOperations::Multiple(all), Some(name)) => match all.get(name) {
-                Some(found) => (Some(name.to_owned()), found),
+                Some(found) => (Some(name.into()), found),
                 None => {
                     return unresolved(format!(
                         "the document has no operation \"{name}\"; correct operationName"
@@ -59,7 +60,7 @@ impl OperationInfo {
             (DocumentOperations::Multiple(all), None) => {
                 let mut all = all.iter();
                 match (all.next(), all.next()) {
-                    (Some((name, only)), None) => (Some(name.to_string()), only),
+                    (Some((name, only)), None) => (Some(name.as_str().into()), only),
                     _ => {
                         return unresolved(
                             "the document has several operations; select one with operationName".to_owned(),
@@ -71,16 +72,15 @@ impl OperationInfo {
         Ok((Self { kind: found.node.ty, name }, &found.node))
     }
 
-    /// The span of the operation; `text` is the text of its document.
-    pub(in crate::inbound::graphql) fn span(&self, text: &str) -> Span {
+    /// The span of the operation; `hash` is that of the text of its document.
+    pub(in crate::inbound::graphql) fn span(&self, hash: &DocumentHash) -> Span {
         let kind = match self.kind {
             OperationType::Query => "query",
             OperationType::Mutation => "mutation",
             OperationType::Subscription => "subscription",
         };
         trace::operation(kind, self.name.as_deref(), || {
-            let hash = digest(&SHA256, text.as_bytes());
-            hash.as_ref().iter().fold(String::new(), |mut hex, byte| {
+            hash.iter().fold(String::new(), |mut hex, byte| {
                 // writing to a string cannot fail
                 write!(hex, "{byte:02x}").ok();
                 hex

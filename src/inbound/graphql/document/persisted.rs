@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use aws_lc_rs::digest::{SHA256, digest};
 use serde_json::Value;
 
-use super::parse_cache::Generations;
+use super::generations::Generations;
 use crate::inbound::http::error::{HttpRefusal, RefusalKind};
 
 /// The prefix of an id that is a hash.
@@ -20,7 +20,7 @@ const AUTOMATIC_BYTES: usize = 4 * 1024 * 1024;
 const ENTRY_BYTES: usize = 150;
 
 /// The SHA-256 of a document's text.
-type DocumentHash = [u8; 32];
+pub(in crate::inbound::graphql) type DocumentHash = [u8; 32];
 
 /// The document of a request: its text, its id, or both.
 #[derive(Debug)]
@@ -198,7 +198,8 @@ fn bare(id: &str) -> &str {
     id.strip_prefix(SHA256_PREFIX).unwrap_or(id)
 }
 
-fn hash_of(text: &str) -> DocumentHash {
+/// The hash of a text.
+pub(in crate::inbound::graphql) fn hash_of(text: &str) -> DocumentHash {
     let mut hash = [0; 32];
     hash.copy_from_slice(digest(&SHA256, text.as_bytes()).as_ref());
     hash

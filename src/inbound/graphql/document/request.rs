@@ -11,6 +11,13 @@ use url::form_urlencoded;
 use super::persisted::DocumentRequest;
 use crate::inbound::http::error::{HttpRefusal, RefusalKind};
 
+/// The text of a request: a body, or the query component of a URL.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::inbound::graphql) enum RequestText<'a> {
+    Json(&'a [u8]),
+    Url(&'a str),
+}
+
 /// A well-formed GraphQL-over-HTTP request. Of `extensions` only the hash of a persisted query is read.
 #[derive(Debug)]
 pub(in crate::inbound::graphql) struct GraphqlRequest {
@@ -39,6 +46,14 @@ struct RequestEnvelope<'a> {
 type JsonObject = serde_json::Map<String, serde_json::Value>;
 
 impl GraphqlRequest {
+    /// Parses a request.
+    pub(in crate::inbound::graphql) fn parse(text: RequestText<'_>) -> Result<Self, HttpRefusal> {
+        match text {
+            RequestText::Json(body) => Self::from_json(body),
+            RequestText::Url(component) => Self::from_url(component),
+        }
+    }
+
     /// Parses a JSON body. Unknown members are ignored, as the specification requires.
     pub(in crate::inbound::graphql) fn from_json(bytes: &[u8]) -> Result<Self, HttpRefusal> {
         let unreadable = |message: &'static str| HttpRefusal::new(RefusalKind::Unreadable, message);

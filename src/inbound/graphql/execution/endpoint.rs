@@ -18,13 +18,13 @@ use crate::inbound::answer_limits::answer_memory::AnswerMemory;
 use crate::inbound::auth::authenticator::Authenticator;
 use crate::inbound::client_limits::ClientLimits;
 use crate::inbound::graphql::document::admission::{
-    Admission, OperationAdmission, PreparedOperation, UncachedDocument,
+    Admission, OperationAdmission, PreparedOperation, PreparedPlan, UncachedDocument,
 };
 use crate::inbound::graphql::document::coercion::InputTypes;
 use crate::inbound::graphql::document::limits::DocumentLimits;
 use crate::inbound::graphql::document::operation::OperationInfo;
-use crate::inbound::graphql::document::request::GraphqlRequest;
-use crate::inbound::graphql::plan::document::{OperationPlan, ParsedDocument};
+use crate::inbound::graphql::document::request::{GraphqlRequest, RequestText};
+use crate::inbound::graphql::plan::document::ParsedDocument;
 use crate::inbound::graphql::plan::query::{PlannedAnswer, QueryScope};
 use crate::inbound::graphql::plan::writer::AnswerClient;
 use crate::inbound::http::error::HttpRefusal;
@@ -131,10 +131,21 @@ impl GraphqlEndpoint {
     pub(in crate::inbound::graphql) fn prepare(
         &self,
         parameters: GraphqlRequest,
+        request: Option<RequestText<'_>>,
         principal: Principal,
         permits: impl FnOnce(OperationType) -> Result<(), HttpRefusal>,
     ) -> Result<PreparedOperation, HttpRefusal> {
-        self.0.admission.prepare(parameters, principal, permits)
+        self.0.admission.prepare(parameters, request, principal, permits)
+    }
+
+    /// The same for a request of which an equal one was prepared before; see [`OperationAdmission::prepare_known`].
+    pub(in crate::inbound::graphql) fn prepare_known(
+        &self,
+        text: RequestText<'_>,
+        principal: &Principal,
+        permits: impl FnOnce(OperationType) -> Result<(), HttpRefusal>,
+    ) -> Option<Result<PreparedOperation, HttpRefusal>> {
+        self.0.admission.prepare_known(text, principal, permits)
     }
 
     /// Caches a document that the engine has validated.
@@ -145,15 +156,14 @@ impl GraphqlEndpoint {
     /// Executes a query by its plan; `None` if it has none, or needs the engine after all.
     pub(in crate::inbound::graphql) async fn execute_plan(
         &self,
-        plan: Option<&OperationPlan>,
+        plan: Option<&PreparedPlan>,
         principal: &Principal,
-        variables: &Variables,
     ) -> Option<PlannedAnswer> {
-        let (Some(OperationPlan::Query(plan)), Some(jobs)) = (plan, self.0.admission.plans()) else {
+        let (Some(PreparedPlan::Query(query)), Some(jobs)) = (plan, self.0.admission.plans()) else {
             return None;
         };
         let (client, max) = (AnswerClient { jobs, principal }, self.memory().max_answer());
-        let answer = plan.execute(QueryScope { client, variables, max }).await;
+        let answer = query.plan.execute(&query.calls, QueryScope { client, max }).await;
         self.0.planned.fetch_add(u64::from(answer.is_some()), Ordering::Relaxed);
         answer
     }
@@ -169,7 +179,7 @@ impl GraphqlEndpoint {
         document: &ParsedDocument,
         operation: &OperationInfo,
         variables: &Variables,
-    ) -> Option<OperationPlan> {
+    ) -> Option<PreparedPlan> {
         self.0.admission.plan(document, operation, variables)
     }
 

@@ -13,9 +13,9 @@ use super::endpoint::GraphqlEndpoint;
 use super::response::was_executed;
 use crate::domain::principal::Principal;
 use crate::inbound::answer_limits::answer_memory::{AnswerReservation, ClientMemory};
-use crate::inbound::graphql::document::admission::engine_request;
+use crate::inbound::graphql::document::admission::{PreparedPlan, engine_request};
 use crate::inbound::graphql::document::operation::OperationInfo;
-use crate::inbound::graphql::plan::document::{OperationPlan, ParsedDocument};
+use crate::inbound::graphql::plan::document::ParsedDocument;
 use crate::inbound::graphql::plan::query::PlannedAnswer;
 use crate::inbound::graphql::plan::subscription::{RootUpdates, SubscriptionPlan};
 use crate::inbound::graphql::plan::validation::ValidateOnly;
@@ -45,10 +45,10 @@ pub(super) struct UpdateAnswer {
 /// What an operation is executed with.
 pub(super) struct OperationRequest {
     pub(super) principal: Principal,
-    pub(super) variables: Variables,
+    pub(super) variables: Arc<Variables>,
     pub(super) operation: OperationInfo,
     pub(super) document: Arc<ParsedDocument>,
-    pub(super) plan: Option<OperationPlan>,
+    pub(super) plan: Option<PreparedPlan>,
 }
 
 impl OperationRequest {
@@ -63,8 +63,8 @@ pub(super) fn of_query(
     request: OperationRequest,
 ) -> BoxStream<'static, OperationResult> {
     let result = async move {
-        let OperationRequest { plan, principal, variables, .. } = &request;
-        match endpoint.execute_plan(plan.as_ref(), principal, variables).await {
+        let OperationRequest { plan, principal, .. } = &request;
+        match endpoint.execute_plan(plan.as_ref(), principal).await {
             Some(answer) => OperationResult::Planned(answer),
             None => OperationResult::Engine(endpoint.execute(request.for_engine()).await, None),
         }
@@ -99,7 +99,7 @@ pub(super) fn of_subscription(
         };
         let begun = stream::once(future::ready(OperationResult::Begun));
         let client = AnswerClient { jobs: &jobs, principal: &request.principal };
-        if let Some(OperationPlan::Subscription(plan)) = plan
+        if let Some(PreparedPlan::Subscription(plan)) = plan
             && let Some(roots) = plan.start(client, &request.variables)
         {
             let subscription = trace::TraceContext::here().to_link();

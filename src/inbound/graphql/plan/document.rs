@@ -12,6 +12,7 @@ use super::operation_costs::{CheckedCosts, OperationCosts};
 use super::query::QueryPlan;
 use super::subscription::SubscriptionPlan;
 use crate::inbound::graphql::document::coercion::InputTypes;
+use crate::inbound::graphql::document::persisted::{DocumentHash, hash_of};
 
 /// The most plans of one document: for its operations, and for the values of the variables in its directives.
 const PLANS_MAX: usize = 8;
@@ -27,6 +28,7 @@ const PARSED_BYTES_A_TOKEN: usize = 200;
 /// A document that was parsed and is within the limits.
 pub(in crate::inbound::graphql) struct ParsedDocument {
     pub(in crate::inbound::graphql) executable: ExecutableDocument,
+    hash: DocumentHash,
     conditions: ConditionNames,
     plans: Mutex<HeldPlans>,
     costs: Mutex<CheckedCosts>,
@@ -55,20 +57,26 @@ struct HeldPlan {
 }
 
 impl ParsedDocument {
-    /// A document whose text has this many bytes and tokens.
+    /// A document with its text, which has this many tokens.
     pub(in crate::inbound::graphql) fn new(
         executable: ExecutableDocument,
-        bytes: usize,
+        text: &str,
         tokens: usize,
     ) -> Self {
         let conditions = ConditionNames::of(&executable);
-        let left = plan_bytes(bytes, tokens);
+        let left = plan_bytes(text.len(), tokens);
         Self {
             executable,
+            hash: hash_of(text),
             conditions,
             plans: Mutex::new(HeldPlans { plans: Vec::new(), left }),
             costs: Mutex::default(),
         }
+    }
+
+    /// The hash of its text.
+    pub(in crate::inbound::graphql) const fn hash(&self) -> &DocumentHash {
+        &self.hash
     }
 
     /// The costs of an operation: as checked before for variables of these shapes, else by `check`.
@@ -197,7 +205,7 @@ mod tests {
             "query($ref: JobRef!, $with: Boolean!) { job(ref: $ref) { ... on Job { id state @include(if: $with) } } }",
             "subscription($ref: JobRef!, $with: Boolean!) { jobUpdates(refs: [$ref]) { kind isFinal @skip(if: $with) } }",
         ] {
-            let document = ParsedDocument::new(parse_query(text).unwrap(), text.len(), 100);
+            let document = ParsedDocument::new(parse_query(text).unwrap(), text, 100);
             let of =
                 |id: &str, with: bool| address(plan(&document, json!({ "ref": { "id": id }, "with": with })));
             let first = of("a", true);
@@ -213,7 +221,7 @@ mod tests {
         let fields: Vec<_> =
             (0..5).map(|index| format!("f{index}: __typename @skip(if: $v{index})")).collect();
         let text = format!("query({}) {{ {} }}", variables.join(" "), fields.join(" "));
-        let document = ParsedDocument::new(parse_query(&text).unwrap(), text.len(), 100);
+        let document = ParsedDocument::new(parse_query(&text).unwrap(), &text, 100);
         let planned = (0..32).filter(|bits| {
             let values = (0..5).map(|index| (format!("v{index}"), json!(bits >> index & 1 == 1)));
             plan(&document, serde_json::Value::Object(values.collect())).is_some()
@@ -227,7 +235,7 @@ mod tests {
             .map(|index| format!("fragment F{index} on Query {{ ...F{} ...F{} }}", index + 1, index + 1))
             .collect();
         let text = format!("{{ ...F0 }} {} fragment F8 on Query {{ __typename }}", chain.join(" "));
-        let document = ParsedDocument::new(parse_query(&text).unwrap(), text.len(), 60);
+        let document = ParsedDocument::new(parse_query(&text).unwrap(), &text, 60);
         assert!(plan(&document, json!({})).is_none());
     }
 }

@@ -144,7 +144,7 @@ macro_rules! output_enum {
             ) {
                 let mut items = <Self as async_graphql::resolver_utils::EnumType>::items().iter();
                 match items.find(|item| item.value == *self) {
-                    Some(item) => out.quoted(item.name),
+                    Some(item) => out.quoted_text(item.name),
                     None => out.leave_to_engine(),
                 }
             }

@@ -2,10 +2,10 @@
 //! functions of the engine's resolvers, and writes the answer.
 
 use std::fmt;
+use std::sync::Arc;
 
 use async_graphql::parser::types::{OperationDefinition, OperationType};
 use async_graphql::{ID, PathSegment, ServerError, Variables};
-use futures_util::TryFutureExt as _;
 use futures_util::future::try_join_all;
 
 use super::arguments::DeclaredVariables;
@@ -19,6 +19,7 @@ use crate::inbound::graphql::schema::query::{self, AWAIT_FOR};
 use crate::inbound::graphql::schema::reference::JobRefInput;
 use crate::inbound::graphql::schema::scalars::Duration;
 use crate::inbound::graphql::schema::source::GqlSource;
+use crate::jobs::visibility::RequestedRef;
 
 /// The plan of a query for certain values of the variables in its directives.
 pub(in crate::inbound::graphql) struct QueryPlan {
@@ -37,14 +38,15 @@ enum QueryRootField {
     Sources,
 }
 
-/// A root field with its arguments.
-enum QueryCall {
+/// A root field with its arguments in a request.
+#[derive(Debug)]
+pub(in crate::inbound::graphql) enum QueryCall {
     TypeName,
-    Node(ID),
-    Nodes(Vec<ID>),
-    Job(JobRefInput, Option<Duration>),
-    Jobs(Vec<JobRefInput>, Option<Duration>),
-    JobAwait(JobRefInput, Duration),
+    Node(RequestedRef),
+    Nodes(Vec<RequestedRef>),
+    Job(RequestedRef, Option<Duration>),
+    Jobs(Vec<RequestedRef>, Option<Duration>),
+    JobAwait(RequestedRef, Duration),
     JobList { filter: Option<JobFilterInput>, first: i32, after: Option<String> },
     Sources,
 }
@@ -60,11 +62,17 @@ enum QueryValue {
     Sources(Vec<GqlSource>),
 }
 
+/// A query with its arguments in a request.
+#[derive(Clone, Debug)]
+pub(in crate::inbound::graphql) struct BoundQuery {
+    pub(in crate::inbound::graphql) plan: Arc<QueryPlan>,
+    pub(in crate::inbound::graphql) calls: Arc<[QueryCall]>,
+}
+
 /// What a query is executed with.
 #[derive(Clone, Copy)]
 pub(in crate::inbound::graphql) struct QueryScope<'a> {
     pub(in crate::inbound::graphql) client: AnswerClient<'a>,
-    pub(in crate::inbound::graphql) variables: &'a Variables,
     /// The size at which writing stops.
     pub(in crate::inbound::graphql) max: usize,
 }
@@ -108,20 +116,25 @@ impl QueryPlan {
         Ok(Self { roots })
     }
 
-    /// Executes the query; `None` if an argument needs the engine, which then reports the error, or if the source of a
-    /// job was removed from the configuration meanwhile.
-    pub(in crate::inbound::graphql) async fn execute(&self, scope: QueryScope<'_>) -> Option<PlannedAnswer> {
-        // all arguments before any call, so that what is left to the engine has no effect before
-        let calls: Option<Vec<QueryCall>> =
-            self.roots.iter().map(|root| root.call(scope.variables)).collect();
-        let resolved = match <[QueryCall; 1]>::try_from(calls?) {
-            Ok([only]) => only.resolve(scope).await.map_err(|error| (0, error)).map(|only| vec![only]),
-            Err(calls) => {
-                let calls = calls.into_iter().enumerate();
-                let resolve = |(index, call): (usize, QueryCall)| {
-                    call.resolve(scope).map_err(move |error| (index, error))
+    /// The root fields with their arguments; `None` if one is not valid, which the engine then reports.
+    pub(in crate::inbound::graphql) fn bind(&self, variables: &Variables) -> Option<Arc<[QueryCall]>> {
+        self.roots.iter().map(|root| root.call(variables)).collect()
+    }
+
+    /// Executes the query; `None` if the source of a job was removed from the configuration meanwhile, which the engine
+    /// then reports.
+    pub(in crate::inbound::graphql) async fn execute(
+        &self,
+        calls: &[QueryCall],
+        scope: QueryScope<'_>,
+    ) -> Option<PlannedAnswer> {
+        let resolved = match calls {
+            [only] => only.resolve(scope).await.map_err(|error| (0, error)).map(|only| vec![only]),
+            calls => {
+                let resolve = async |(index, call): (usize, &QueryCall)| {
+                    call.resolve(scope).await.map_err(|error| (index, error))
                 };
-                try_join_all(calls.map(resolve)).await
+                try_join_all(calls.iter().enumerate().map(resolve)).await
             }
         };
         let values = match resolved {
@@ -167,20 +180,20 @@ impl PlannedRoot<QueryRootField> {
         Some(match self.field {
             QueryRootField::TypeName => QueryCall::TypeName,
             QueryRootField::Sources => QueryCall::Sources,
-            QueryRootField::Node => QueryCall::Node(self.arguments.get(variables, "id")?),
-            QueryRootField::Nodes => QueryCall::Nodes(self.arguments.get(variables, "ids")?),
+            QueryRootField::Node => QueryCall::Node(by_id(self.arguments.get(variables, "id")?)),
+            QueryRootField::Nodes => QueryCall::Nodes(all(self.arguments.get(variables, "ids")?, by_id)),
             QueryRootField::Job => QueryCall::Job(
-                self.arguments.get(variables, "ref")?,
+                by_ref(self.arguments.get(variables, "ref")?),
                 self.arguments.get(variables, "maxStaleness")?,
             ),
             QueryRootField::Jobs => QueryCall::Jobs(
-                self.arguments.get(variables, "refs")?,
+                all(self.arguments.get(variables, "refs")?, by_ref),
                 self.arguments.get(variables, "maxStaleness")?,
             ),
             QueryRootField::JobAwait => {
                 let given = self.arguments.is_given("timeout");
                 let timeout = if given { self.arguments.get(variables, "timeout")? } else { AWAIT_FOR };
-                QueryCall::JobAwait(self.arguments.get(variables, "ref")?, timeout)
+                QueryCall::JobAwait(by_ref(self.arguments.get(variables, "ref")?), timeout)
             }
             QueryRootField::JobList => QueryCall::JobList {
                 filter: self.arguments.get(variables, "filter")?,
@@ -232,26 +245,38 @@ impl QueryCall {
     ///
     /// # Errors
     /// Returns an error if an argument is out of its bounds, or the store does not respond.
-    async fn resolve(self, QueryScope { client, .. }: QueryScope<'_>) -> async_graphql::Result<QueryValue> {
+    async fn resolve(&self, QueryScope { client, .. }: QueryScope<'_>) -> async_graphql::Result<QueryValue> {
         let AnswerClient { jobs, principal } = client;
         Ok(match self {
             Self::TypeName => QueryValue::TypeName,
             Self::Node(id) => QueryValue::Node(query::node(jobs, principal, id).await.map(Box::new)),
             Self::Nodes(ids) => QueryValue::Nodes(query::nodes(jobs, principal, ids).await?),
             Self::Job(reference, max) => {
-                QueryValue::Job(Box::new(query::job(jobs, principal, reference, max).await?))
+                QueryValue::Job(Box::new(query::job(jobs, principal, reference, *max).await?))
             }
-            Self::Jobs(refs, max) => QueryValue::Jobs(query::jobs(jobs, principal, refs, max).await?),
+            Self::Jobs(refs, max) => QueryValue::Jobs(query::jobs(jobs, principal, refs, *max).await?),
             Self::JobAwait(reference, timeout) => {
-                QueryValue::Job(Box::new(query::job_await(jobs, principal, reference, timeout).await))
+                QueryValue::Job(Box::new(query::job_await(jobs, principal, reference, *timeout).await))
             }
             Self::JobList { filter, first, after } => {
-                let page = query::job_list(jobs, principal, filter, first, after).await?;
+                let page = query::job_list(jobs, principal, filter.clone(), *first, after.clone()).await?;
                 QueryValue::JobList(Box::new(page))
             }
             Self::Sources => QueryValue::Sources(query::sources(jobs, principal)),
         })
     }
+}
+
+fn by_id(id: ID) -> RequestedRef {
+    RequestedRef::Id(id.0)
+}
+
+fn by_ref(reference: JobRefInput) -> RequestedRef {
+    reference.into()
+}
+
+fn all<T>(list: Vec<T>, one: fn(T) -> RequestedRef) -> Vec<RequestedRef> {
+    list.into_iter().map(one).collect()
 }
 
 impl fmt::Debug for QueryPlan {

@@ -196,10 +196,10 @@ job_objects! {
 }
 
 impl JobResult {
-    pub(super) fn new(reference: RequestedRef, answer: LookupResult) -> Self {
+    pub(super) fn new(reference: &RequestedRef, answer: LookupResult) -> Self {
         match answer {
             Ok(seen) => GqlJob::new(seen).into(),
-            Err(problem) => Self::JobProblem(JobProblem::new(reference, problem)),
+            Err(problem) => Self::JobProblem(JobProblem::new(reference.clone(), problem)),
         }
     }
 }

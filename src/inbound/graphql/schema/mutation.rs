@@ -112,7 +112,7 @@ impl MutationRoot {
             if labels_are_bad { bad_input(problem.message) } else { as_error(&problem) }
         })?;
         let results =
-            refs.into_iter().zip(answers).map(|(reference, answer)| JobResult::new(reference, answer));
+            refs.into_iter().zip(answers).map(|(reference, answer)| JobResult::new(&reference, answer));
         Ok(TrackJobsPayload { results: results.collect(), is_stored })
     }
 

@@ -45,7 +45,7 @@ impl QueryRoot {
         #[graphql(desc = "The global node ID of the object.")] id: ID,
     ) -> Option<Result<Node>> {
         match (ctx.data(), ctx.data()) {
-            (Ok(jobs), Ok(principal)) => node(jobs, principal, id).await,
+            (Ok(jobs), Ok(principal)) => node(jobs, principal, &RequestedRef::Id(id.0)).await,
             (Err(error), _) | (_, Err(error)) => Some(Err(error)),
         }
     }
@@ -58,7 +58,8 @@ impl QueryRoot {
         ctx: &Context<'_>,
         #[graphql(desc = "The global node IDs of the objects, 1 to 200.")] ids: Vec<ID>,
     ) -> Result<Vec<Option<Result<Node>>>> {
-        nodes(ctx.data()?, ctx.data()?, ids).await
+        let refs: Vec<_> = ids.into_iter().map(|id| RequestedRef::Id(id.0)).collect();
+        nodes(ctx.data()?, ctx.data()?, &refs).await
     }
 
     /// Returns a job, from the store if it is fresh enough, else from its source. A `JobProblem` if there is none to
@@ -74,7 +75,7 @@ impl QueryRoot {
         )]
         max_staleness: Option<Duration>,
     ) -> Result<JobResult> {
-        job(ctx.data()?, ctx.data()?, reference, max_staleness).await
+        job(ctx.data()?, ctx.data()?, &reference.into(), max_staleness).await
     }
 
     /// Returns a list of jobs, each from the store if it is fresh enough, else from its source. An entry is a `JobProblem`
@@ -91,7 +92,8 @@ impl QueryRoot {
         )]
         max_staleness: Option<Duration>,
     ) -> Result<Vec<JobResult>> {
-        jobs(ctx.data()?, ctx.data()?, refs, max_staleness).await
+        let refs: Vec<_> = refs.into_iter().map(Into::into).collect();
+        jobs(ctx.data()?, ctx.data()?, &refs, max_staleness).await
     }
 
     /// Waits until a job reaches a terminal state, and returns it. When `timeout` elapses, returns the job in its current
@@ -107,7 +109,7 @@ impl QueryRoot {
         )]
         timeout: Duration,
     ) -> Result<JobResult> {
-        Ok(job_await(ctx.data()?, ctx.data()?, reference, timeout).await)
+        Ok(job_await(ctx.data()?, ctx.data()?, &reference.into(), timeout).await)
     }
 
     /// A list of the jobs that the gateway has stored and the client is allowed to read, ordered by source and external
@@ -142,9 +144,9 @@ pub(in crate::inbound::graphql) const AWAIT_FOR: Duration = Duration(std::time::
 pub(in crate::inbound::graphql) async fn node(
     jobs: &Jobs,
     principal: &Principal,
-    id: ID,
+    id: &RequestedRef,
 ) -> Option<Result<Node>> {
-    let mut answers = jobs.lookup(principal, &[RequestedRef::Id(id.0)], None).await;
+    let mut answers = jobs.lookup(principal, std::slice::from_ref(id), None).await;
     answers.pop().and_then(as_node)
 }
 
@@ -155,11 +157,10 @@ pub(in crate::inbound::graphql) async fn node(
 pub(in crate::inbound::graphql) async fn nodes(
     jobs: &Jobs,
     principal: &Principal,
-    ids: Vec<ID>,
+    ids: &[RequestedRef],
 ) -> Result<Vec<Option<Result<Node>>>> {
     check_count("ids", ids.len())?;
-    let refs: Vec<_> = ids.into_iter().map(|id| RequestedRef::Id(id.0)).collect();
-    Ok(jobs.lookup(principal, &refs, None).await.into_iter().map(as_node).collect())
+    Ok(jobs.lookup(principal, ids, None).await.into_iter().map(as_node).collect())
 }
 
 /// Resolves `job`.
@@ -169,12 +170,11 @@ pub(in crate::inbound::graphql) async fn nodes(
 pub(in crate::inbound::graphql) async fn job(
     jobs: &Jobs,
     principal: &Principal,
-    reference: JobRefInput,
+    reference: &RequestedRef,
     max_staleness: Option<Duration>,
 ) -> Result<JobResult> {
-    let reference = RequestedRef::from(reference);
     let max_staleness = max_staleness.map(|max| max.0);
-    let answers = jobs.lookup(principal, std::slice::from_ref(&reference), max_staleness).await;
+    let answers = jobs.lookup(principal, std::slice::from_ref(reference), max_staleness).await;
     let answer = answers.into_iter().next().ok_or("the job has no result")?;
     Ok(JobResult::new(reference, answer))
 }
@@ -186,23 +186,21 @@ pub(in crate::inbound::graphql) async fn job(
 pub(in crate::inbound::graphql) async fn jobs(
     jobs: &Jobs,
     principal: &Principal,
-    refs: Vec<JobRefInput>,
+    refs: &[RequestedRef],
     max_staleness: Option<Duration>,
 ) -> Result<Vec<JobResult>> {
     check_count("refs", refs.len())?;
-    let refs: Vec<RequestedRef> = refs.into_iter().map(Into::into).collect();
-    let answers = jobs.lookup(principal, &refs, max_staleness.map(|max| max.0)).await;
-    Ok(refs.into_iter().zip(answers).map(|(reference, answer)| JobResult::new(reference, answer)).collect())
+    let answers = jobs.lookup(principal, refs, max_staleness.map(|max| max.0)).await;
+    Ok(refs.iter().zip(answers).map(|(reference, answer)| JobResult::new(reference, answer)).collect())
 }
 
 /// Resolves `jobAwait`.
 pub(in crate::inbound::graphql) async fn job_await(
     jobs: &Jobs,
     principal: &Principal,
-    reference: JobRefInput,
+    reference: &RequestedRef,
     timeout: Duration,
 ) -> JobResult {
-    let reference = RequestedRef::from(reference);
     let answer = jobs.await_end(principal, reference.clone(), timeout.0).await;
     JobResult::new(reference, answer)
 }

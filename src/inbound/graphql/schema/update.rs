@@ -45,7 +45,7 @@ impl From<WatchUpdate> for JobUpdate {
     fn from(update: WatchUpdate) -> Self {
         Self {
             kind: update.kind.into(),
-            result: JobResult::new(update.reference, update.answer),
+            result: JobResult::new(&update.reference, update.answer),
             sequence: i32::try_from(update.sequence).unwrap_or(i32::MAX),
             is_final: update.is_final,
         }

@@ -21,7 +21,7 @@ use tracing::Instrument as _;
 use super::{event_stream, ws};
 use crate::inbound::auth::bearer;
 use crate::inbound::graphql::document::admission::PreparedOperation;
-use crate::inbound::graphql::document::request::GraphqlRequest;
+use crate::inbound::graphql::document::request::{GraphqlRequest, RequestText};
 use crate::inbound::graphql::execution::endpoint::GraphqlEndpoint;
 use crate::inbound::graphql::execution::response::{first_code, was_executed};
 use crate::inbound::graphql::plan::query::PlannedAnswer;
@@ -54,16 +54,22 @@ async fn answer(endpoint: &GraphqlEndpoint, request: Request) -> Result<Response
     // held until the answer, or until the stream that has its own
     let _place = endpoint.client_limits().admit(&principal)?;
     let accepted = negotiate::accepted(request.headers())?;
-    let (parts, body) = request.into_parts();
-    let parameters = match verb {
-        RequestMethod::Get => GraphqlRequest::from_url(parts.uri.query().unwrap_or_default())?,
+    let (parts, sent) = request.into_parts();
+    let body;
+    let text = match verb {
+        RequestMethod::Get => RequestText::Url(parts.uri.query().unwrap_or_default()),
         RequestMethod::Post => {
             negotiate::check_content_type(&parts.headers)?;
-            GraphqlRequest::from_json(&body::read(body, endpoint.body_wait()).await?)?
+            body = body::read(sent, endpoint.body_wait()).await?;
+            RequestText::Json(&body)
         }
     };
     let client = principal.clone();
-    let prepared = endpoint.prepare(parameters, principal, |kind| verb.permits(kind, accepted.streams()));
+    let permits = |kind| verb.permits(kind, accepted.streams());
+    let prepared = match endpoint.prepare_known(text, &principal, permits) {
+        Some(prepared) => prepared,
+        None => endpoint.prepare(GraphqlRequest::parse(text)?, Some(text), principal, permits),
+    };
     let operation = prepared.as_ref().ok().map(|prepared| prepared.operation.kind);
     if let Some(kind) = operation {
         RequestFacts::set_operation(&parts.extensions, kind);
@@ -103,7 +109,7 @@ async fn once(endpoint: &GraphqlEndpoint, prepared: PreparedOperation, media: Re
     };
     let began = Instant::now();
     let plan = prepared.plan.as_ref();
-    let planned = endpoint.execute_plan(plan, &prepared.principal, &prepared.variables);
+    let planned = endpoint.execute_plan(plan, &prepared.principal);
     let planned = planned.instrument(span.clone()).await;
     let executed = if let Some(planned) = planned {
         Executed::Planned(planned)

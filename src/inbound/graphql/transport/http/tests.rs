@@ -328,7 +328,7 @@ async fn variable_of_a_wrong_type_prevents_the_whole_mutation() {
 /// A request for the operation `A` of a document with two, and what is known of that operation.
 fn named_operation() -> (String, OperationInfo) {
     let body = json!({ "query": "query A{kind} query B{hello}", "operationName": "A" });
-    (body.to_string(), OperationInfo { kind: OperationType::Query, name: Some("A".to_owned()) })
+    (body.to_string(), OperationInfo { kind: OperationType::Query, name: Some("A".into()) })
 }
 
 #[tokio::test]

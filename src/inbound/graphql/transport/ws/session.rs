@@ -284,7 +284,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SocketSession<S> {
         })?;
         self.endpoint.client_limits().pace(&principal)?;
         let _entered = self.trace_context.as_ref().map(|trace_context| trace_context.enter());
-        let prepared = self.endpoint.prepare(parameters, principal, |_| Ok(()))?;
+        let prepared = self.endpoint.prepare(parameters, None, principal, |_| Ok(()))?;
         Ok((self.endpoint.run(prepared, Transport::WebSocket), guard))
     }
 

@@ -1,0 +1,57 @@
+//! A cache that is bounded by the bytes of its entries, in two generations.
+
+use std::borrow::Borrow;
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::mem;
+
+/// Two generations of entries. A used entry moves to the young one; when that is full the old one is dropped as a
+/// whole. So no operation is linear, and entries that are used repeatedly stay.
+pub(super) struct Generations<K, V> {
+    young: HashMap<K, (V, usize)>,
+    young_bytes: usize,
+    old: HashMap<K, (V, usize)>,
+    max_bytes: usize,
+}
+
+impl<K: Hash + Eq, V: Clone> Generations<K, V> {
+    /// Empty, with a limit of about `max_bytes`.
+    pub(super) fn new(max_bytes: usize) -> Self {
+        Self { young: HashMap::new(), young_bytes: 0, old: HashMap::new(), max_bytes }
+    }
+
+    /// Returns an entry, if it is cached.
+    pub(super) fn get<Q: Hash + Eq + ?Sized>(&mut self, key: &Q) -> Option<V>
+    where
+        K: Borrow<Q>,
+    {
+        if let Some((value, _)) = self.young.get(key) {
+            return Some(value.clone());
+        }
+        let (key, (value, bytes)) = self.old.remove_entry(key)?;
+        self.push(key, value.clone(), bytes);
+        Some(value)
+    }
+
+    /// Caches an entry of this many bytes. One that is too large is not cached.
+    pub(super) fn put(&mut self, key: K, value: V, bytes: usize) {
+        if bytes <= self.max_bytes / 2 && !self.young.contains_key(&key) {
+            self.push(key, value, bytes);
+        }
+    }
+
+    fn push(&mut self, key: K, value: V, bytes: usize) {
+        if self.young_bytes + bytes > self.max_bytes / 2 {
+            self.old = mem::take(&mut self.young);
+            self.young_bytes = 0;
+        }
+        self.young_bytes += bytes;
+        self.young.insert(key, (value, bytes));
+    }
+
+    /// The estimated bytes of the entries.
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        self.young.values().chain(self.old.values()).map(|(_, bytes)| bytes).sum()
+    }
+}
