@@ -41,7 +41,7 @@ fn assert_well(seen: &Value) {
     assert_eq!(seen["atStart"], json!(""), "a request of the page was rejected");
     assert_eq!(seen["elsewhere"], json!([]), "the page calls other hosts");
     assert_eq!(seen["violations"], json!([]), "axe reports violations");
-    assert!(seen["trouble"].as_str().unwrap().contains("is not a job reference"), "{seen}");
+    assert!(seen["errorMessage"].as_str().unwrap().contains("is not a job reference"), "{seen}");
     let sources: Vec<String> = serde_json::from_value(seen["sources"].clone()).unwrap();
     assert!(sources.iter().any(|source| source.starts_with("mind mindbridge")), "{seen}");
 }

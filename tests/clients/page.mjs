@@ -44,7 +44,7 @@ await page.locator('#reference').fill(job);
 await page.getByRole('button', { name: 'Watch' }).click();
 const row = page.locator('#jobs tr', { hasText: job.split('/')[1] });
 await row.waitFor(LIMIT);
-seen.atStart = await page.locator('#trouble').innerText();
+seen.atStart = await page.locator('#error-message').innerText();
 seen.before = await row.locator('.state').innerText();
 console.log(JSON.stringify({ before: seen.before }));
 // whoever started this now lets the job end
@@ -57,7 +57,7 @@ seen.hiddenByFilter = await row.isHidden();
 await page.locator('#show').selectOption('all');
 await page.locator('#reference').fill('nonsense');
 await page.getByRole('button', { name: 'Watch' }).click();
-seen.trouble = await page.locator('#trouble').innerText();
+seen.errorMessage = await page.locator('#error-message').innerText();
 await judge();
 if (process.env.SCREENSHOT) await page.screenshot({ path: process.env.SCREENSHOT, fullPage: true });
 await browser.close();

@@ -37,10 +37,10 @@ function enter(token) {
   url.protocol = url.protocol === 'https:' ? 'wss:' : 'ws:';
   url.hash = '';
   socket = new Socket(url, token, (state, words) => connection(state, words, Boolean(token)));
-  socket.run(START, {}, { next: ({ data }) => data?.jobList.nodes.forEach(show), error: trouble });
-  socket.run(FEED, {}, { next: ({ data }) => data && show(data.jobFeed.result), error: trouble });
-  askSources();
-  sourcesTimer = setInterval(askSources, SOURCES_EVERY_MS);
+  socket.run(START, {}, { next: ({ data }) => data?.jobList.nodes.forEach(show), error: showErrors });
+  socket.run(FEED, {}, { next: ({ data }) => data && show(data.jobFeed.result), error: showErrors });
+  fetchSources();
+  sourcesTimer = setInterval(fetchSources, SOURCES_EVERY_MS);
   for (const reference of decodeURIComponent(location.hash.slice(1)).split(',').filter(Boolean)) watch(reference);
 }
 
@@ -51,7 +51,7 @@ function leave() {
   $('jobs').replaceChildren();
 }
 
-function connection(state, words, knocked) {
+function connection(state, words, hasToken) {
   const forbidden = state === 'forbidden';
   $('connection').dataset.state = forbidden ? 'closed' : state;
   $('connection').textContent = forbidden ? 'signed out' : words;
@@ -63,17 +63,17 @@ function connection(state, words, knocked) {
     leave();
     $('desk').hidden = true;
     $('entry').hidden = false;
-    if (knocked) $('entry-reason').textContent = 'Unknown, expired or revoked key or token. Enter another one.';
+    if (hasToken) $('entry-reason').textContent = 'Unknown, expired or revoked key or token. Enter another one.';
     $('token').focus();
   }
 }
 
-function trouble(errors) {
-  $('trouble').textContent = errors.map(({ message }) => message).join('; ');
+function showErrors(errors) {
+  $('error-message').textContent = errors.map(({ message }) => message).join('; ');
 }
 
-function askSources() {
-  socket.run(SOURCES, {}, { next: ({ data }) => data && showSources(data.sources), error: trouble });
+function fetchSources() {
+  socket.run(SOURCES, {}, { next: ({ data }) => data && showSources(data.sources), error: showErrors });
 }
 
 function showSources(sources) {
@@ -89,17 +89,17 @@ function watch(reference) {
   const slash = reference.indexOf('/');
   const [source, externalId] = [reference.slice(0, slash), reference.slice(slash + 1)];
   if (slash < 1 || !externalId) {
-    $('trouble').textContent = `"${reference}" is not a job reference; use source/external ID`;
+    $('error-message').textContent = `"${reference}" is not a job reference; use source/external ID`;
     return;
   }
-  $('trouble').textContent = '';
-  const tell = ({ data, errors }) => {
-    if (errors) trouble(errors);
+  $('error-message').textContent = '';
+  const update = ({ data, errors }) => {
+    if (errors) showErrors(errors);
     const result = data?.jobUpdates.result;
-    if (result?.__typename === 'JobProblem') $('trouble').textContent = `${reference}: ${result.message}`;
+    if (result?.__typename === 'JobProblem') $('error-message').textContent = `${reference}: ${result.message}`;
     else if (result) show(result);
   };
-  socket.run(WATCH, { ref: { external: { source, externalId } } }, { next: tell, error: trouble });
+  socket.run(WATCH, { ref: { external: { source, externalId } } }, { next: update, error: showErrors });
 }
 
 function show(job) {

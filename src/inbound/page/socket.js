@@ -10,7 +10,7 @@ const OUR_FAULT = new Set([4400, 4406, 4409, 4429]);
 export class Socket {
   #url;
   #token;
-  #tell;
+  #report;
   #operations = new Map();
   #socket = null;
   #acknowledged = false;
@@ -18,11 +18,11 @@ export class Socket {
   #failures = 0;
   #retry = null;
 
-  /** `tell` is called with 'connecting', 'live', 'forbidden' or 'closed', and a message for people. */
-  constructor(url, token, tell) {
+  /** `report` is called with 'connecting', 'live', 'forbidden' or 'closed', and a message for people. */
+  constructor(url, token, report) {
     this.#url = url;
     this.#token = token;
-    this.#tell = tell;
+    this.#report = report;
     this.#connect();
   }
 
@@ -43,7 +43,7 @@ export class Socket {
   }
 
   #connect() {
-    this.#tell('connecting', this.#failures ? 'reconnecting' : 'connecting');
+    this.#report('connecting', this.#failures ? 'reconnecting' : 'connecting');
     const socket = new WebSocket(this.#url, 'graphql-transport-ws');
     this.#socket = socket;
     socket.onopen = () => {
@@ -60,7 +60,7 @@ export class Socket {
       case 'connection_ack':
         this.#acknowledged = true;
         this.#failures = 0;
-        this.#tell('live', 'live');
+        this.#report('live', 'live');
         for (const waiting of this.#operations.keys()) this.#subscribe(waiting);
         break;
       case 'ping':
@@ -84,13 +84,13 @@ export class Socket {
     this.#acknowledged = false;
     if (this.#url === null) return;
     if (FORBIDDEN.has(code)) {
-      this.#tell('forbidden', reason);
+      this.#report('forbidden', reason);
     } else if (OUR_FAULT.has(code)) {
-      this.#tell('closed', reason || `closed with code ${code}`);
+      this.#report('closed', reason || `closed with code ${code}`);
     } else {
       // full jitter, so that the pages of a whole office do not reconnect at once
       const pause = Math.random() * Math.min(LONGEST_PAUSE_MS, 500 * 2 ** this.#failures++);
-      this.#tell('connecting', 'connection lost, reconnecting');
+      this.#report('connecting', 'connection lost, reconnecting');
       this.#retry = setTimeout(() => this.#connect(), pause);
     }
   }
