@@ -143,24 +143,33 @@ mod tests {
         text.parse().unwrap()
     }
 
+    /// The configuration of a demo with these options and variables.
+    async fn configured(arguments: DemoArguments, env: &Environment) -> Config {
+        let simulator = Simulator::start(Scenario::demo(), Addresses::ephemeral()).await.unwrap();
+        let env = arguments.environment(env);
+        let config = Config::from_yaml(&configuration(&simulator, &arguments).unwrap(), &env).unwrap();
+        simulator.stop().await;
+        config
+    }
+
+    #[tokio::test]
+    async fn demo_listens_on_loopback_by_default() {
+        let arguments = DemoArguments { listen: None, admin_listen: None };
+        let plain = configured(arguments, &Environment::default()).await;
+        assert_eq!(plain.server.listen, address("127.0.0.1:8080"));
+        assert_eq!(plain.server.admin_listen, address("127.0.0.1:9090"));
+    }
+
     #[tokio::test]
     async fn demo_options_override_the_environment() {
-        let simulator = Simulator::start(Scenario::demo(), Addresses::ephemeral()).await.unwrap();
         let env: Environment =
             [(LISTEN, "127.0.0.1:1"), (ADMIN_LISTEN, "127.0.0.1:2"), ("JOBGATE_GRAPHQL__MAX_COST", "7")]
                 .into_iter()
                 .collect();
-        let config = |arguments: &DemoArguments, env: &Environment| {
-            let env = arguments.environment(env);
-            Config::from_yaml(&configuration(&simulator, arguments).unwrap(), &env).unwrap()
-        };
-        let plain = config(&DemoArguments { listen: None, admin_listen: None }, &Environment::default());
-        assert_eq!(plain.server.listen, address("127.0.0.1:8080"));
-        assert_eq!(plain.server.admin_listen, address("127.0.0.1:9090"));
-        let given = config(&DemoArguments { listen: Some(address("127.0.0.1:3")), admin_listen: None }, &env);
+        let arguments = DemoArguments { listen: Some(address("127.0.0.1:3")), admin_listen: None };
+        let given = configured(arguments, &env).await;
         assert_eq!(given.server.listen, address("127.0.0.1:3"));
         assert_eq!(given.server.admin_listen, address("127.0.0.1:2"));
         assert_eq!(given.graphql.max_cost, 7);
-        simulator.stop().await;
     }
 }

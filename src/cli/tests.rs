@@ -88,8 +88,17 @@ fn check_print_shows_references_instead_of_secrets() {
     assert!(!ended.out.contains("cAnaRy") && !ended.err.contains("cAnaRy"));
 }
 
+/// The exit code of an invalid `job` command, and its two outputs.
+fn job(line: &[&str], env: &[(&'static str, &'static str)]) -> (u8, Vec<u8>, String) {
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let args = ["jobgate", "job"].iter().chain(line).map(OsString::from);
+    let terminal = Terminal::new(&mut out, &mut err, false);
+    let code = run_on(args, &env.iter().copied().collect(), terminal);
+    (code, out, String::from_utf8(err).unwrap())
+}
+
 #[test]
-fn invalid_job_usage_exits_with_2_and_prints_no_secret() {
+fn invalid_job_usage_exits_with_2_and_names_the_error() {
     type JobCase = (&'static [&'static str], &'static [(&'static str, &'static str)], &'static str);
     let cases: [JobCase; 9] = [
         (&["get"], &[], "REF"),
@@ -103,12 +112,20 @@ fn invalid_job_usage_exits_with_2_and_prints_no_secret() {
         (&["get", "mind/a", "--key-file", "/dev/null"], &[], "is empty"),
     ];
     for (line, env, expected) in cases {
-        let (mut out, mut err) = (Vec::new(), Vec::new());
-        let args = ["jobgate", "job"].iter().chain(line).map(OsString::from);
-        let terminal = Terminal::new(&mut out, &mut err, false);
-        let code = run_on(args, &env.iter().copied().collect(), terminal);
-        let err = String::from_utf8(err).unwrap();
+        let (code, out, err) = job(line, env);
         assert_eq!((code, out.is_empty(), err.contains(expected)), (2, true, true), "{line:?}: {err}");
-        assert!(!err.contains("hunter"), "{line:?}: {err}");
+    }
+}
+
+#[test]
+fn invalid_job_usage_error_prints_no_secret() {
+    for (line, env) in [
+        (&["get", "mind/a", "--url", "hunter2"][..], &[][..]),
+        (&["get", "mind/a", "--url", "http://me:hunter2@there"], &[]),
+        (&["get", "mind/a"], &[("JOBGATE_URL", "hunter2")]),
+        (&["get", "mind/a"], &[("JOBGATE_KEY", "hunter 2")]),
+    ] {
+        let (_, _, err) = job(line, env);
+        assert!(!err.is_empty() && !err.contains("hunter"), "{line:?}: {err}");
     }
 }

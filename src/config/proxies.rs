@@ -187,14 +187,20 @@ mod tests {
     }
 
     #[test]
-    fn proxy_variable_is_per_scheme_and_prefers_upper_case() {
-        let both = [("HTTPS_PROXY", "http://s:1"), ("https_proxy", "http://no:1"), ("http_proxy", "p:2")];
-        let proxies = proxies(&both);
+    fn proxy_variable_is_per_scheme() {
+        let proxies = proxies(&[("HTTPS_PROXY", "http://s:1"), ("http_proxy", "p:2")]);
         assert_eq!(through(&proxies, "https://a.example/x"), "http://s:1/");
         assert_eq!(through(&proxies, "http://a.example/x"), "http://p:2/");
+        let proxies = self::proxies(&[("https_proxy", "https://low:1/")]);
+        assert_eq!(through(&proxies, "http://a.example/x"), "direct");
+    }
+
+    #[test]
+    fn upper_case_proxy_variable_is_preferred_unless_empty() {
+        let proxies = proxies(&[("HTTPS_PROXY", "http://s:1"), ("https_proxy", "http://no:1")]);
+        assert_eq!(through(&proxies, "https://a.example/x"), "http://s:1/");
         let proxies = self::proxies(&[("HTTPS_PROXY", " "), ("https_proxy", "https://low:1/")]);
         assert_eq!(through(&proxies, "https://a.example/x"), "https://low:1/");
-        assert_eq!(through(&proxies, "http://a.example/x"), "direct");
     }
 
     #[test]
@@ -231,11 +237,21 @@ mod tests {
         assert_eq!(through(&proxies, "https://a.example"), "direct");
     }
 
+    fn with_credential() -> EnvironmentProxies {
+        proxies(&[("HTTPS_PROXY", "http://me:cAn%40rY%3A1@proxy.example:3128")])
+    }
+
     #[test]
-    fn proxy_credential_is_decoded_and_never_printed() {
-        let proxies = proxies(&[("HTTPS_PROXY", "http://me:cAn%40rY%3A1@proxy.example:3128")]);
+    fn proxy_credential_is_decoded() {
+        let proxies = with_credential();
         let proxy = proxies.for_url(&Url::parse("https://a.example").unwrap()).unwrap().unwrap();
         assert_eq!(proxy.credential.as_ref().unwrap().expose_secret(), "me:cAn@rY:1");
+    }
+
+    #[test]
+    fn proxy_credential_is_never_printed() {
+        let proxies = with_credential();
+        let proxy = proxies.for_url(&Url::parse("https://a.example").unwrap()).unwrap().unwrap();
         let printed = format!("{proxies:?} {proxies:#?} {}", proxy.url);
         assert!(!printed.contains("cAn") && printed.contains("proxy.example:3128"), "{printed}");
     }

@@ -86,6 +86,10 @@ fn client_sources_accept_a_list_or_a_mapping() {
         assert_eq!(effective["clients"][0]["sources"].to_string(), printed, "{sources}");
         assert_eq!(read(&effective.to_string(), &[]).unwrap(), config, "{sources}");
     }
+}
+
+#[test]
+fn kinds_of_a_source_without_kinds_error_names_the_fix() {
     let sales =
         source("upstream: supermetrics, base_url: 'https://a.example', credential: {bearer: {env: T}}");
     let yaml =
@@ -160,11 +164,6 @@ fn environment_overrides_the_file_at_every_depth() {
             ("JOBGATE_SOURCES__EU_WEST__CREDENTIAL__BEARER__ENV", "OTHER"),
             ("JOBGATE_CLIENTS__0__NAME", "\"7\""),
             ("JOBGATE_TELEMETRY__OTLP_ENDPOINT", "null"),
-            ("JOBGATE_CONFIG", "elsewhere.yaml"),
-            ("JOBGATE_URL", "http://elsewhere"),
-            ("JOBGATE_KEY", "jg_elsewhere"),
-            ("JOBGATE_SERVICE_HOST", "10.0.0.1"),
-            ("JOBGATE_PORT_8080_TCP", "tcp://10.0.0.1:8080"),
         ],
     )
     .unwrap();
@@ -175,8 +174,23 @@ fn environment_overrides_the_file_at_every_depth() {
     assert_eq!((source.budget.per_second, source.budget.concurrency), (3, 8));
     assert_eq!(source.credential.form.secret().to_string(), "environment variable OTHER");
     assert_eq!(config.clients[0].name, "7");
-    // A variable with a source's secret may have any name.
-    read(&yaml, &[("JOBGATE_TOKEN", "s")]).unwrap();
+}
+
+#[test]
+fn variables_of_other_purposes_are_ignored() {
+    let yaml = source(
+        "upstream: mindbridge, base_url: https://a.example, credential: {bearer: {env: JOBGATE_TOKEN}}",
+    );
+    let variables = [
+        ("JOBGATE_CONFIG", "elsewhere.yaml"),
+        ("JOBGATE_URL", "http://elsewhere"),
+        ("JOBGATE_KEY", "jg_elsewhere"),
+        ("JOBGATE_SERVICE_HOST", "10.0.0.1"),
+        ("JOBGATE_PORT_8080_TCP", "tcp://10.0.0.1:8080"),
+        // that with a source's secret may have any name
+        ("JOBGATE_TOKEN", "s"),
+    ];
+    assert_eq!(read(&yaml, &variables).unwrap(), read(&yaml, &[]).unwrap());
 }
 
 #[test]
@@ -285,6 +299,10 @@ fn default_file_lists_exactly_the_options_of_the_schema() {
     }
     assert!(described.remove("jwt[].jwks.file"), "the sample shows url");
     assert_eq!(written, described);
+}
+
+#[test]
+fn default_file_shows_the_defaults_of_a_source() {
     let bare = read(
         &format!(
             "{}\nclients: [{{name: dashboard, key_sha256: '{}', sources: [audit]}}]\n{JWT}",
@@ -294,7 +312,11 @@ fn default_file_lists_exactly_the_options_of_the_schema() {
         &[],
     )
     .unwrap();
-    assert_eq!(read(&text, &[]).unwrap(), bare, "the sample shows the defaults of a source");
+    assert_eq!(read(&sampled(), &[]).unwrap(), bare);
+}
+
+#[test]
+fn empty_configuration_error_names_the_fix() {
     assert_eq!(
         read("", &[]).unwrap_err(),
         "sources: is empty: configure at least one source, or run `jobgate demo`"
@@ -302,11 +324,31 @@ fn default_file_lists_exactly_the_options_of_the_schema() {
 }
 
 #[test]
-fn schema_describes_every_option_and_rejects_others() {
+fn schema_describes_every_option() {
     let schema = Config::json_schema();
     let mut described = BTreeSet::new();
     options(&schema, "", &mut described);
-    let text = schema.to_string();
+    assert!(!schema.to_string().contains("$ref") && described.len() > 45, "{}", described.len());
+    sections(&schema, "", &|section, path| {
+        for (key, value) in section["properties"].as_object().into_iter().flatten() {
+            assert!(
+                value["description"].as_str().is_some_and(|text| text.len() > 10),
+                "{path}.{key} has no description"
+            );
+        }
+    });
+}
+
+#[test]
+fn schema_rejects_unknown_options() {
+    sections(&Config::json_schema(), "", &|section, path| {
+        assert_eq!(section["additionalProperties"], false, "{path} accepts unknown keys");
+    });
+}
+
+#[test]
+fn schema_has_defaults_and_required_options() {
+    let schema = Config::json_schema();
     assert_eq!(schema["properties"]["server"]["properties"]["listen"]["default"], "127.0.0.1:8080");
     let source = &schema["properties"]["sources"]["additionalProperties"];
     assert_eq!(source["required"], serde_json::json!(["upstream", "base_url", "credential"]));
@@ -315,26 +357,33 @@ fn schema_describes_every_option_and_rejects_others() {
     assert_eq!(source["properties"]["status_timeout"]["default"], "15s");
     assert_eq!(source["properties"]["budget"]["properties"]["concurrency"]["default"], 8);
     assert!(source["properties"]["base_url"].get("default").is_none(), "a required option has no default");
-    assert!(!text.contains("$ref") && described.len() > 45, "{}", described.len());
-    undescribed(&schema, "");
+}
+
+const MANUAL: &str = include_str!("../../docs/configuration.md");
+
+#[test]
+fn manual_documents_every_option() {
+    let mut described = BTreeSet::new();
+    options(&Config::json_schema(), "", &mut described);
+    let missing: Vec<_> = described.iter().filter(|path| !MANUAL.contains(&format!("`{path}`"))).collect();
+    assert!(missing.is_empty(), "not in docs/configuration.md: {missing:?}");
 }
 
 #[test]
-fn manual_documents_every_option_and_its_default() {
-    let manual = include_str!("../../docs/configuration.md");
-    let example =
-        manual.split("```yaml").nth(1).and_then(|rest| rest.split("```").next()).expect("an example");
-    read(example, &[]).expect("the manual's example loads");
+fn manual_documents_every_default() {
     let defaults = super::defaults();
     for (section, options) in defaults.as_object().into_iter().flatten() {
         for (option, default) in options.as_object().into_iter().flatten() {
-            assert_rows(manual, &format!("{section}.{option}"), default);
+            assert_rows(MANUAL, &format!("{section}.{option}"), default);
         }
     }
-    let mut described = BTreeSet::new();
-    options(&Config::json_schema(), "", &mut described);
-    let missing: Vec<_> = described.iter().filter(|path| !manual.contains(&format!("`{path}`"))).collect();
-    assert!(missing.is_empty(), "not in docs/configuration.md: {missing:?}");
+}
+
+#[test]
+fn example_of_the_manual_loads() {
+    let example =
+        MANUAL.split("```yaml").nth(1).and_then(|rest| rest.split("```").next()).expect("an example");
+    read(example, &[]).expect("the manual's example loads");
 }
 
 /// Fails unless the manual has a row for an option, or for each of those below it.
@@ -382,19 +431,13 @@ fn options(schema: &Value, path: &str, into: &mut BTreeSet<String>) {
     }
 }
 
-fn undescribed(schema: &Value, path: &str) {
-    for (key, value) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
-        let path = format!("{path}.{key}");
-        assert!(
-            value["description"].as_str().is_some_and(|text| text.len() > 10),
-            "{path} has no description"
-        );
-        undescribed(value, &path);
-    }
-    if schema.get("properties").is_some() {
-        assert_eq!(schema["additionalProperties"], false, "{path} accepts unknown keys");
+/// Checks each part of the schema that has options.
+fn sections(schema: &Value, path: &str, check: &dyn Fn(&Value, &str)) {
+    if let Some(properties) = schema.get("properties").and_then(Value::as_object) {
+        check(schema, path);
+        properties.iter().for_each(|(key, value)| sections(value, &format!("{path}.{key}"), check));
     }
     for inner in ["items", "additionalProperties"] {
-        schema.get(inner).into_iter().for_each(|inner| undescribed(inner, &format!("{path}.*")));
+        schema.get(inner).into_iter().for_each(|inner| sections(inner, &format!("{path}.*"), check));
     }
 }

@@ -279,24 +279,43 @@ mod tests {
         }
     }
 
-    #[test]
-    fn breaker_opens_probes_once_and_closes() {
+    /// A circuit breaker that has just opened after three failures.
+    fn broken() -> Breaker {
         let mut breaker = Breaker::new(3, Backoff { base: SECOND, cap: SECOND * 60 });
-        let mut now = Duration::ZERO;
         for _ in 0..3 {
-            assert_eq!(breaker.enter(now), BreakerDecision::Open);
-            breaker.failed(now, 1.0);
+            assert_eq!(breaker.enter(Duration::ZERO), BreakerDecision::Open);
+            breaker.failed(Duration::ZERO, 1.0);
         }
-        assert_eq!(breaker.enter(now), BreakerDecision::Refused(SECOND));
-        now += SECOND;
-        assert_eq!(breaker.enter(now), BreakerDecision::Try);
-        assert!(matches!(breaker.enter(now), BreakerDecision::Refused(_)), "one probe at a time");
-        breaker.failed(now, 1.0);
-        assert_eq!(breaker.enter(now), BreakerDecision::Refused(SECOND * 2), "the breaker stays open longer");
-        now += SECOND * 2;
-        assert_eq!(breaker.enter(now), BreakerDecision::Try);
+        breaker
+    }
+
+    #[test]
+    fn breaker_refuses_after_its_number_of_failures() {
+        assert_eq!(broken().enter(Duration::ZERO), BreakerDecision::Refused(SECOND));
+    }
+
+    #[test]
+    fn breaker_permits_one_probe_at_a_time_after_its_pause() {
+        let mut breaker = broken();
+        assert_eq!(breaker.enter(SECOND), BreakerDecision::Try);
+        assert!(matches!(breaker.enter(SECOND), BreakerDecision::Refused(_)));
+    }
+
+    #[test]
+    fn failed_probe_doubles_the_pause_of_the_breaker() {
+        let mut breaker = broken();
+        assert_eq!(breaker.enter(SECOND), BreakerDecision::Try);
+        breaker.failed(SECOND, 1.0);
+        assert_eq!(breaker.enter(SECOND), BreakerDecision::Refused(SECOND * 2));
+        assert_eq!(breaker.enter(SECOND * 3), BreakerDecision::Try);
+    }
+
+    #[test]
+    fn successful_probe_ends_the_pause_of_the_breaker() {
+        let mut breaker = broken();
+        assert_eq!(breaker.enter(SECOND), BreakerDecision::Try);
         breaker.succeeded();
-        assert_eq!(breaker.enter(now), BreakerDecision::Open);
+        assert_eq!(breaker.enter(SECOND), BreakerDecision::Open);
     }
 
     #[test]

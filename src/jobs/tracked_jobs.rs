@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn client_over_its_tracking_limit_evicts_only_its_own_jobs() {
-        let [greedy, modest] = ["greedy", "modest"].map(|name| Principal::new(name, []));
+        let greedy = Principal::new("greedy", []);
         let (tracking, mut forgotten) = (TrackedJobs::default(), LedgerChanges::new());
         fill(&tracking, Some("modest"), 5);
         fill(&tracking, Some("greedy"), TRACKED_PER_CLIENT - 1);
@@ -176,7 +176,13 @@ mod tests {
         assert_eq!(tracking.evict_for(&greedy, &mut forgotten), TRACKED_PER_CLIENT);
         assert_eq!(forgotten.len(), TRACKED_PER_CLIENT);
         assert!((0..5).all(|number| tracking.holds(&key("modest", number))), "others are kept");
+    }
 
+    #[test]
+    fn tracked_jobs_of_all_clients_are_limited() {
+        let [greedy, modest] = ["greedy", "modest"].map(|name| Principal::new(name, []));
+        let tracking = TrackedJobs::default();
+        fill(&tracking, Some("modest"), 5);
         fill(&tracking, None, TRACKED_MAX - 5);
         assert_eq!(tracking.evict_for(&modest, &mut LedgerChanges::new()), 5, "its own terminal jobs");
         fill(&tracking, Some("modest"), 5);

@@ -116,9 +116,9 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::symlink;
 
-    /// In real time, because the events of the system arrive in real time.
-    #[tokio::test]
-    async fn symlink_swap_is_reported_and_reading_is_not() {
+    /// A folder as Kubernetes mounts a Secret, its file, and a watch of it and of a file in no folder. These tests are in
+    /// real time, because the events of the system arrive in real time.
+    fn watched() -> (PathBuf, PathBuf, FileWatch) {
         let folder = std::env::temp_dir().join(format!("jobgate-watched-{:x}", fastrand::u64(..)));
         for (round, text) in [("one", "1"), ("two", "2")] {
             fs::create_dir_all(folder.join(round)).unwrap();
@@ -129,26 +129,48 @@ mod tests {
         let file = folder.join("file");
         let nowhere = folder.join("no/such/folder/file");
         let watch = FileWatch::new([file.as_path(), nowhere.as_path()]);
-        let (mut one, mut other) = (watch.changes(), watch.changes());
-        assert_eq!(fs::read_to_string(&file).unwrap(), "1");
-        assert!(tokio::time::timeout(SETTLES_IN * 4, one.next()).await.is_err(), "reading is not a change");
-        fs::write(folder.join("another"), "3").unwrap();
-        assert!(
-            tokio::time::timeout(SETTLES_IN * 4, one.next()).await.is_err(),
-            "another file is not a change"
-        );
+        (folder, file, watch)
+    }
+
+    fn swap(folder: &Path) {
         symlink("two", folder.join("..data_tmp")).unwrap();
         fs::rename(folder.join("..data_tmp"), folder.join("..data")).unwrap();
-        for changes in [&mut one, &mut other] {
-            let notified = tokio::time::timeout(Duration::from_mins(2), changes.next()).await;
-            assert!(notified.is_ok(), "each receiver is notified");
+    }
+
+    #[tokio::test]
+    async fn symlink_swap_is_reported_to_each_receiver() {
+        let (folder, file, watch) = watched();
+        let mut receivers = [watch.changes(), watch.changes()];
+        swap(&folder);
+        for changes in &mut receivers {
+            assert!(tokio::time::timeout(Duration::from_mins(2), changes.next()).await.is_ok());
         }
         assert_eq!(fs::read_to_string(&file).unwrap(), "2");
+        fs::remove_dir_all(folder).ok();
+    }
+
+    #[tokio::test]
+    async fn reading_and_another_file_are_no_changes() {
+        let (folder, file, watch) = watched();
+        let mut changes = watch.changes();
+        assert_eq!(fs::read_to_string(&file).unwrap(), "1");
+        assert!(tokio::time::timeout(SETTLES_IN * 4, changes.next()).await.is_err(), "reading");
+        fs::write(folder.join("another"), "3").unwrap();
+        assert!(tokio::time::timeout(SETTLES_IN * 4, changes.next()).await.is_err(), "another file");
+        fs::remove_dir_all(folder).ok();
+    }
+
+    #[tokio::test]
+    async fn end_of_the_watch_is_no_change() {
+        let (folder, _, watch) = watched();
+        let mut changes = watch.changes();
+        swap(&folder);
+        assert!(tokio::time::timeout(Duration::from_mins(2), changes.next()).await.is_ok());
         drop(watch);
         // one swap causes several events, and the last may be late; if the end of the watch were a change, the loop
         // would never end
         let mut late = 0;
-        while tokio::time::timeout(SETTLES_IN * 4, one.next()).await.is_ok() {
+        while tokio::time::timeout(SETTLES_IN * 4, changes.next()).await.is_ok() {
             late += 1;
             assert!(late < 10, "the end of the watch is not a change");
         }

@@ -146,8 +146,8 @@ mod tests {
         spawner.fatal().await;
     }
 
-    #[tokio::test]
-    async fn a_task_keeps_its_request_and_no_span() {
+    /// The request and the span that a task has which was spawned within both; and the request.
+    async fn spawned_within() -> ((RequestScope, Option<tracing::Id>), RequestScope) {
         let (spawner, request) =
             (RuntimeSpawner::default(), RequestScope::of(HeaderValue::from_static("r1")));
         let subscriber = Arc::new(tracing_subscriber::registry());
@@ -158,6 +158,17 @@ mod tests {
         };
         let spawned = async { spawner.spawn(TaskKind::Fetch, Box::pin(task)) };
         request.clone().hold(spawned.instrument(tracing::info_span!("request"))).await;
-        assert_eq!(within.await.unwrap(), (request, None));
+        (within.await.unwrap(), request)
+    }
+
+    #[tokio::test]
+    async fn a_task_keeps_its_request() {
+        let ((within, _), request) = spawned_within().await;
+        assert_eq!(within, request);
+    }
+
+    #[tokio::test]
+    async fn a_task_keeps_no_span() {
+        assert_eq!(spawned_within().await.0.1, None);
     }
 }

@@ -173,18 +173,23 @@ fn shared_store(
 mod tests {
     use super::*;
 
+    fn whole(urls: &str, password: &str) -> Result<String, String> {
+        let both = with_password(&SecretString::from(urls), &SecretString::from(password));
+        both.map(|urls| urls.expose_secret().to_owned()).map_err(|error| error.to_string())
+    }
+
     #[test]
     fn separate_redis_password_is_inserted_into_every_url() {
-        let whole = |urls: &str, password: &str| {
-            let both = with_password(&SecretString::from(urls), &SecretString::from(password));
-            both.map(|urls| urls.expose_secret().to_owned()).map_err(|error| error.to_string())
-        };
         assert_eq!(whole("redis://h", "a/b@c").unwrap(), "redis://:a%2Fb%40c@h");
         assert_eq!(
             whole("rediss://me@a:1,rediss://me@b:2/3", "p:w#").unwrap(),
             "rediss://me:p%3Aw%23@a:1,rediss://me:p%3Aw%23@b:2/3"
         );
         assert_eq!(whole("no url", "p").unwrap(), "no url");
+    }
+
+    #[test]
+    fn second_redis_password_is_refused() {
         let refused = whole("redis://me:cAnaRy@h", "cAnaRy").unwrap_err();
         assert_eq!(refused, "store.redis.url holds a password as well: keep one of the two");
     }

@@ -35,8 +35,25 @@ fn invalid_egress_option_error_names_the_option_and_the_fix() {
         let faults = read(&yaml, &[]).unwrap_err();
         let line = format!("sources.audit.{line}");
         assert!(faults.lines().any(|fault| fault.starts_with(&line)), "{faults}");
+    }
+}
+
+#[test]
+fn egress_option_error_never_repeats_a_value() {
+    for options in [
+        "proxy: cAnaRy",
+        "proxy: 'http://me:cAnaRy@h:1'",
+        "proxy: 'http://h:1', proxy_credential: 'me:cAnaRy'",
+        "ca_file: cAnaRy",
+        "client_cert: /c, client_key: '-----BEGIN cAnaRy'",
+    ] {
+        let faults = read(&source(&format!("{SOURCE}, {options}")), &[]).unwrap_err();
         assert!(!faults.contains("cAnaRy"), "{faults}");
     }
+}
+
+#[test]
+fn certificate_option_without_tls_is_an_error() {
     let plain = SOURCE.replace("https://a.example", "http://localhost:1");
     for (options, fault) in [
         ("ca_file: /c", Some("ca_file: is not used, because base_url is http://")),
@@ -48,6 +65,10 @@ fn invalid_egress_option_error_names_the_option_and_the_fix() {
         assert_eq!(faults.is_some(), named.is_some(), "{options}: {faults:?}");
         assert!(faults.unwrap_or_default().starts_with(&named.unwrap_or_default()), "{options}");
     }
+}
+
+#[test]
+fn effective_egress_options_load_as_the_same_configuration() {
     for (options, printed) in
         [("proxy: none", "none"), ("proxy: 'https://h:1'", "https://h:1/"), ("ca_file: /c", "null")]
     {

@@ -85,10 +85,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn overloaded_gateway_is_ready_only_below_the_low_watermark() {
-        let (requests, connections) = (ConcurrencyLimit::new(100), ConcurrencyLimit::new(1000));
-        let readiness = Readiness::over(vec![requests.clone(), connections.clone()]);
+    fn gateway_is_ready_between_its_start_and_its_drain() {
+        let readiness = Readiness::over(vec![]);
         assert_eq!(readiness.traffic(), Traffic::Starting);
+        readiness.set(true);
+        assert_eq!(readiness.traffic(), Traffic::Ready);
+        readiness.set(false);
+        assert_eq!(readiness.traffic(), Traffic::Draining);
+    }
+
+    #[test]
+    fn overloaded_gateway_is_ready_only_below_the_low_watermark() {
+        let requests = ConcurrencyLimit::new(100);
+        let readiness = Readiness::over(vec![requests.clone(), ConcurrencyLimit::new(1000)]);
         readiness.set(true);
         let mut held = Vec::new();
         for (taken, expected) in [
@@ -107,8 +116,27 @@ mod tests {
             }
             assert_eq!((readiness.traffic(), taken), (expected, taken));
         }
+    }
+
+    #[test]
+    fn each_limit_can_overload_the_gateway() {
+        let limits = [ConcurrencyLimit::new(100), ConcurrencyLimit::new(1000)];
+        let readiness = Readiness::over(limits.to_vec());
+        readiness.set(true);
+        for (limit, count) in limits.iter().zip([95, 950]) {
+            let held = limit.semaphore().try_acquire_many(count).unwrap();
+            assert_eq!(readiness.traffic(), Traffic::Overloaded, "{count}");
+            drop(held);
+            assert_eq!(readiness.traffic(), Traffic::Ready, "{count}");
+        }
+    }
+
+    #[test]
+    fn draining_gateway_is_draining_although_it_is_overloaded() {
+        let connections = ConcurrencyLimit::new(1000);
+        let readiness = Readiness::over(vec![connections.clone()]);
+        readiness.set(true);
         let _all = connections.semaphore().try_acquire_many(950).unwrap();
-        assert_eq!(readiness.traffic(), Traffic::Overloaded);
         readiness.set(false);
         assert_eq!(readiness.traffic(), Traffic::Draining);
     }

@@ -386,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_share_the_memory_and_release_it() {
+    fn answers_share_the_memory() {
         let memory = AnswerMemory::new(usize::MAX, 100 * VALUE_BYTES);
         let local = memory.of(&Principal::local());
         // the values of one answer reserve a quarter of it at most
@@ -397,8 +397,15 @@ mod tests {
         assert!(!second.within(|| charge(10)));
         assert_eq!(second.refusal().unwrap().kind(), RefusalKind::Overloaded);
         drop((second, third, others));
-        assert!(first.within(|| charge(10)));
-        let sent = first.sent(vec![b'x'; 10]);
+        assert!(first.within(|| charge(10)), "released memory is available again");
+    }
+
+    #[test]
+    fn memory_of_an_answer_is_released_once_all_of_it_is_sent() {
+        let memory = AnswerMemory::new(usize::MAX, 100 * VALUE_BYTES);
+        let answer = memory.of(&Principal::local()).begin(60).unwrap();
+        assert!(answer.within(|| charge(10)));
+        let sent = answer.sent(vec![b'x'; 10]);
         assert_eq!((memory.used(), &sent[..3]), (10, b"xxx".as_slice()));
         let part = sent.slice(2..4);
         drop(sent);

@@ -145,16 +145,36 @@ mod tests {
     }
 
     #[test]
-    fn large_answers_are_limited_in_total_and_per_client() {
+    fn large_answers_are_limited_in_total() {
+        let limiter = CpuLimiter::new(2);
+        let [mut first, mut second, mut third] =
+            ["a", "b", "c"].map(|name| limiter.gate(&client(name), LARGE).unwrap());
+        let held = (poll(&mut first).unwrap(), poll(&mut second).unwrap());
+        assert!(poll(&mut third).is_none());
+        drop(held);
+        assert!(poll(&mut third).is_some());
+    }
+
+    #[test]
+    fn large_answers_are_limited_to_one_per_client() {
+        let limiter = CpuLimiter::new(2);
+        let [mut first, mut second] = [(); 2].map(|()| limiter.gate(&client("a"), LARGE).unwrap());
+        let held = poll(&mut first).unwrap();
+        assert!(poll(&mut second).is_none());
+        drop(held);
+        assert!(poll(&mut second).is_some());
+    }
+
+    #[test]
+    fn waiting_answer_that_is_not_polled_blocks_no_other() {
         let limiter = CpuLimiter::new(2);
         let gate = |name: &str| limiter.gate(&client(name), LARGE).unwrap();
         let (mut first, mut second, mut other, mut third) = (gate("a"), gate("a"), gate("b"), gate("c"));
         let held = poll(&mut first).unwrap();
-        assert!(poll(&mut second).is_none(), "one of each client");
+        assert!(poll(&mut second).is_none());
         let of_other = poll(&mut other).unwrap();
-        assert!(poll(&mut third).is_none(), "two in total");
+        assert!(poll(&mut third).is_none());
         drop(held);
-        // `second` waits without being polled, and blocks no other
         let of_third = poll(&mut third).unwrap();
         assert!(poll(&mut second).is_none());
         drop((of_other, of_third));

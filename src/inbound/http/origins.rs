@@ -108,9 +108,10 @@ mod tests {
 
     use super::*;
 
+    const LISTED: &str = "https://app.example:8443";
+
     #[test]
     fn only_same_origin_and_listed_origins_are_allowed() {
-        let listed = "https://app.example:8443";
         for (loopback, host, origin, may) in [
             (false, "gw.example", None, true),
             (false, "gw.example", Some("https://gw.example"), true),
@@ -125,7 +126,7 @@ mod tests {
             (false, "gw.example", Some("null"), false),
             (false, "gw.example", Some(""), false),
             (false, "gw.example", Some("file://gw.example"), false),
-            (false, "gw.example", Some(listed), true),
+            (false, "gw.example", Some(LISTED), true),
             (false, "gw.example", Some("HTTPS://app.example:8443"), true),
             (false, "gw.example", Some("https://app.example"), false),
             (false, "gw.example", Some("http://localhost:3000"), false),
@@ -134,19 +135,33 @@ mod tests {
             (true, "127.0.0.1:8080", Some("http://[::1]:8080"), true),
             (true, "127.0.0.1:8080", Some("http://localhost.evil:3000"), false),
             (true, "127.0.0.1:8080", Some("http://127.0.0.1.evil"), false),
-            (true, "127.0.0.1:8080", Some(listed), true),
+            (true, "127.0.0.1:8080", Some(LISTED), true),
             // a name that resolves to this machine
             (true, "evil.example:8080", Some("http://evil.example:8080"), false),
         ] {
-            let origins = Origins { allowed: vec![listed.to_owned()], loopback };
+            let origins = Origins { allowed: vec![LISTED.to_owned()], loopback };
             let mut headers = HeaderMap::new();
             headers.insert(header::HOST, HeaderValue::from_static(host));
             headers.extend(origin.map(|origin| (header::ORIGIN, HeaderValue::from_static(origin))));
             assert_eq!(origins.check(&headers, None).is_ok(), may, "{loopback} {host} {origin:?}");
-            if let Some(origin) = origin {
+        }
+    }
+
+    #[test]
+    fn repeated_origin_header_is_refused() {
+        for (loopback, host, origin) in [
+            (false, "gw.example", "https://gw.example"),
+            (false, "gw.example", LISTED),
+            (true, "127.0.0.1:8080", "http://localhost:3000"),
+            (true, "127.0.0.1:8080", LISTED),
+        ] {
+            let origins = Origins { allowed: vec![LISTED.to_owned()], loopback };
+            let mut headers = HeaderMap::new();
+            headers.insert(header::HOST, HeaderValue::from_static(host));
+            for _ in 0..2 {
                 headers.append(header::ORIGIN, HeaderValue::from_static(origin));
-                assert!(origins.check(&headers, None).is_err(), "twice: {origin}");
             }
+            assert!(origins.check(&headers, None).is_err(), "{origin}");
         }
     }
     #[test]

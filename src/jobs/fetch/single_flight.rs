@@ -102,11 +102,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn dropped_leader_guard_fails_joiners_and_frees_the_key() {
+    async fn dropped_leader_guard_fails_its_joiners() {
         let single_flight = SingleFlight::<&str, u32>::default();
         let (receiver, leader) = single_flight.join(&"a");
         drop(leader);
         assert_eq!(receiver.await_result().await, None);
+    }
+
+    #[tokio::test]
+    async fn dropped_leader_guard_frees_its_key() {
+        let single_flight = SingleFlight::<&str, u32>::default();
+        drop(single_flight.join(&"a"));
         assert!(single_flight.join(&"a").1.is_some(), "the next caller leads again");
     }
 }

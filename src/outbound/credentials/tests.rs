@@ -197,41 +197,63 @@ fn unavailable() -> FetchError {
     FetchError::Unavailable(Detail::new("planted"))
 }
 
-#[tokio::test(start_paused = true)]
-async fn each_new_credential_is_verified_once_and_activated() {
+/// A source whose secret was replaced by this many others; each became active.
+async fn rotated(count: usize) -> CredentialsFixture {
     let fixture = CredentialsFixture::start(Some(GOOD));
-    for number in 1..=200 {
+    for number in 1..=count {
         let secret = format!("good-token-{number}");
         fixture.put(&secret);
         fixture.promise().await;
-        assert_eq!(fixture.active(), Some(secret));
-        assert_eq!(fixture.state(), CredentialState::Active);
+        assert_eq!((fixture.active(), fixture.state()), (Some(secret), CredentialState::Active));
     }
-    let expected: Vec<String> = (1..=200).map(|number| format!("good-token-{number}")).collect();
-    assert_eq!(fixture.tried(), expected);
-    let shown = fixture.files.pending(&fixture.source.name);
-    assert!(
-        shown.len() <= 34,
-        "the list of remembered credentials is bounded, but {} are in it",
-        shown.len()
-    );
-    for known in ["good-token-200", "good-token-199"] {
-        assert!(shown.iter().any(|shown| shown.secret().expose_secret() == known), "{known} is masked");
-    }
-    let other = SourceName::parse("other").unwrap();
-    assert_eq!(fixture.files.current(&other).unwrap().secret().expose_secret(), "another-token");
+    fixture
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_new_credential_is_activated() {
+    let fixture = rotated(200).await;
     fixture.end.cancel();
     fixture.spawner.idle().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn invalid_secrets_are_never_activated() {
+async fn each_new_credential_is_verified_once() {
+    let fixture = rotated(200).await;
+    let expected: Vec<String> = (1..=200).map(|number| format!("good-token-{number}")).collect();
+    assert_eq!(fixture.tried(), expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn remembered_credentials_are_bounded_to_the_newest() {
+    let fixture = rotated(200).await;
+    let shown = fixture.files.pending(&fixture.source.name);
+    assert!(shown.len() <= 34, "{} are in the list", shown.len());
+    for known in ["good-token-200", "good-token-199"] {
+        assert!(shown.iter().any(|shown| shown.secret().expose_secret() == known), "{known} is masked");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rotation_leaves_the_credential_of_another_source_unchanged() {
+    let fixture = rotated(2).await;
+    let other = SourceName::parse("other").unwrap();
+    assert_eq!(fixture.files.current(&other).unwrap().secret().expose_secret(), "another-token");
+}
+
+/// A source that accepts secrets that begin with `good`.
+fn choosy() -> CredentialsFixture {
     let fixture = CredentialsFixture::start(Some(GOOD));
     fixture.respond_with(|secret| {
         if secret.starts_with("good") { Ok(()) } else { Err(FetchError::CredentialRejected) }
     });
+    fixture
+}
+
+#[tokio::test(start_paused = true)]
+async fn invalid_secrets_are_never_activated() {
+    let fixture = choosy();
     let long = "x".repeat(8 * 1024 + 1);
-    let cases: [(&str, &[u8]); 18] = [
+    let cases: [(&str, &[u8]); 16] = [
         ("empty", b""),
         ("a newline", b"\n"),
         ("white space", b" \t\r\n "),
@@ -248,33 +270,49 @@ async fn invalid_secrets_are_never_activated() {
         ("utf-16", b"\xff\xfeg\0o\0o\0d\0"),
         ("binary", b"good\xff\xfe"),
         ("too long", long.as_bytes()),
-        ("refused", b"bad-token"),
-        ("refused html", b"<html>503</html>"),
     ];
+    let invalid = (Some(GOOD.to_owned()), CredentialState::PendingInvalid);
     for (name, content) in cases {
         fixture.put(content);
         fixture.promise().await;
-        assert_eq!(fixture.active().as_deref(), Some(GOOD), "{name}");
-        let refused = name.starts_with("refused");
-        let expected =
-            if refused { CredentialState::PendingRejected } else { CredentialState::PendingInvalid };
-        assert_eq!(fixture.state(), expected, "{name}");
+        assert_eq!((fixture.active(), fixture.state()), invalid, "{name}");
     }
     // no file, and a folder at its path
     clear(&fixture.token());
     fixture.promise().await;
-    assert_eq!((fixture.active().as_deref(), fixture.state()), (Some(GOOD), CredentialState::PendingInvalid));
+    assert_eq!((fixture.active(), fixture.state()), invalid);
     fs::create_dir(fixture.token()).unwrap();
     fixture.promise().await;
-    assert_eq!((fixture.active().as_deref(), fixture.state()), (Some(GOOD), CredentialState::PendingInvalid));
-    assert_eq!(
-        fixture.tried(),
-        ["bad-token", "<html>503</html>"],
-        "a value that cannot be sent is not tried"
-    );
-    fixture.put(GOOD);
-    fixture.promise().await;
-    assert_eq!(fixture.state(), CredentialState::Active, "the problem is cleared when the old value is back");
+    assert_eq!((fixture.active(), fixture.state()), invalid);
+    assert_eq!(fixture.tried(), [""; 0], "a value that cannot be sent is not tried");
+}
+
+#[tokio::test(start_paused = true)]
+async fn rejected_secrets_are_never_activated() {
+    let fixture = choosy();
+    let rejected = ["bad-token", "<html>503</html>"];
+    for secret in rejected {
+        fixture.put(secret);
+        fixture.promise().await;
+        let state = (fixture.active(), fixture.state());
+        assert_eq!(state, (Some(GOOD.to_owned()), CredentialState::PendingRejected), "{secret}");
+    }
+    assert_eq!(fixture.tried(), rejected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn credential_is_active_again_when_the_old_secret_is_back() {
+    let fixture = choosy();
+    for (secret, state) in
+        [("bad-token", CredentialState::PendingRejected), ("two\nlines", CredentialState::PendingInvalid)]
+    {
+        fixture.put(secret);
+        fixture.promise().await;
+        assert_eq!(fixture.state(), state);
+        fixture.put(GOOD);
+        fixture.promise().await;
+        assert_eq!(fixture.state(), CredentialState::Active);
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -361,26 +399,42 @@ async fn credential_replaced_during_verification_never_activates() {
     assert_eq!(tried, ["slow-token", "next-token"]);
 }
 
-#[test]
-fn unreadable_secret_does_not_affect_other_sources() {
+/// Four sources of which two have no readable secret: the secrets, and the errors.
+fn partly_readable() -> (Config, Environment, SecretFiles, Vec<String>) {
     let yaml = "sources:
   audit: { upstream: mindbridge, base_url: 'https://a.example', credential: { bearer: { env: AUDIT } } }
   gone: { upstream: mindbridge, base_url: 'https://a.example', credential: { bearer: { file: ./no/such/file } } }
   sales: { upstream: supermetrics, base_url: 'https://a.example', credential: { api_key: { env: SALES } } }
   unset: { upstream: mindbridge, base_url: 'https://a.example', credential: { bearer: { env: UNSET } } }";
-    let env = [("AUDIT", "cAnaRy1"), ("SALES", "cAnaRy2")].into_iter().collect();
+    let env: Environment = [("AUDIT", "cAnaRy1"), ("SALES", "cAnaRy2")].into_iter().collect();
     let config = Config::from_yaml(yaml, &env).unwrap();
     let (secrets, unreadable) = SecretFiles::read(&config.sources, &env);
-    let shown = format!("{env:?} {secrets:?} {config:?}");
-    assert!(!shown.contains("cAnaRy"), "{shown}");
+    let lines = unreadable.iter().map(ToString::to_string).collect();
+    (config, env, secrets, lines)
+}
+
+#[test]
+fn unreadable_secret_does_not_affect_other_sources() {
+    let (config, _, secrets, _) = partly_readable();
     let held: Vec<_> = config.sources.keys().map(|name| secrets.current(name)).collect();
     assert!(matches!(&held[0], Some(Credential::Bearer(secret)) if secret.expose_secret() == "cAnaRy1"));
     assert!(matches!(&held[2], Some(Credential::ApiKey(secret)) if secret.expose_secret() == "cAnaRy2"));
     assert!(held[1].is_none() && held[3].is_none());
-    let lines: Vec<_> = unreadable.iter().map(ToString::to_string).collect();
+}
+
+#[test]
+fn unreadable_secret_error_names_the_option_and_the_cause() {
+    let (.., lines) = partly_readable();
     assert!(
         lines[0].starts_with("sources.gone.credential: file ./no/such/file cannot be read: "),
         "{lines:?}"
     );
     assert_eq!(lines[1..], ["sources.unset.credential: environment variable UNSET is not set"]);
+}
+
+#[test]
+fn debug_output_contains_no_secret() {
+    let (config, env, secrets, _) = partly_readable();
+    let shown = format!("{env:?} {secrets:?} {config:?}");
+    assert!(!shown.contains("cAnaRy"), "{shown}");
 }

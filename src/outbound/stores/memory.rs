@@ -239,8 +239,16 @@ mod tests {
         let (old, new) = (seen("a", "1", Life::Running, 1), seen("a", "1", Life::Succeeded, 2));
         assert_eq!(store.keep(new.clone()).await, StoreOutcome::New(None));
         assert_eq!(store.keep(old).await, StoreOutcome::Older(new.clone()));
+        assert_eq!(store.get(std::slice::from_ref(&new.job.key)).await.unwrap(), [Some(new)]);
+    }
+
+    #[tokio::test]
+    async fn second_run_replaces_a_terminal_state() {
+        let store = store(1 << 20);
+        let end = seen("a", "1", Life::Succeeded, 2);
+        store.keep(end.clone()).await;
         let again = seen("a", "1", Life::Running, 3);
-        assert_eq!(store.keep(again.clone()).await, StoreOutcome::New(Some(new)), "a second run");
+        assert_eq!(store.keep(again.clone()).await, StoreOutcome::New(Some(end)));
         assert_eq!(store.get(std::slice::from_ref(&again.job.key)).await.unwrap(), [Some(again)]);
     }
 
@@ -276,24 +284,38 @@ mod tests {
         assert!(store.jobs.entry_count() > 50, "{}", store.jobs.entry_count());
     }
 
-    #[tokio::test]
-    async fn list_is_sorted_by_key_and_resumes_after_a_key() {
+    /// Five completed jobs of `a` and five running ones of `b`, kept in no order.
+    async fn unordered() -> MemoryStore {
         let store = store(1 << 20);
         for number in [5, 3, 1, 4, 2] {
             store.keep(seen("a", &format!("j{number}"), Life::Succeeded, 1)).await;
             store.keep(seen("b", &format!("j{number}"), Life::Running, 1)).await;
         }
-        let names =
-            |page: Vec<Observation>| page.iter().map(|held| held.job.key.to_string()).collect::<Vec<_>>();
-        let all = ListFilter::default();
+        store
+    }
+
+    fn names(page: &[Observation]) -> Vec<String> {
+        page.iter().map(|held| held.job.key.to_string()).collect()
+    }
+
+    #[tokio::test]
+    async fn list_is_sorted_by_key_and_resumes_after_a_key() {
+        let (store, all) = (unordered().await, ListFilter::default());
         let first = store.list(&all, None, 3).await.unwrap();
-        let last = first[2].job.key.clone();
-        assert_eq!(names(first), ["a/j1", "a/j2", "a/j3"]);
-        assert_eq!(names(store.list(&all, Some(&last), 3).await.unwrap()), ["a/j4", "a/j5", "b/j1"]);
+        assert_eq!(names(&first), ["a/j1", "a/j2", "a/j3"]);
+        let next = store.list(&all, Some(&first[2].job.key), 3).await.unwrap();
+        assert_eq!(names(&next), ["a/j4", "a/j5", "b/j1"]);
+    }
+
+    #[tokio::test]
+    async fn list_is_filtered_by_state_and_source() {
+        let store = unordered().await;
         let running = ListFilter { states: vec![JobState::Running], ..ListFilter::default() };
-        assert_eq!(names(store.list(&running, None, 2).await.unwrap()), ["b/j1", "b/j2"]);
+        assert_eq!(names(&store.list(&running, None, 2).await.unwrap()), ["b/j1", "b/j2"]);
         let of_a = ListFilter { sources: vec![SourceName::parse("a").unwrap()], ..ListFilter::default() };
-        assert_eq!(store.list(&of_a, Some(&last), 9).await.unwrap().len(), 2);
+        let first = store.list(&of_a, None, 3).await.unwrap();
+        let rest = store.list(&of_a, Some(&first[2].job.key), 9).await.unwrap();
+        assert_eq!(names(&rest), ["a/j4", "a/j5"]);
     }
 
     #[tokio::test]

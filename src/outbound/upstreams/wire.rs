@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_and_accounts_keep_their_digits() {
+    fn ids_keep_their_digits() {
         for (value, expected) in [
             (r#""007""#, Some("007")),
             ("9007199254740993", Some("9007199254740993")),
@@ -259,6 +259,10 @@ mod tests {
         ] {
             assert_eq!(read("id", value).id.as_deref(), expected, "{value}");
         }
+    }
+
+    #[test]
+    fn account_values_keep_their_digits() {
         for (value, expected) in [
             (
                 r#"[9007199254740993, "007", 18446744073709551616, 1.10]"#,
@@ -284,6 +288,10 @@ mod tests {
         for value in ["true", "1", r#""x""#, "[0,1]", r#"{"a":{"b":"c"}}"#, &deep] {
             assert!(!is_empty_value(value), "{value}");
         }
+    }
+
+    #[test]
+    fn text_of_an_object_is_its_json_unless_empty() {
         assert_eq!(read("text", "[]").text, None);
         assert_eq!(read("text", r#"{"why": "x"}"#).text.as_deref(), Some(r#"{"why":"x"}"#));
     }

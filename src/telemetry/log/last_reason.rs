@@ -30,15 +30,23 @@ impl<T> Default for LastReason<T> {
 mod tests {
     use super::*;
 
+    const AGAIN: Duration = Duration::from_mins(10);
+
     #[tokio::test(start_paused = true)]
-    async fn reason_is_due_when_it_changes_and_after_a_while() {
-        let again = Duration::from_mins(10);
+    async fn reason_is_logged_when_it_changes() {
         let mut last = LastReason::default();
-        assert!(!last.is_repeated(&"one", again));
+        assert!(!last.is_repeated(&"one", AGAIN));
         last.logged("one");
-        assert!(last.is_repeated(&"one", again));
-        assert!(!last.is_repeated(&"two", again));
-        tokio::time::advance(again).await;
-        assert!(!last.is_repeated(&"one", again));
+        assert!(last.is_repeated(&"one", AGAIN));
+        assert!(!last.is_repeated(&"two", AGAIN));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn unchanged_reason_is_logged_again_after_a_while() {
+        let mut last = LastReason::default();
+        last.logged("one");
+        assert!(last.is_repeated(&"one", AGAIN));
+        tokio::time::advance(AGAIN).await;
+        assert!(!last.is_repeated(&"one", AGAIN));
     }
 }

@@ -12,6 +12,7 @@ use std::thread;
 use http::HeaderValue;
 use proptest::collection::vec;
 use proptest::prelude::*;
+use tracing_appender::non_blocking::NonBlocking;
 use tracing_subscriber::layer::SubscriberExt as _;
 
 use super::writer::LINES;
@@ -160,8 +161,8 @@ impl Write for Stuck {
     }
 }
 
-#[test]
-fn logging_never_blocks_and_dropped_lines_are_counted() {
+/// A writer to an output that is stuck until the sender is dropped, with more lines than it buffers.
+fn stuck_writer() -> (NonBlocking, LogGuard, SyncSender<()>, Buffer) {
     let (release, go_on): (SyncSender<()>, _) = sync_channel(0);
     let out = Buffer::default();
     let (mut writer, guard) = writer::start(Stuck { go_on, out: out.clone() });
@@ -169,14 +170,24 @@ fn logging_never_blocks_and_dropped_lines_are_counted() {
     for _ in 0..4 * LINES {
         writer.write_all(line.as_bytes()).unwrap();
     }
+    (writer, LogGuard(Some(guard)), release, out)
+}
+
+#[test]
+fn lines_for_a_stuck_log_output_are_dropped_and_counted() {
+    let (writer, guard, release, out) = stuck_writer();
     let dropped = writer.error_counter().dropped_lines();
     assert!(dropped >= 2 * LINES, "{dropped} lines");
-    // The shutdown does not block either.
-    drop(LogGuard(Some(guard)));
-    drop(release);
-    drop(writer);
+    drop((release, guard, writer));
     while out.text().lines().count() < 4 * LINES - dropped {
         thread::yield_now();
     }
-    assert!(out.text().lines().all(|line| line.len() == 1023));
+    assert!(out.text().lines().all(|line| line.len() == 1023), "no part of a line is dropped");
+}
+
+#[test]
+fn shutdown_does_not_wait_for_a_stuck_log_output() {
+    let (writer, guard, release, _) = stuck_writer();
+    drop(guard);
+    drop((release, writer));
 }

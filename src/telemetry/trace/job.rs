@@ -141,18 +141,29 @@ mod tests {
     #[test]
     fn replicas_with_the_same_key_derive_the_same_trace_ids() {
         let (one, other) = (TraceKey::new(b"shared"), TraceKey::new(b"another"));
-        let (a, b) = (job("mind", "a"), job("mind", "b"));
+        let a = job("mind", "a");
         assert_eq!(one.trace(&a), TraceKey::new(b"shared").trace(&a));
-        assert_ne!(one.trace(&a), one.trace(&b));
-        assert_ne!(one.trace(&a), one.trace(&job("metrics", "a")));
         assert_ne!(one.trace(&a), other.trace(&a));
         let derived = TraceKey::derived_from(b"shared");
         assert_eq!(derived.trace(&a), TraceKey::derived_from(b"shared").trace(&a));
         assert_ne!(derived.trace(&a), TraceKey::derived_from(b"another").trace(&a));
         assert_ne!(derived.trace(&a), one.trace(&a), "the secret itself is not the key");
+    }
+
+    #[test]
+    fn each_job_has_its_own_trace_id() {
+        let key = TraceKey::new(b"shared");
+        let a = key.trace(&job("mind", "a"));
+        assert_ne!(a, key.trace(&job("mind", "b")));
+        assert_ne!(a, key.trace(&job("metrics", "a")));
+    }
+
+    #[test]
+    fn each_observation_has_its_own_span_id() {
+        let (key, a) = (TraceKey::new(b"shared"), job("mind", "a"));
         let at = |second| Timestamp::from_second(second).unwrap();
-        assert_eq!(one.observation(&a, at(1), at(2)), one.observation(&a, at(1), at(2)));
-        assert_ne!(one.observation(&a, at(1), at(2)), one.observation(&a, at(1), at(3)));
+        assert_eq!(key.observation(&a, at(1), at(2)), key.observation(&a, at(1), at(2)));
+        assert_ne!(key.observation(&a, at(1), at(2)), key.observation(&a, at(1), at(3)));
     }
 
     #[test]

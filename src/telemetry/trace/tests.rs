@@ -30,8 +30,8 @@ fn one<'a>(spans: &'a [SpanData], name: &str) -> &'a SpanData {
     found[0]
 }
 
-#[test]
-fn spans_have_exactly_the_attributes_of_the_list() {
+/// One span of each kind, as a request would create them.
+fn one_of_each() -> Vec<SpanData> {
     let spans = RecordedSpans::start();
     let request = request(&HeaderMap::new(), &Method::POST, Some("/graphql"), "/graphql");
     {
@@ -52,7 +52,12 @@ fn spans_have_exactly_the_attributes_of_the_list() {
     }
     answered(&request, StatusCode::INTERNAL_SERVER_ERROR);
     drop(request);
-    let spans = spans.ended();
+    spans.ended()
+}
+
+#[test]
+fn spans_have_exactly_the_attributes_of_the_list() {
+    let spans = one_of_each();
     let names = [
         ("POST /graphql", "{method} {route}"),
         ("query", "query, mutation, subscription"),
@@ -76,6 +81,11 @@ fn spans_have_exactly_the_attributes_of_the_list() {
         }
         assert_eq!((kind.as_str(), keys, span.attributes.len()), (listed.kind, expected, listed_len(span)));
     }
+}
+
+#[test]
+fn nested_spans_have_their_parents() {
+    let spans = one_of_each();
     assert_eq!(one(&spans, "job.ingest").parent_span_id, one(&spans, "job.observe").span_context.span_id());
     assert_eq!(one(&spans, "query").parent_span_id, one(&spans, "POST /graphql").span_context.span_id());
 }
@@ -103,20 +113,32 @@ async fn an_observation_links_the_last_upstream_call() {
     assert_ne!(observation.span_context.trace_id(), poll.span_context.trace_id());
 }
 
-#[test]
-fn nothing_is_created_below_a_span_that_is_not_sampled() {
-    let spans = RecordedSpans::start();
+/// A request of a client that does not sample its trace.
+fn unsampled_request() -> tracing::Span {
     let mut headers = HeaderMap::new();
     let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00";
     headers.insert("traceparent", parent.parse().unwrap());
-    let request = request(&headers, &Method::GET, None, "/REDACTED");
+    request(&headers, &Method::GET, None, "/REDACTED")
+}
+
+#[test]
+fn nothing_is_created_below_a_span_that_is_not_sampled() {
+    let spans = RecordedSpans::start();
+    let request = unsampled_request();
     let _request = request.enter();
     assert!(operation("query", None, || unreachable!("it is not recorded")).is_disabled());
     assert!(lookup(1).is_disabled() && upstream(call()).is_disabled());
+    assert!(spans.ended().is_empty());
+}
+
+#[test]
+fn decision_not_to_sample_is_propagated() {
+    let _spans = RecordedSpans::start();
+    let request = unsampled_request();
+    let _request = request.enter();
     let sent = traceparent(&upstream(call())).unwrap();
     assert!(sent.to_str().unwrap().starts_with("00-4bf92f3577b34da6a3ce929d0e0e4736-"), "{sent:?}");
     assert!(sent.to_str().unwrap().ends_with("-00"), "{sent:?}");
-    assert!(spans.ended().is_empty());
 }
 
 #[test]

@@ -82,16 +82,19 @@ fn progress_bars_require_watch_mode_and_a_terminal() {
     }
 }
 
+fn ended(id: &str, state: &str) -> WireResult {
+    job(id, json!({ "state": state, "isTerminal": true }))
+}
+
 #[test]
-fn outcome_of_several_jobs_is_the_worst() {
+fn outcome_of_a_job_follows_from_its_state() {
     use ExitOutcome::{Failure, Success, Unknown};
-    let ended = |state: &str| job("a", json!({ "state": state, "isTerminal": true }));
     for (answer, get, watch) in [
-        (ended("SUCCEEDED"), Success, Success),
-        (ended("FAILED"), Failure, Failure),
-        (ended("CANCELED"), Failure, Failure),
-        (ended("EXPIRED"), Failure, Failure),
-        (ended("A_LATER_WORD"), Failure, Failure),
+        (ended("a", "SUCCEEDED"), Success, Success),
+        (ended("a", "FAILED"), Failure, Failure),
+        (ended("a", "CANCELED"), Failure, Failure),
+        (ended("a", "EXPIRED"), Failure, Failure),
+        (ended("a", "A_LATER_WORD"), Failure, Failure),
         (job("a", json!({})), Success, Unknown),
         (job("a", json!({ "state": "UNKNOWN" })), Success, Unknown),
         (problem("a", "NOT_FOUND"), Unknown, Unknown),
@@ -104,33 +107,54 @@ fn outcome_of_several_jobs_is_the_worst() {
             assert_eq!(table.outcome(), outcome, "{mode:?} {answer:?}");
         }
     }
-    let mut table = refs(&["mind/a", "mind/b", "mind/c"]);
-    table.take(&ended("SUCCEEDED"), "x", true, JobMode::Watch);
-    table.take(&job("b", json!({ "state": "FAILED", "isTerminal": true })), "x", true, JobMode::Watch);
-    assert_eq!(table.outcome(), Unknown, "the state of one is unknown");
-    table.take(&job("c", json!({ "state": "SUCCEEDED", "isTerminal": true })), "x", true, JobMode::Watch);
-    assert_eq!(table.outcome(), Failure);
 }
 
 #[test]
-fn duplicate_and_post_terminal_updates_are_not_printed() {
+fn outcome_of_several_jobs_is_the_worst() {
+    let mut table = refs(&["mind/a", "mind/b", "mind/c"]);
+    table.take(&ended("a", "SUCCEEDED"), "x", true, JobMode::Watch);
+    table.take(&ended("b", "FAILED"), "x", true, JobMode::Watch);
+    assert_eq!(table.outcome(), ExitOutcome::Unknown, "the state of one is unknown");
+    table.take(&ended("c", "SUCCEEDED"), "x", true, JobMode::Watch);
+    assert_eq!(table.outcome(), ExitOutcome::Failure);
+}
+
+#[test]
+fn duplicate_argument_is_one_job() {
     let mut table = refs(&["mind/a", "opaque-a", "mind/b", "mind/a"]);
-    assert_eq!(table.jobs().len(), 3, "a duplicate argument is one job");
+    assert_eq!(table.jobs().len(), 3);
     let running = job("a", json!({}));
-    let ended = job("a", json!({ "state": "SUCCEEDED", "isTerminal": true }));
+    assert_eq!(table.take(&running, "RUNNING", false, JobMode::Watch), Some(0), "it is reported once");
+    assert_eq!(table.jobs()[1].label(), "mind/a", "a node ID is labelled by source and external id");
+}
+
+#[test]
+fn unchanged_update_is_not_printed() {
+    let mut table = refs(&["mind/a", "mind/b"]);
+    let running = job("a", json!({}));
     let mut take =
         |answer: &WireResult, text: &str, is_final| table.take(answer, text, is_final, JobMode::Watch);
-    assert_eq!(take(&running, "RUNNING", false), Some(0), "one job is reported once");
+    assert_eq!(take(&running, "RUNNING", false), Some(0));
     assert_eq!(take(&running, "RUNNING", false), None);
     assert_eq!(take(&running, "RUNNING 1/2", false), Some(0));
-    assert_eq!(take(&problem("b", "UNAVAILABLE"), "x", false), Some(2));
-    assert_eq!(take(&problem("b", "UNAVAILABLE"), "x", true), Some(2), "a terminal state is a change");
-    assert_eq!(take(&ended, "SUCCEEDED", true), Some(0));
-    assert_eq!(take(&ended, "SUCCEEDED", true), None);
-    assert_eq!(take(&running, "RUNNING", false), None);
-    assert_eq!(take(&job("c", json!({})), "RUNNING", false), None, "no request was sent");
-    assert_eq!(table.jobs()[1].label(), "mind/a", "a node ID is labelled by source and external id");
+    assert_eq!(take(&problem("b", "UNAVAILABLE"), "x", false), Some(1));
+    assert_eq!(take(&problem("b", "UNAVAILABLE"), "x", true), Some(1), "a terminal state is a change");
+}
+
+#[test]
+fn update_after_the_terminal_state_is_not_printed() {
+    let mut table = refs(&["mind/a", "opaque-a"]);
+    let end = ended("a", "SUCCEEDED");
+    assert_eq!(table.take(&end, "SUCCEEDED", true, JobMode::Watch), Some(0));
+    assert_eq!(table.take(&end, "SUCCEEDED", true, JobMode::Watch), None);
+    assert_eq!(table.take(&job("a", json!({})), "RUNNING", false, JobMode::Watch), None);
     assert!(table.jobs().iter().all(table::JobTableRow::is_over));
+}
+
+#[test]
+fn update_of_a_job_that_was_not_requested_is_not_printed() {
+    let mut table = refs(&["mind/a"]);
+    assert_eq!(table.take(&job("c", json!({})), "RUNNING", false, JobMode::Watch), None);
 }
 
 #[test]
@@ -184,14 +208,19 @@ impl TermLike for TestTerminal {
     }
 }
 
-#[test]
-fn progress_bar_shows_counts_only_if_the_job_reports_them() {
+/// Bars of two jobs of which the first reports counts, and what was drawn since the last call.
+fn bars_of_two() -> (bars::Bars, impl Fn() -> String) {
     let paper = TestTerminal::default();
-    let drawn = || std::mem::take(&mut *paper.0.lock().unwrap());
     let target = indicatif::ProgressDrawTarget::term_like_with_hz(Box::new(paper.clone()), 255);
     let mut bars = bars::Bars::on(target, ["mind/a", "mind/bcd"].into_iter());
     bars.show(0, "mind/a", &job("a", json!({ "progress": { "completed": 3, "total": 6 } })));
     bars.suspend(|| Ok(())).unwrap();
+    (bars, move || std::mem::take(&mut *paper.0.lock().unwrap()))
+}
+
+#[test]
+fn progress_bar_shows_counts_only_if_the_job_reports_them() {
+    let (mut bars, drawn) = bars_of_two();
     let text = drawn();
     // its age, which depends on the machine, is between its name and its counts
     let counted = text
@@ -206,7 +235,17 @@ fn progress_bar_shows_counts_only_if_the_job_reports_them() {
     bars.suspend(|| Ok(())).unwrap();
     let text = drawn();
     assert!(text.contains("RUNNING") && !text.contains("3/6") && !text.contains('['), "{text:?}");
-    assert!(!text.contains("mind/bcd"), "{text:?}");
+}
+
+#[test]
+fn progress_bar_of_a_completed_job_is_removed() {
+    let (bars, drawn) = bars_of_two();
+    assert!(drawn().contains("mind/bcd"));
+    bars.end(1);
+    drawn();
+    bars.suspend(|| Ok(())).unwrap();
+    let text = drawn();
+    assert!(text.contains("mind/a") && !text.contains("mind/bcd"), "{text:?}");
 }
 
 #[test]

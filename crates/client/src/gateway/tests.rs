@@ -62,15 +62,23 @@ fn follow_two(gateway: GatewayClient) -> impl futures_util::Stream<Item = Follow
 }
 
 #[tokio::test]
+async fn stream_request_has_the_url_key_and_staleness_of_the_options() {
+    let (listener, gateway) = peer().await;
+    let mut events = pin!(follow_two(gateway));
+    let end = [event("a", "SUCCEEDED", true), event("b", "SUCCEEDED", true)].concat();
+    let (request, _) = tokio::join!(answer(&listener, STREAM, &end), events.next());
+    assert!(request.starts_with("POST /base/graphql HTTP/1.1\r\n"), "{request}");
+    assert!(request.contains(&format!("authorization: Bearer {KEY}\r\n")), "{request}");
+    assert!(request.contains(r#""maxStaleness":"5s""#), "{request}");
+}
+
+#[tokio::test]
 async fn aborted_stream_is_reopened_for_unfinished_jobs() {
     let (listener, gateway) = peer().await;
     let mut events = pin!(follow_two(gateway));
     let script = async {
         let first = [event("a", "SUCCEEDED", true), event("b", "RUNNING", false)].concat();
-        let request = answer(&listener, STREAM, &first).await;
-        assert!(request.starts_with("POST /base/graphql HTTP/1.1\r\n"), "{request}");
-        assert!(request.contains(&format!("authorization: Bearer {KEY}\r\n")), "{request}");
-        assert!(request.contains(r#""maxStaleness":"5s""#), "{request}");
+        answer(&listener, STREAM, &first).await;
         let second = [event("b", "SUCCEEDED", true), "event: complete\ndata:\n\n".to_owned()].concat();
         let request = answer(&listener, STREAM, &second).await;
         assert!(

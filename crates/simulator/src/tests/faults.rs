@@ -126,14 +126,26 @@ async fn regular_responses_are_modified_as_scripted() {
     assert_eq!((ids(&page), page.at("/totalPages")), (vec!["a".to_owned()], json!(2)));
     fault(SimUpstream::Supermetrics, FaultKind::remove("/data"));
     assert!(fixture.status("q", 0, 0).await.json().get("data").is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn credential_is_echoed_as_scripted() {
+    let fixture = SimulatorFixture::new(jobs());
+    let fault = |upstream, kind| fixture.handle.push_fault(SimFault::next(upstream, 1, kind));
     for status in [200, 401] {
-        fault(mb, FaultKind::EchoCredential { status });
+        fault(SimUpstream::MindBridge, FaultKind::EchoCredential { status });
         let echoed = fixture.one("a").await;
         assert_eq!((echoed.status, echoed.text.contains(TOKEN)), (status, true));
         fault(SimUpstream::Supermetrics, FaultKind::EchoCredential { status });
         let echoed = fixture.status("q", 0, 0).await;
         assert_eq!((echoed.status, echoed.text.contains(KEY)), (status, true));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn refused_query_leaves_single_reads_available() {
+    let fixture = SimulatorFixture::new(jobs());
+    let filter = json!({"id": {"$in": ["a", "b"]}});
     for status in [403, 404, 405] {
         fixture.world.lock().scenario.mindbridge.refuse_query = Some(status);
         assert_eq!(fixture.query("", &filter).await.status, status);
@@ -160,10 +172,9 @@ async fn slow_responses_take_the_scripted_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn exceeded_limits_return_429_and_recover() {
+async fn exceeded_rate_limit_returns_429_for_a_second() {
     let mut scenario = jobs();
     scenario.mindbridge.limit_per_second = Some(3);
-    scenario.supermetrics.hourly_limit = Some(2);
     let fixture = SimulatorFixture::new(scenario);
     let mut statuses = Vec::new();
     for _ in 0..5 {
@@ -172,6 +183,13 @@ async fn exceeded_limits_return_429_and_recover() {
     assert_eq!(statuses, [200, 200, 200, 429, 429]);
     tokio::time::advance(Duration::from_secs(1)).await;
     assert_eq!(fixture.one("a").await.status, 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn exceeded_hourly_limit_returns_429_for_an_hour() {
+    let mut scenario = jobs();
+    scenario.supermetrics.hourly_limit = Some(2);
+    let fixture = SimulatorFixture::new(scenario);
     for (status, remaining) in [(200, "1"), (200, "0"), (429, "0")] {
         let seen = fixture.status("q", 0, 0).await;
         let limits = (seen.header("x-ratelimit-limit"), seen.header("x-ratelimit-remaining"));

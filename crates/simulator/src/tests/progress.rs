@@ -51,13 +51,17 @@ async fn async_result_follows_its_script() {
     assert_eq!(fixture.handle.violations(), Vec::<String>::new());
 }
 
-#[tokio::test(start_paused = true)]
-async fn query_pages_through_the_matching_jobs() {
+/// Five jobs, in pages of two; and a filter that three of them match.
+fn five_jobs() -> (SimulatorFixture, Value) {
     let job = |n: u32| MindBridgeJob::new(&format!("job{n}"), &[(0, "COMPLETE")]);
     let mut scenario = scenario((0..5).map(job).collect(), vec![]);
     scenario.mindbridge.max_page_size = Some(2);
-    let fixture = SimulatorFixture::new(scenario);
-    let filter = json!({"id": {"$in": ["job4", "job1", "absent", "job2"]}});
+    (SimulatorFixture::new(scenario), json!({"id": {"$in": ["job4", "job1", "absent", "job2"]}}))
+}
+
+#[tokio::test(start_paused = true)]
+async fn query_pages_through_the_matching_jobs() {
+    let (fixture, filter) = five_jobs();
     let first = fixture.query("?page=0&size=100", &filter).await;
     assert_eq!(ids(&first), ["job1", "job2"]);
     let document = first.json();
@@ -80,24 +84,40 @@ async fn query_pages_through_the_matching_jobs() {
     assert_eq!(ids(&fixture.query("?page=2&size=100", &filter).await), Vec::<String>::new());
     assert_eq!(ids(&fixture.query("", &json!({"id": "job3"})).await), ["job3"]);
     assert_eq!(fixture.handle.violations(), Vec::<String>::new());
+}
+
+#[tokio::test(start_paused = true)]
+async fn query_is_recorded_with_its_page_and_ids() {
+    let (fixture, filter) = five_jobs();
+    fixture.query("?page=0&size=100", &filter).await;
     let request = &fixture.handle.record()[0];
     assert_eq!((request.endpoint, request.page), (Endpoint::Query, Some((0, 100))));
     assert_eq!(request.ids, ["job4", "job1", "absent", "job2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn query_with_an_invalid_page_or_filter_returns_400() {
+    let (fixture, filter) = five_jobs();
     for page in ["?page=-1", "?page=x", "?size=0", "?size=-5"] {
         assert_eq!(fixture.query(page, &filter).await.status, 400, "{page}");
     }
     assert_eq!(fixture.query("", &json!({"nonsense": 1})).await.status, 400);
 }
 
-#[tokio::test(start_paused = true)]
-async fn query_follows_its_steps_reruns_and_expires() {
+/// A query that runs twice and expires after each run.
+fn rerunning() -> SimulatorFixture {
     let mut job = SupermetricsJob::new("q", &[(0, "QUEUED"), (5, "RUNNING"), (10, "SUCCESS")]);
     job.steps[0].total = 0;
     job.steps[1].tasks_running = 3;
     job.rerun_every = Some(s(100));
     job.runs = Some(2);
     job.expires_after = s(60);
-    let fixture = SimulatorFixture::new(scenario(vec![], vec![job]));
+    SimulatorFixture::new(scenario(vec![], vec![job]))
+}
+
+#[tokio::test(start_paused = true)]
+async fn status_has_the_documented_fields() {
+    let fixture = rerunning();
     let queued = fixture.status("q", 0, 0).await.json();
     let request_id = queued["meta"]["request_id"].clone();
     assert_eq!(
@@ -113,8 +133,14 @@ async fn query_follows_its_steps_reruns_and_expires() {
     );
     let again = fixture.status("q", 0, 0).await;
     assert_ne!(again.at("/meta/request_id"), request_id, "new with each request");
+}
+
+#[tokio::test(start_paused = true)]
+async fn query_follows_its_script_over_several_runs() {
+    let fixture = rerunning();
     // (seconds to let pass, expected word or error code)
     let walk = [
+        (0, "QUEUED"),
         (5, "RUNNING"),
         (5, "SUCCESS"),
         (59, "SUCCESS"),
@@ -130,16 +156,31 @@ async fn query_follows_its_steps_reruns_and_expires() {
         let word = if seen.status == 200 { seen.at("/meta/status_code") } else { seen.at("/error/code") };
         assert_eq!(word, expected, "step {step}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn expired_query_is_answered_like_an_unknown_one() {
+    let fixture = rerunning();
+    advance(s(70)).await;
     let (expired, never) = (fixture.status("q", 0, 0).await, fixture.status("never", 0, 0).await);
     assert_eq!((expired.status, expired.at("/error")), (never.status, never.at("/error")), "equal");
+    assert_eq!(expired.at("/error/code"), "STATUS_NOT_FOUND");
+}
+
+/// A completed query of 25 rows.
+fn with_rows() -> SimulatorFixture {
+    let mut job = SupermetricsJob::new("q", &[(0, "SUCCESS")]);
+    job.rows.count = 25;
+    SimulatorFixture::new(scenario(vec![], vec![job]))
+}
+
+fn rows(seen: &Seen) -> Vec<Value> {
+    seen.at("/data").as_array().unwrap().clone()
 }
 
 #[tokio::test(start_paused = true)]
 async fn rows_are_paged_by_inclusive_offsets_after_the_header() {
-    let mut job = SupermetricsJob::new("q", &[(0, "SUCCESS")]);
-    job.rows.count = 25;
-    let fixture = SimulatorFixture::new(scenario(vec![], vec![job]));
-    let rows = |seen: &Seen| seen.at("/data").as_array().unwrap().clone();
+    let fixture = with_rows();
     let mut gathered = Vec::new();
     // (start, end, rows expected, next offered, prev offered)
     for (start, end, count, next, prev) in
@@ -163,10 +204,19 @@ async fn rows_are_paged_by_inclusive_offsets_after_the_header() {
         )
         .await;
     assert_eq!(rows(&everything).split_off(1), gathered, "the pages are the whole result");
-    let cheap = fixture.status("q", 0, 0).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn status_describes_the_result_of_a_completed_query() {
+    let cheap = with_rows().status("q", 0, 0).await;
     assert_eq!((rows(&cheap).len(), cheap.at("/meta/result/total_rows")), (2, json!(25)));
     assert_eq!(cheap.at("/meta/result/total_columns"), 4);
     assert_eq!(cheap.at("/meta/query/fields/0/field_id"), "Date");
+}
+
+#[tokio::test(start_paused = true)]
+async fn offsets_of_zero_can_mean_all_rows() {
+    let fixture = with_rows();
     fixture.world.lock().scenario.supermetrics.zero_offsets_mean_all = true;
     assert_eq!(rows(&fixture.status("q", 0, 0).await).len(), 26);
     assert_eq!(rows(&fixture.status("q", 0, 1).await).len(), 3);
@@ -197,12 +247,16 @@ async fn failures_are_reported_in_each_form() {
     assert_eq!(loud.at("/error"), json!({"code": code, "message": code, "description": "log in again"}));
 }
 
-#[tokio::test(start_paused = true)]
-async fn credentials_are_checked_in_both_forms_and_never_recorded() {
-    let fixture = SimulatorFixture::new(scenario(
+fn one_of_each() -> SimulatorFixture {
+    SimulatorFixture::new(scenario(
         vec![MindBridgeJob::new("a", &[(0, "COMPLETE")])],
         vec![SupermetricsJob::new("q", &[(0, "RUNNING")])],
-    ));
+    ))
+}
+
+#[tokio::test(start_paused = true)]
+async fn credentials_are_checked_in_both_forms() {
+    let fixture = one_of_each();
     let (sm, mb) = (SimUpstream::Supermetrics, SimUpstream::MindBridge);
     let in_json = |key: &str| status_uri(&json!({"schedule_id": "q", "api_key": key}));
     let flat = format!("/v2/query/status?schedule_id=q&api_key={KEY}");
@@ -228,8 +282,27 @@ async fn credentials_are_checked_in_both_forms_and_never_recorded() {
         assert_eq!((seen.status, seen.at("/error/code"), last.auth), (status, code, auth), "{uri}");
         assert_eq!((last.violation, last.status), (None, Some(status)), "{uri}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn credentials_are_never_recorded() {
+    let fixture = one_of_each();
+    fixture.one("a").await;
+    fixture.status("q", 0, 0).await;
+    for uri in [
+        status_uri(&json!({"schedule_id": "q", "api_key": KEY})),
+        format!("/v2/query/status?schedule_id=q&api_key={KEY}"),
+    ] {
+        fixture.send(SimUpstream::Supermetrics, "GET", &uri, &[], "").await;
+    }
+    assert_eq!(fixture.handle.record().len(), 4);
     assert!(!format!("{:?}", fixture.handle.record()).contains("planted"));
-    fixture.handle.set_credential(mb, "rotated");
+}
+
+#[tokio::test(start_paused = true)]
+async fn replaced_credential_is_not_accepted_any_more() {
+    let fixture = one_of_each();
+    fixture.handle.set_credential(SimUpstream::MindBridge, "rotated");
     assert_eq!(fixture.one("a").await.status, 401);
 }
 
@@ -281,12 +354,10 @@ async fn client_protocol_violations_are_recorded() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn handle_adds_changes_and_removes_jobs() {
+async fn handle_sets_the_state_of_one_member_of_a_family() {
     let mut family = MindBridgeJob::new("f##", &[(0, "IN_PROGRESS"), (50, "COMPLETE")]);
     family.every = Some(s(30));
-    let mut query = SupermetricsJob::new("q", &[(0, "RUNNING"), (10, "SUCCESS")]);
-    query.rerun_every = Some(s(20));
-    let fixture = SimulatorFixture::new(scenario(vec![family], vec![query]));
+    let fixture = SimulatorFixture::new(scenario(vec![family], vec![]));
     let handle = &fixture.handle;
     advance(s(65)).await;
     assert_eq!(handle.job_ids(SimUpstream::MindBridge), ["f00", "f01", "f02"]);
@@ -299,16 +370,28 @@ async fn handle_adds_changes_and_removes_jobs() {
     assert_eq!(fixture.one("f02").await.at("/status"), "IN_PROGRESS", "the others still exist");
     // Once in the listing, though both the family and the job whose state was set match the id.
     assert_eq!(ids(&fixture.query("", &json!({"id": {"$in": ["f01"]}})).await), ["f01"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn query_whose_state_was_set_does_not_run_again() {
+    let mut query = SupermetricsJob::new("q", &[(0, "RUNNING"), (10, "SUCCESS")]);
+    query.rerun_every = Some(s(20));
+    let fixture = SimulatorFixture::new(scenario(vec![], vec![query]));
+    advance(s(65)).await;
+    fixture.handle.set_state("q", SupermetricsStep::new("STOPPED")).unwrap();
+    advance(s(495)).await;
+    assert_eq!(fixture.status("q", 0, 0).await.at("/meta/status_code"), "STOPPED");
+}
+
+#[tokio::test(start_paused = true)]
+async fn handle_adds_jobs() {
+    let fixture = SimulatorFixture::new(scenario(vec![], vec![]));
+    let handle = &fixture.handle;
+    advance(s(65)).await;
     handle.add_job(MindBridgeJob::new("at once", &[(0, "IN_PROGRESS")]));
     handle.set_state("at once", MindBridgeStep::new("COMPLETE")).unwrap();
     let at_once = fixture.one("at%20once").await;
     assert_eq!((at_once.at("/status"), at_once.at("/version")), (json!("COMPLETE"), json!(2)));
-    handle.set_state("q", SupermetricsStep::new("STOPPED")).unwrap();
-    advance(s(495)).await;
-    assert_eq!(fixture.status("q", 0, 0).await.at("/meta/status_code"), "STOPPED", "and does not run again");
-    handle.forget(SimUpstream::Supermetrics, "q");
-    assert_eq!(fixture.status("q", 0, 0).await.at("/error/code"), "STATUS_NOT_FOUND");
-    assert!(handle.set_state("q", SupermetricsStep::new("RUNNING")).is_err());
     handle.add_job(SupermetricsJob::new("q", &[(0, "SCHEDULED"), (5, "LAUNCHING")]));
     assert_eq!(fixture.status("q", 0, 0).await.at("/meta/status_code"), "SCHEDULED");
     advance(s(5)).await;
@@ -316,11 +399,27 @@ async fn handle_adds_changes_and_removes_jobs() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn demo_always_has_unfinished_jobs_and_every_field() {
+async fn handle_removes_jobs() {
+    let query = SupermetricsJob::new("q", &[(0, "RUNNING")]);
+    let fixture = SimulatorFixture::new(scenario(vec![], vec![query]));
+    fixture.handle.forget(SimUpstream::Supermetrics, "q");
+    assert_eq!(fixture.status("q", 0, 0).await.at("/error/code"), "STATUS_NOT_FOUND");
+    assert!(fixture.handle.set_state("q", SupermetricsStep::new("RUNNING")).is_err());
+    fixture.handle.add_job(SupermetricsJob::new("q", &[(0, "SCHEDULED")]));
+    assert_eq!(fixture.status("q", 0, 0).await.at("/meta/status_code"), "SCHEDULED", "added again");
+}
+
+fn demo() -> SimulatorFixture {
     let fixture = SimulatorFixture::new(Scenario::demo());
     fixture.handle.set_credential(SimUpstream::MindBridge, TOKEN);
     fixture.handle.set_credential(SimUpstream::Supermetrics, KEY);
     fixture.world.lock().scenario.supermetrics.hourly_limit = None;
+    fixture
+}
+
+#[tokio::test(start_paused = true)]
+async fn demo_always_has_unfinished_jobs() {
+    let fixture = demo();
     for minute in 0..20 {
         let running = fixture.query("?size=200", &json!({"status": "IN_PROGRESS"})).await;
         assert!(!ids(&running).is_empty(), "minute {minute}");
@@ -330,20 +429,22 @@ async fn demo_always_has_unfinished_jobs_and_every_field() {
             alive += usize::from(word == "QUEUED" || word == "RUNNING");
         }
         assert!(alive > 0, "minute {minute}");
-        if minute == 1 {
-            let job = fixture.one("65f0c0ffee00000000000001").await.json();
-            for field in ["id", "version", "type", "status", "entityId", "entityType"] {
-                assert!(job[field].is_string() || job[field].is_i64(), "{field}");
-            }
-            assert_ne!(job["createdUserInfo"], job["lastModifiedUserInfo"]);
-            let query = fixture.status("demo_sales_2026", 0, 0).await;
-            for pointer in
-                ["/meta/query/fields/5/data_type", "/meta/result/cache_time", "/meta/paginate/next"]
-            {
-                assert!(query.at(pointer).is_string(), "{pointer}");
-            }
-        }
         advance(s(60)).await;
     }
     assert_eq!(fixture.handle.violations(), Vec::<String>::new());
+}
+
+#[tokio::test(start_paused = true)]
+async fn demo_has_every_field() {
+    let fixture = demo();
+    advance(s(60)).await;
+    let job = fixture.one("65f0c0ffee00000000000001").await.json();
+    for field in ["id", "version", "type", "status", "entityId", "entityType"] {
+        assert!(job[field].is_string() || job[field].is_i64(), "{field}");
+    }
+    assert_ne!(job["createdUserInfo"], job["lastModifiedUserInfo"]);
+    let query = fixture.status("demo_sales_2026", 0, 0).await;
+    for pointer in ["/meta/query/fields/5/data_type", "/meta/result/cache_time", "/meta/paginate/next"] {
+        assert!(query.at(pointer).is_string(), "{pointer}");
+    }
 }

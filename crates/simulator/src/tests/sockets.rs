@@ -154,16 +154,32 @@ async fn control_endpoints_match_the_handle() {
 }
 
 #[tokio::test]
-async fn stop_closes_the_listeners_and_the_summary_hides_secrets() {
-    // an address of this test alone, so that no other test takes its ports between the stop and the restart
-    let alone = SocketAddr::from(([127, 83, 105, 109], 0));
-    let simulator = simulator_at(Addresses { mindbridge: alone, supermetrics: alone }).await;
+async fn summary_names_urls_and_jobs() {
+    let simulator = simulator().await;
     let summary = simulator.to_string();
     assert!(summary.contains(&simulator.mindbridge_url()) && summary.contains("\n  a\n"), "{summary}");
-    assert!(!format!("{summary}{simulator:?}").contains("planted"));
+}
+
+#[tokio::test]
+async fn summary_and_debug_output_contain_no_secret() {
+    let simulator = simulator().await;
+    assert!(!format!("{simulator}{simulator:?}").contains("planted"));
+}
+
+#[tokio::test]
+async fn address_in_use_error_names_the_address() {
+    let simulator = simulator().await;
     let bound = simulator.addresses();
     let taken = Simulator::start(Scenario::default(), bound).await.unwrap_err();
     assert!(taken.to_string().contains(&bound.mindbridge.to_string()), "{taken}");
+}
+
+#[tokio::test]
+async fn stop_closes_the_listeners() {
+    // an address of this test alone, so that no other test takes its ports between the stop and the restart
+    let alone = SocketAddr::from(([127, 83, 105, 109], 0));
+    let simulator = simulator_at(Addresses { mindbridge: alone, supermetrics: alone }).await;
+    let bound = simulator.addresses();
     simulator.stop().await;
     let again = Simulator::start(Scenario::default(), bound).await.unwrap();
     assert_eq!(again.addresses(), bound);

@@ -30,29 +30,56 @@ fn no_grant(_: &str) -> Option<Grant> {
     None
 }
 
-#[test]
-fn token_grants_its_jobs_within_the_creators_current_grant() {
+/// A token for two jobs of which its creator may read one, with its principal.
+fn minted() -> (WatchTokens, WatchToken, Principal) {
     let (tokens, jobs) = (tokens(), BTreeSet::from([key("audit", "a"), key("sales", "s")]));
     let made = tokens.mint(&ui(), &jobs, MINUTE, at(0), only(&ui())).unwrap();
-    assert_eq!(made.expires_at, at(60));
-    let read = |at, grant_of: &dyn Fn(&str) -> Option<Grant>| tokens.read(&made.token, at, grant_of);
-    let principal = read(at(59), &only(&ui())).unwrap();
-    assert_eq!((principal.name(), principal.only_watches()), ("ui", true));
+    let principal = tokens.read(&made.token, at(59), only(&ui())).unwrap();
+    (tokens, made, principal)
+}
+
+/// The creator, without the source of the job.
+fn narrower() -> Principal {
+    Principal::new("ui", [SourceName::parse("other").unwrap()])
+}
+
+#[test]
+fn token_grants_its_jobs_within_the_creators_current_grant() {
+    let (tokens, made, principal) = minted();
     for (job, may) in [(key("audit", "a"), true), (key("audit", "b"), false), (key("sales", "s"), false)] {
         assert_eq!(principal.may_read_job(&job), may, "{job}");
     }
+    let later = tokens.read(&made.token, at(1), only(&narrower())).unwrap();
+    assert!(!later.may_read_job(&key("audit", "a")), "its client lost the source");
+}
+
+#[test]
+fn token_identifies_its_creator_and_only_watches() {
+    let (_, made, principal) = minted();
+    assert_eq!((principal.name(), principal.only_watches()), ("ui", true));
     assert_eq!(principal.credential().fingerprint, Some(keys::hash(made.token.expose_secret())));
-    assert_eq!(read(at(60), &only(&ui())), Err(AuthError::Expired), "it has expired");
-    assert_eq!(read(at(1), &no_grant), Err(AuthError::Unknown), "its client is not listed any more");
-    let narrower = Principal::new("ui", [SourceName::parse("other").unwrap()]);
-    assert!(
-        !read(at(1), &only(&narrower)).unwrap().may_read_job(&key("audit", "a")),
-        "its client lost the source"
-    );
+}
+
+#[test]
+fn token_is_rejected_once_it_has_expired() {
+    let (tokens, made, _) = minted();
+    assert_eq!(made.expires_at, at(60));
+    assert_eq!(tokens.read(&made.token, at(60), only(&ui())), Err(AuthError::Expired));
+}
+
+#[test]
+fn token_is_rejected_once_its_creator_is_not_listed() {
+    let (tokens, made, _) = minted();
+    assert_eq!(tokens.read(&made.token, at(1), no_grant), Err(AuthError::Unknown));
+}
+
+#[test]
+fn principal_of_a_token_is_valid_while_token_and_grant_are() {
+    let (.., principal) = minted();
     for (now, grant_of, is_valid) in [
         (at(59), Some(ui()), true),
         (at(60), Some(ui()), false),
-        (at(1), Some(narrower), false),
+        (at(1), Some(narrower()), false),
         (at(1), None, false),
     ] {
         let grant_of = |name: &str| grant_of.as_ref().and_then(|client| only(client)(name));
@@ -60,28 +87,52 @@ fn token_grants_its_jobs_within_the_creators_current_grant() {
     }
 }
 
-#[test]
-fn unlisted_client_mints_within_its_own_grant_and_lifetime() {
+/// A client of an issuer that may read some jobs of one source and all of another, for thirty seconds.
+fn bearer() -> (Principal, Scope) {
     let scope = Scope { kinds: ["EXPORT".to_owned()].into(), labels: [("team".into(), "a".into())].into() };
     let [audit, sales] = ["audit", "sales"].map(|name| SourceName::parse(name).unwrap());
-    let scopes = BTreeMap::from([(audit.clone(), scope.clone()), (sales.clone(), Scope::default())]);
+    let scopes = BTreeMap::from([(audit, scope.clone()), (sales, Scope::default())]);
     let credential = CredentialInfo { expires: Some(at(30)), ..CredentialInfo::default() };
     let bearer = Principal::with_grant("ui", Grant::Sources(Arc::new(scopes))).with_credential(credential);
-    let jobs = BTreeSet::from([key("audit", "a")]);
-    // a listed client of the same name is a different client, whatever it may read
+    (bearer, scope)
+}
+
+/// Mints a token of that client; a listed client of the same name is a different client, whatever it may read.
+fn minted_by_bearer(check: impl Fn(&WatchToken, &Scope)) {
+    let (bearer, scope) = bearer();
     for grant_of in [None, Some(bearer.clone()), Some(ui())] {
         let grant_of = |name: &str| grant_of.as_ref().and_then(|client| only(client)(name));
-        let made = tokens().mint(&bearer, &jobs, MINUTE, at(0), grant_of).unwrap();
+        let jobs = BTreeSet::from([key("audit", "a")]);
+        check(&tokens().mint(&bearer, &jobs, MINUTE, at(0), grant_of).unwrap(), &scope);
+    }
+}
+
+#[test]
+fn token_of_an_unlisted_client_has_its_scope_of_one_source() {
+    let [audit, sales] = ["audit", "sales"].map(|name| SourceName::parse(name).unwrap());
+    minted_by_bearer(|made, scope| {
+        let principal = tokens().read(&made.token, at(29), no_grant).unwrap();
+        assert_eq!(principal.scope(&audit), Some(scope));
+        assert!(!principal.may_read(&sales), "only the sources of the jobs are passed on");
+    });
+}
+
+#[test]
+fn token_of_an_unlisted_client_expires_with_its_credential() {
+    minted_by_bearer(|made, _| {
         assert_eq!(made.expires_at, at(30));
         let principal = tokens().read(&made.token, at(29), no_grant).unwrap();
-        assert_eq!(principal.scope(&audit), Some(&scope));
-        assert!(!principal.may_read(&sales), "only the sources of the jobs are passed on");
         assert!(WatchTokens::is_valid(&principal, at(29), no_grant));
         assert!(!WatchTokens::is_valid(&principal, at(30), no_grant));
         assert_eq!(tokens().read(&made.token, at(30), no_grant), Err(AuthError::Expired));
-    }
+    });
+}
+
+#[test]
+fn unlisted_client_with_every_grant_mints_no_token() {
     let all = Principal::local()
         .with_credential(CredentialInfo { expires: Some(at(30)), ..CredentialInfo::default() });
+    let jobs = BTreeSet::from([key("audit", "a")]);
     assert_eq!(tokens().mint(&all, &jobs, MINUTE, at(0), no_grant).unwrap_err(), WatchTokenError::NotMade);
 }
 

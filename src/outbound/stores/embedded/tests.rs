@@ -173,9 +173,17 @@ async fn older_observation_does_not_replace_a_newer_one_on_disk() {
     disk.open().unwrap().keep(end.clone()).await;
     let store = disk.open().unwrap();
     assert_eq!(store.keep(seen("j", Life::Running, 20)).await, StoreOutcome::Older(end.clone()));
-    assert_eq!(held(&store, "j").await, Some(end.clone()));
+    assert_eq!(held(&store, "j").await, Some(end));
+}
+
+#[tokio::test]
+async fn second_run_replaces_a_terminal_state_on_disk() {
+    let disk = Disk::new();
+    let end = seen("j", Life::Succeeded, 10);
+    disk.open().unwrap().keep(end.clone()).await;
+    let store = disk.open().unwrap();
     let again = seen("j", Life::Running, 5);
-    assert_eq!(store.keep(again.clone()).await, StoreOutcome::New(Some(end)), "a second run");
+    assert_eq!(store.keep(again.clone()).await, StoreOutcome::New(Some(end)));
     drop(store);
     assert_eq!(held(&disk.open().unwrap(), "j").await, Some(again));
 }
@@ -271,15 +279,26 @@ async fn concurrent_reader_does_not_restore_a_replaced_record() {
     assert_eq!(held(&store, "j").await, Some(end));
 }
 
-#[tokio::test]
-async fn memory_cache_is_bounded_and_the_file_serves_the_rest() {
+/// A store of 300 jobs, of which few fit into its memory.
+async fn larger_than_memory() -> (Disk, EmbeddedStore, Vec<Observation>) {
     let mut disk = Disk::new();
     disk.retention.max_bytes = 20_000;
     let store = disk.open().unwrap();
     let jobs: Vec<Observation> = (0..300).map(|n| seen(&format!("j{n}"), Life::Succeeded, 1)).collect();
     futures_util::future::join_all(jobs.iter().map(|job| store.keep(job.clone()))).await;
     store.memory.jobs.run_pending_tasks().await;
+    (disk, store, jobs)
+}
+
+#[tokio::test]
+async fn memory_cache_is_bounded() {
+    let (_disk, store, _) = larger_than_memory().await;
     assert!(store.memory.jobs.weighted_size() <= 20_000 && store.memory.jobs.entry_count() < 100);
+}
+
+#[tokio::test]
+async fn file_serves_what_the_memory_cache_has_evicted() {
+    let (_disk, store, jobs) = larger_than_memory().await;
     let keys: Vec<JobKey> = jobs.iter().map(|job| job.job.key.clone()).collect();
     let read: Vec<Observation> = store.get(&keys).await.unwrap().into_iter().flatten().collect();
     assert_eq!(read, jobs);

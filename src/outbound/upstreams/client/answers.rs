@@ -151,8 +151,8 @@ mod tests {
         assert!(!answers.are_unusable());
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn one_job_with_unusable_answers_does_not_degrade_its_source() {
+    /// A source whose job B never has a usable answer, while its job A has.
+    async fn with_a_defective_job() -> AnswerQuality {
         let answers = AnswerQuality::default();
         answers.usable(A);
         for _ in 0..9 {
@@ -162,9 +162,25 @@ mod tests {
             tokio::time::advance(QUIET * 2).await;
             assert!(!answers.unusable(B, false));
         }
-        assert!(answers.unusable(A, false), "the source has not been usable for long");
+        answers
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_job_with_unusable_answers_does_not_degrade_its_source() {
+        with_a_defective_job().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn another_job_degrades_a_source_that_was_not_usable_for_long() {
+        assert!(with_a_defective_job().await.unusable(A, false));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn job_with_a_usable_answer_is_not_defective_any_more() {
+        let answers = with_a_defective_job().await;
+        assert!(answers.unusable(A, false));
         assert!(answers.usable(B));
-        assert!(answers.unusable(B, true), "it is not defective any more");
+        assert!(answers.unusable(B, true));
     }
 
     #[tokio::test(start_paused = true)]
@@ -180,9 +196,27 @@ mod tests {
     async fn one_unusable_answer_degrades_a_source_without_usable_ones() {
         let answers = AnswerQuality::default();
         assert!(answers.unusable(A, false));
+        let answers = AnswerQuality::default();
+        assert!(answers.unusable(CallPurpose::Many, false));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn unusable_answers_are_forgotten_after_a_while() {
+        let answers = AnswerQuality::default();
+        assert!(answers.unusable(A, false));
         tokio::time::advance(HOLDS).await;
-        assert!(!answers.are_unusable(), "not for ever");
+        assert!(!answers.are_unusable());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn unusable_answer_to_a_trial_does_not_degrade_a_source() {
+        let answers = AnswerQuality::default();
         assert!(!answers.unusable(CallPurpose::Trial, true));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn forgetting_ends_the_degradation_of_a_source() {
+        let answers = AnswerQuality::default();
         assert!(answers.unusable(CallPurpose::Many, false));
         answers.forget();
         assert!(!answers.are_unusable());

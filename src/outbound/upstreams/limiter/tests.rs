@@ -53,14 +53,21 @@ async fn no_window_contains_more_calls_than_the_budget() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn concurrency_is_limited_and_a_dropped_call_frees_its_slot() {
+async fn concurrency_is_limited() {
     let limiter = limiter(1_000, 100_000, 2, SECOND * 2);
-    let first = limiter.acquire(&FetchTrigger::Operator, SECOND).await.unwrap();
-    let second = limiter.acquire(&FetchTrigger::Operator, SECOND).await.unwrap();
+    let _first = limiter.acquire(&FetchTrigger::Operator, SECOND).await.unwrap();
+    let _second = limiter.acquire(&FetchTrigger::Operator, SECOND).await.unwrap();
     assert_eq!(limiter.snapshot().budget.in_flight, 2);
     let before = Instant::now();
     assert_eq!(once(&limiter, CallOutcome::Answered).await, Err(LimiterRefusal::Throttled(SLOT_WAIT)));
     assert_eq!(before.elapsed(), SECOND * 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn dropped_call_frees_its_slot() {
+    let limiter = limiter(1_000, 100_000, 2, SECOND * 2);
+    let first = limiter.acquire(&FetchTrigger::Operator, SECOND).await.unwrap();
+    let second = limiter.acquire(&FetchTrigger::Operator, SECOND).await.unwrap();
     drop(first);
     assert_eq!(once(&limiter, CallOutcome::Answered).await, Ok(()));
     drop(second);
@@ -156,51 +163,81 @@ async fn canceled_wait_leaves_no_queue_entry() {
     assert_eq!(before.elapsed(), Duration::ZERO);
 }
 
+/// A source whose circuit breaker has just opened, after five failures.
+async fn broken() -> Arc<UpstreamLimiter> {
+    let limiter = wide();
+    for _ in 0..5 {
+        assert_eq!(once(&limiter, CallOutcome::Failed(1.0)).await, Ok(()));
+    }
+    limiter
+}
+
 #[tokio::test(start_paused = true)]
 async fn five_failures_open_the_breaker_until_a_probe_succeeds() {
+    let limiter = broken().await;
+    assert_eq!(once(&limiter, CallOutcome::Answered).await, Err(LimiterRefusal::Broken(SECOND)));
+    assert_eq!(limiter.snapshot().health, SourceHealth::Unavailable);
+    tokio::time::advance(SECOND).await;
+    assert_eq!(once(&limiter, CallOutcome::Answered).await, Ok(()));
+    assert_eq!(limiter.snapshot().health, SourceHealth::Healthy);
+    assert_eq!(once(&limiter, CallOutcome::Answered).await, Ok(()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn throttling_resets_the_failures_of_the_breaker() {
     let limiter = wide();
     for _ in 0..4 {
         assert_eq!(once(&limiter, CallOutcome::Failed(1.0)).await, Ok(()));
     }
     assert_eq!(once(&limiter, CallOutcome::Throttled(SECOND)).await, Ok(()), "a pause is not a failure");
     tokio::time::advance(SECOND).await;
-    let stale = limiter.acquire(&FetchTrigger::Operator, SECOND).await.unwrap();
     for _ in 0..5 {
         assert_eq!(once(&limiter, CallOutcome::Failed(1.0)).await, Ok(()));
     }
     assert_eq!(once(&limiter, CallOutcome::Answered).await, Err(LimiterRefusal::Broken(SECOND)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn late_failure_does_not_extend_an_open_breaker() {
+    let limiter = wide();
+    let stale = limiter.acquire(&FetchTrigger::Operator, SECOND).await.unwrap();
+    for _ in 0..5 {
+        assert_eq!(once(&limiter, CallOutcome::Failed(1.0)).await, Ok(()));
+    }
     stale.finish(CallOutcome::Failed(1.0));
-    assert_eq!(
-        once(&limiter, CallOutcome::Answered).await,
-        Err(LimiterRefusal::Broken(SECOND)),
-        "the breaker is not extended"
-    );
-    assert_eq!(limiter.snapshot().health, SourceHealth::Unavailable);
+    assert_eq!(once(&limiter, CallOutcome::Answered).await, Err(LimiterRefusal::Broken(SECOND)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn open_breaker_permits_one_probe_at_a_time() {
+    let limiter = broken().await;
     tokio::time::advance(SECOND).await;
     let probing = limiter.acquire(&FetchTrigger::Operator, SECOND).await.unwrap();
-    assert!(
-        matches!(once(&limiter, CallOutcome::Answered).await, Err(LimiterRefusal::Broken(_))),
-        "one probe at a time"
-    );
+    assert!(matches!(once(&limiter, CallOutcome::Answered).await, Err(LimiterRefusal::Broken(_))));
     drop(probing);
-    assert_eq!(
-        once(&limiter, CallOutcome::Failed(1.0)).await,
-        Ok(()),
-        "a dropped probe permits the next one"
-    );
+    assert_eq!(once(&limiter, CallOutcome::Answered).await, Ok(()), "a dropped probe permits the next one");
+}
+
+#[tokio::test(start_paused = true)]
+async fn failed_probe_doubles_the_pause_of_the_breaker() {
+    let limiter = broken().await;
+    tokio::time::advance(SECOND).await;
+    assert_eq!(once(&limiter, CallOutcome::Failed(1.0)).await, Ok(()));
     assert_eq!(once(&limiter, CallOutcome::Answered).await, Err(LimiterRefusal::Broken(SECOND * 2)));
     tokio::time::advance(SECOND * 2).await;
     assert_eq!(once(&limiter, CallOutcome::Answered).await, Ok(()));
-    assert_eq!(limiter.snapshot().health, SourceHealth::Healthy);
+}
+
+/// A source that has just rejected its credential.
+async fn rejected() -> Arc<UpstreamLimiter> {
+    let limiter = wide();
+    assert_eq!(once(&limiter, CallOutcome::Rejected).await, Ok(()));
+    limiter
 }
 
 #[tokio::test(start_paused = true)]
 async fn rejected_credential_is_probed_once_after_thirty_seconds() {
-    let limiter = wide();
-    let early = limiter.acquire(&FetchTrigger::Operator, SECOND).await.unwrap();
-    assert_eq!(once(&limiter, CallOutcome::Rejected).await, Ok(()));
-    early.finish(CallOutcome::Answered);
-    assert_eq!(limiter.snapshot().health, SourceHealth::CredentialRejected);
+    let limiter = rejected().await;
     tokio::time::advance(Duration::from_millis(29_999)).await;
     assert_eq!(once(&limiter, CallOutcome::Answered).await, Err(LimiterRefusal::Rejected));
     tokio::time::advance(Duration::from_millis(1)).await;
@@ -212,8 +249,22 @@ async fn rejected_credential_is_probed_once_after_thirty_seconds() {
     );
     probe.finish(CallOutcome::Rejected);
     assert_eq!(once(&limiter, CallOutcome::Answered).await, Err(LimiterRefusal::Rejected), "another 30 s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn answer_to_an_earlier_call_does_not_accept_a_credential() {
+    let limiter = wide();
+    let early = limiter.acquire(&FetchTrigger::Operator, SECOND).await.unwrap();
+    assert_eq!(once(&limiter, CallOutcome::Rejected).await, Ok(()));
+    early.finish(CallOutcome::Answered);
+    assert_eq!(limiter.snapshot().health, SourceHealth::CredentialRejected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn new_credential_is_used_at_once() {
+    let limiter = rejected().await;
     limiter.reset_auth_failure();
-    assert_eq!(once(&limiter, CallOutcome::Answered).await, Ok(()), "a new credential need not wait");
+    assert_eq!(once(&limiter, CallOutcome::Answered).await, Ok(()));
     assert_eq!(limiter.snapshot().health, SourceHealth::Healthy);
 }
 
@@ -243,31 +294,44 @@ async fn retries_are_limited_to_a_share_of_the_calls() {
     assert!((100..=111).contains(&retries), "{retries} retries for 500 calls");
 }
 
-#[tokio::test(start_paused = true)]
-async fn changed_limits_apply_at_once_and_keep_the_used_budget() {
-    let limiter = limiter(100, 10, 1, SECOND * 2);
-    for _ in 0..4 {
-        once(&limiter, CallOutcome::Answered).await.unwrap();
-    }
-    let limits = |per_hour, concurrency| LimiterSettings {
+const fn limits(per_hour: u32, concurrency: u32) -> LimiterSettings {
+    LimiterSettings {
         per_second: 100,
         per_hour,
         caller_share: 20,
         concurrency,
-        max_wait: SECOND * 2,
-    };
+        max_wait: SECOND.saturating_mul(2),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn changed_limits_keep_the_used_budget() {
+    let limiter = limiter(100, 10, 1, SECOND * 2);
+    for _ in 0..4 {
+        once(&limiter, CallOutcome::Answered).await.unwrap();
+    }
     for (per_hour, left) in [(5, 1), (4, 0), (2, 0), (20, 16)] {
         limiter.set_limits(limits(per_hour, 1));
         assert_eq!(limiter.snapshot().budget.left_this_hour, left, "of {per_hour}");
     }
     limiter.set_limits(limits(4, 1));
     assert!(matches!(once(&limiter, CallOutcome::Answered).await, Err(LimiterRefusal::Throttled(_))));
-    limiter.set_limits(limits(20, 1));
-    let held = limiter.acquire(&FetchTrigger::Operator, SECOND).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn changed_concurrency_applies_to_a_waiting_call() {
+    let limiter = limiter(100, 20, 1, SECOND * 2);
+    let _held = limiter.acquire(&FetchTrigger::Operator, SECOND).await.unwrap();
     let waiting = limiter.acquire(&FetchTrigger::Operator, SECOND);
     let (waited, ()) = tokio::join!(waiting, async { limiter.set_limits(limits(20, 2)) });
-    assert!(waited.is_ok(), "a waiting call gets a slot as soon as one is free");
-    drop(held);
+    assert!(waited.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn source_at_another_endpoint_has_no_health_yet() {
+    let limiter = wide();
+    once(&limiter, CallOutcome::Answered).await.unwrap();
+    assert_eq!(limiter.snapshot().health, SourceHealth::Healthy);
     limiter.reset_endpoint_state();
     assert_eq!(limiter.snapshot().health, SourceHealth::Untried);
 }

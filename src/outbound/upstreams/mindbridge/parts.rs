@@ -82,18 +82,34 @@ mod tests {
     use super::*;
     use crate::outbound::testing::id;
 
+    fn many() -> Vec<ExternalId> {
+        (0..MOST + 10).map(|number| id(&format!("job{number}"))).collect()
+    }
+
     #[tokio::test(start_paused = true)]
-    async fn open_parts_are_bounded_and_expire() {
-        let all: Vec<ExternalId> = (0..MOST + 10).map(|number| id(&format!("job{number}"))).collect();
+    async fn batch_is_divided_by_its_open_parts() {
+        let (all, parts) = (many(), OpenParts::default());
         let ids: Vec<&ExternalId> = all.iter().collect();
-        let parts = OpenParts::default();
         parts.note(&ids[..2]);
         parts.note(&ids[2..3]);
         assert_eq!(parts.divide(&ids[..5]), [ids[3..5].to_vec(), ids[..2].to_vec(), ids[2..3].to_vec()]);
         parts.forget(&ids[..2]);
         assert_eq!(parts.divide(&ids[..3]), [ids[..2].to_vec(), ids[2..3].to_vec()]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn open_parts_are_bounded() {
+        let (all, parts) = (many(), OpenParts::default());
+        let ids: Vec<&ExternalId> = all.iter().collect();
         parts.note(&ids);
         assert_eq!(parts.lock().of.len(), MOST);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn open_parts_expire() {
+        let (all, parts) = (many(), OpenParts::default());
+        let ids: Vec<&ExternalId> = all.iter().collect();
+        parts.note(&ids);
         tokio::time::advance(REMEMBERED_FOR).await;
         assert_eq!(parts.divide(&ids), std::slice::from_ref(&ids));
         assert!(!parts.hold(&ids));

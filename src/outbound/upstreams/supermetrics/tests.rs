@@ -167,24 +167,41 @@ async fn results_are_in_the_order_of_the_ids() {
     }
 }
 
-#[tokio::test]
-async fn rows_exclude_the_header_and_keep_the_upstream_bytes() {
+/// Two requested rows of an upstream that returns one more, and the upstream.
+async fn two_rows() -> (RowPage, ScriptedServer) {
     let server = ScriptedServer::start(|seen| {
         let rows = r#",[1.10,"\u0041"],[18446744073709551616,null],[3,{"b":1, "a":2}]"#;
         let rows = if seen.json()["offset_start"] == 2 { rows } else { "" };
         let meta = r#"{"status_code":"SUCCESS","result":{"total_rows":5}}"#;
         answer(200, "", format!(r#"{{"meta":{meta},"data":[["n","v"]{rows}]}}"#))
     });
-    let page =
-        open(&server).rows(&id("j"), RowRange { first: 2, count: 2 }, &FetchTrigger::Operator).await.unwrap();
-    let text = |row: &[Box<serde_json::value::RawValue>]| -> Vec<String> {
-        row.iter().map(|cell| cell.get().to_owned()).collect()
-    };
-    assert_eq!(text(&page.header), ["\"n\"", "\"v\""]);
+    let range = RowRange { first: 2, count: 2 };
+    let page = open(&server).rows(&id("j"), range, &FetchTrigger::Operator).await.unwrap();
+    (page, server)
+}
+
+fn cells(row: &[Box<serde_json::value::RawValue>]) -> Vec<&str> {
+    row.iter().map(|cell| cell.get()).collect()
+}
+
+#[tokio::test]
+async fn rows_exclude_the_header() {
+    let (page, _) = two_rows().await;
+    assert_eq!(cells(&page.header), ["\"n\"", "\"v\""]);
     assert_eq!(page.rows.len(), 2, "three came, two were requested");
-    assert_eq!(text(&page.rows[0]), ["1.10", r#""\u0041""#]);
-    assert_eq!(text(&page.rows[1]), ["18446744073709551616", "null"]);
     assert_eq!(page.total, Some(5));
+}
+
+#[tokio::test]
+async fn rows_keep_the_upstream_bytes() {
+    let (page, _) = two_rows().await;
+    assert_eq!(cells(&page.rows[0]), ["1.10", r#""\u0041""#]);
+    assert_eq!(cells(&page.rows[1]), ["18446744073709551616", "null"]);
+}
+
+#[tokio::test]
+async fn rows_are_requested_by_inclusive_offsets() {
+    let (_, server) = two_rows().await;
     let request = server.seen()[0].json();
     assert_eq!((request["offset_start"].as_u64(), request["offset_end"].as_u64()), (Some(2), Some(3)));
 }

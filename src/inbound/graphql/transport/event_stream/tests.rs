@@ -100,9 +100,19 @@ async fn stream_sends_headers_and_first_byte_immediately() {
         assert_eq!(headers["x-accel-buffering"], "no");
         assert_eq!(chunk(&mut response).now_or_never().unwrap().unwrap(), first);
         assert_eq!(chunk(&mut response).now_or_never(), None);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn disconnect_ends_the_operation_of_a_stream() {
+    let fixture = fixture(StreamSettings::default());
+    for accept in [SSE, APOLLO] {
+        let mut response = fixture.open(post(accept, "subscription{quiet}")).await;
+        chunk(&mut response).await;
+        assert_eq!(chunk(&mut response).now_or_never(), None, "it has started, and delivers nothing");
         assert_eq!(fixture.running.load(Ordering::SeqCst), 1);
         drop(response);
-        assert_eq!(fixture.running.load(Ordering::SeqCst), 0, "a client that disconnects ends its operation");
+        assert_eq!(fixture.running.load(Ordering::SeqCst), 0);
     }
 }
 
@@ -158,20 +168,28 @@ async fn sent_update_postpones_the_next_heartbeat() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_drain_ends_streams_without_complete_and_refuses_new_ones() {
+async fn a_drain_ends_streams_without_complete() {
     let fixture = fixture(StreamSettings::default());
     let sse = fixture.open(post(SSE, "subscription{quiet}")).await;
     let parts = fixture.open(post(APOLLO, "subscription{quiet}")).await;
     let (sse, parts, ()) = tokio::join!(text(sse), text(parts), fixture.streams.drain(SECOND * 10));
     assert_eq!(sse, ":\n\n");
     assert!(parts.ends_with("\"extensions\":{\"code\":\"DRAINED\"}}]}\r\n--graphql--\r\n"), "{parts}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_is_refused_during_a_drain() {
+    let fixture = fixture(StreamSettings::default());
+    fixture.streams.drain(SECOND * 10).await;
     let refused = fixture.open(post(SSE, "subscription{quiet}")).await;
     assert_eq!((refused.status().as_u16(), &refused.headers()["retry-after"]), (503, &HeaderValue::from(1)));
-    assert_eq!(
-        fixture.open(post("application/json", "{hello}")).await.status(),
-        200,
-        "requests are still answered"
-    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_is_answered_during_a_drain() {
+    let fixture = fixture(StreamSettings::default());
+    fixture.streams.drain(SECOND * 10).await;
+    assert_eq!(fixture.open(post("application/json", "{hello}")).await.status(), 200);
 }
 
 #[tokio::test(start_paused = true)]
@@ -208,16 +226,15 @@ async fn invalid_stream_request_gets_an_http_error_status() {
     }
 }
 
+fn with_key(accept: &str, query: &str, key: &str) -> Request {
+    let mut request = post(accept, query);
+    request.headers_mut().insert("authorization", HeaderValue::try_from(format!("Bearer {key}")).unwrap());
+    request
+}
+
 #[tokio::test(start_paused = true)]
-async fn expired_credential_ends_even_a_busy_stream() {
+async fn expired_credential_ends_a_quiet_stream() {
     let fixture = fixture(StreamSettings::default());
-    let with_key = |accept, query, key: &str| {
-        let mut request = post(accept, query);
-        request
-            .headers_mut()
-            .insert("authorization", HeaderValue::try_from(format!("Bearer {key}")).unwrap());
-        request
-    };
     let cut = "\"extensions\":{\"code\":\"CREDENTIAL_EXPIRED\"}}]}\r\n--graphql--\r\n";
     for (accept, key, last, lasts) in [(SSE, "key-70", ":\n\n", 70), (APOLLO, "key-100", cut, 30)] {
         let begun = Instant::now();
@@ -226,17 +243,26 @@ async fn expired_credential_ends_even_a_busy_stream() {
         let lasted = begun.elapsed();
         assert!((SECOND * lasts..SECOND * (lasts + 1)).contains(&lasted), "{key}: {lasted:?}");
     }
-    let mut busy = fixture.open(with_key(SSE, "subscription{newest}", "key-160")).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn expired_credential_ends_even_a_busy_stream() {
+    let fixture = fixture(StreamSettings::default());
+    let mut busy = fixture.open(with_key(SSE, "subscription{newest}", "key-60")).await;
     chunk(&mut busy).await;
     fixture.value.send_replace(1);
     assert!(chunk(&mut busy).await.unwrap().starts_with("event: next\n"));
     fixture.value.send_replace(2);
     tokio::time::advance(SECOND * 60).await;
     assert_eq!(chunk(&mut busy).await, None, "an answer that is ready after the end is not sent");
+}
 
+#[tokio::test(start_paused = true)]
+async fn credential_revoked_during_authentication_opens_no_stream() {
+    let fixture = fixture(StreamSettings::default());
     fixture.guests.shut();
     let refused = fixture.open(with_key(SSE, "subscription{quiet}", "key")).await;
-    assert_eq!(refused.status(), 401, "a credential that was revoked during authentication opens no stream");
+    assert_eq!(refused.status(), 401);
 }
 
 #[test]

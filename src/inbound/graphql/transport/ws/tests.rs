@@ -127,7 +127,7 @@ impl Client {
 }
 
 #[tokio::test(start_paused = true)]
-async fn socket_runs_queries_mutations_and_subscriptions() {
+async fn socket_answers_a_ping_before_and_after_its_initialization() {
     let fixture = fixture(StreamSettings::default());
     let mut client = fixture.socket().await;
     client.say(r#"{"type":"ping","payload":{"at":1}}"#).await;
@@ -136,9 +136,25 @@ async fn socket_runs_queries_mutations_and_subscriptions() {
     assert_eq!(client.receive().await, json!({ "type": "connection_ack" }));
     client.say(r#"{"type":"ping"}"#).await;
     assert_eq!(client.receive().await, json!({ "type": "pong" }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn socket_ignores_a_pong_and_an_unknown_complete() {
+    let fixture = fixture(StreamSettings::default());
+    let mut client = fixture.ready().await;
     client.say(r#"{"type":"pong","payload":null}"#).await;
     client.say(r#"{"type":"complete","id":"never"}"#).await;
+    client.silence().await;
+    client.subscribe("1", "{hello}").await;
+    assert_eq!(client.receive().await["type"], "next");
+}
 
+#[tokio::test(start_paused = true)]
+async fn socket_runs_queries_mutations_and_subscriptions() {
+    let fixture = fixture(StreamSettings::default());
+    let mut client = fixture.socket().await;
+    client.say(r#"{"type":"connection_init","payload":{"authorization":"Bearer key"}}"#).await;
+    assert_eq!(client.receive().await["type"], "connection_ack");
     for (query, answers) in [
         ("{hello}", vec![json!({ "hello": "hello ui" })]),
         ("mutation{touch}", vec![json!({ "touch": true })]),
@@ -159,66 +175,96 @@ async fn socket_runs_queries_mutations_and_subscriptions() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rejected_operation_gets_an_error_and_frees_its_id() {
+async fn rejected_operation_gets_an_error() {
     let fixture = fixture(StreamSettings::default());
     let mut client = fixture.ready().await;
-    for (query, code) in [
-        ("subscription{", "GRAPHQL_PARSE_FAILED"),
-        ("subscription{unknown}", "GRAPHQL_VALIDATION_FAILED"),
-        ("subscription{count(to:\"x\")}", "GRAPHQL_VALIDATION_FAILED"),
-        ("subscription($n:Int!){count(to:$n)}", "BAD_USER_INPUT"),
-        ("query A{hello} query B{hello}", "OPERATION_RESOLUTION_FAILURE"),
+    for (id, query, code) in [
+        ("1", "subscription{", "GRAPHQL_PARSE_FAILED"),
+        ("2", "subscription{unknown}", "GRAPHQL_VALIDATION_FAILED"),
+        ("3", "subscription{count(to:\"x\")}", "GRAPHQL_VALIDATION_FAILED"),
+        ("4", "subscription($n:Int!){count(to:$n)}", "BAD_USER_INPUT"),
+        ("5", "query A{hello} query B{hello}", "OPERATION_RESOLUTION_FAILURE"),
         (
+            "6",
             "{a:hello b:hello c:hello d:hello e:hello f:hello g:hello h:hello i:hello j:hello k:hello l:hello m:hello n:hello o:hello p:hello q:hello r:hello s:hello t:hello u:hello}",
             "DOCUMENT_TOO_COMPLEX",
         ),
     ] {
-        client.subscribe("1", query).await;
+        client.subscribe(id, query).await;
         let message = client.receive().await;
-        assert_eq!((&message["id"], &message["type"]), (&json!("1"), &json!("error")), "{query}");
+        assert_eq!((&message["id"], &message["type"]), (&json!(id), &json!("error")), "{query}");
         assert_eq!(message["payload"][0]["extensions"]["code"], code, "{query}");
         client.silence().await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rejected_operation_frees_its_id() {
+    let fixture = fixture(StreamSettings::default());
+    let mut client = fixture.ready().await;
+    for query in ["subscription{", "subscription{unknown}", "query A{hello} query B{hello}"] {
+        client.subscribe("1", query).await;
+        assert_eq!(client.receive().await["type"], "error", "{query}");
+    }
+    client.subscribe("1", "{hello}").await;
+    assert_eq!(client.receive().await["type"], "next");
+}
+
+#[tokio::test(start_paused = true)]
+async fn error_of_an_executed_operation_is_an_answer() {
+    let fixture = fixture(StreamSettings::default());
+    let mut client = fixture.ready().await;
     client.subscribe("1", "subscription{half}").await;
     let received = [client.receive().await, client.receive().await, client.receive().await];
     assert_eq!(received[0]["payload"], json!({ "data": { "half": 1 } }));
-    assert_eq!(
-        received[1]["payload"]["errors"][0]["message"], "n is odd",
-        "an answer, since it was executed"
-    );
+    assert_eq!(received[1]["payload"]["errors"][0]["message"], "n is odd");
     assert_eq!(received[2]["type"], "complete");
     client.subscribe("1", "subscription{refused}").await;
     let message = client.receive().await;
     assert!(message["payload"].to_string().contains("n is odd"), "{message}");
 }
 
-#[tokio::test(start_paused = true)]
-async fn complete_ends_one_operation_and_disconnect_ends_all() {
-    let fixture = fixture(StreamSettings::default());
+/// A client with three subscriptions that deliver nothing.
+async fn with_three_operations(fixture: &TestGraphql) -> Client {
     let mut client = fixture.ready().await;
     for id in ["1", "2", "3"] {
         client.subscribe(id, "subscription{quiet}").await;
     }
     client.silence().await;
     assert_eq!(fixture.running(), 3);
+    client
+}
+
+#[tokio::test(start_paused = true)]
+async fn complete_ends_one_operation() {
+    let fixture = fixture(StreamSettings::default());
+    let mut client = with_three_operations(&fixture).await;
     client.say(r#"{"type":"complete","id":"2"}"#).await;
     client.silence().await;
     assert_eq!(fixture.running(), 2);
     client.subscribe("2", "subscription{count(to:1)}").await;
-    assert_eq!(client.receive().await["type"], "next");
-    drop(client);
-    fixture.idle().await;
+    assert_eq!(client.receive().await["type"], "next", "its id is free");
 }
 
 #[tokio::test(start_paused = true)]
-async fn operation_over_the_limit_is_refused_and_others_continue() {
-    let settings = StreamSettings {
+async fn disconnect_ends_all_operations() {
+    let fixture = fixture(StreamSettings::default());
+    drop(with_three_operations(&fixture).await);
+    fixture.idle().await;
+}
+
+fn limited() -> StreamSettings {
+    StreamSettings {
         max_operations: 2,
         max_operations_per_client: 3,
         max_streams_per_client: 2,
         ..StreamSettings::default()
-    };
-    let fixture = fixture(settings);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn operation_over_a_limit_is_refused() {
+    let fixture = fixture(limited());
     let mut first = fixture.ready().await;
     let mut second = fixture.ready().await;
     for (client, id, expected) in [
@@ -242,18 +288,34 @@ async fn operation_over_the_limit_is_refused_and_others_continue() {
             (&json!("TOO_MANY_OPERATIONS"), &json!(limit))
         );
     }
-    assert_eq!(fixture.running(), 3);
+    assert_eq!(fixture.running(), 3, "the others continue");
+}
 
+#[tokio::test(start_paused = true)]
+async fn ended_operation_is_not_counted_any_more() {
+    let fixture = fixture(limited());
+    let mut client = fixture.ready().await;
+    for id in ["1", "2"] {
+        client.subscribe(id, "subscription{quiet}").await;
+    }
+    client.subscribe("3", "subscription{quiet}").await;
+    assert_eq!(client.receive().await["type"], "error");
+    client.say(r#"{"type":"complete","id":"1"}"#).await;
+    client.silence().await;
+    client.subscribe("4", "subscription{count(to:1)}").await;
+    assert_eq!(client.receive().await["type"], "next");
+}
+
+#[tokio::test(start_paused = true)]
+async fn socket_over_the_limit_of_its_client_is_closed_with_1013() {
+    let fixture = fixture(limited());
+    let _held = [fixture.ready().await, fixture.ready().await];
     let mut third = fixture.socket().await;
     third.say(INIT).await;
     assert_eq!(third.end().await.0, Some(1013));
     let mut other = fixture.socket().await;
     other.say(r#"{"type":"connection_init","payload":{"Authorization":"Bearer other"}}"#).await;
     assert_eq!(other.receive().await["type"], "connection_ack", "another client is not affected");
-    first.say(r#"{"type":"complete","id":"1"}"#).await;
-    first.silence().await;
-    first.subscribe("4", "subscription{count(to:1)}").await;
-    assert_eq!(first.receive().await["type"], "next", "the socket works as before");
 }
 
 #[tokio::test(start_paused = true)]

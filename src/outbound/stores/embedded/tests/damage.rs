@@ -138,9 +138,9 @@ async fn file_that_is_not_a_database_is_quarantined() {
     }
 }
 
-/// A page that is valid for the database, with a damaged record in it.
-#[tokio::test]
-async fn damaged_record_is_a_cache_miss_and_is_removed() {
+/// A store with a valid record of `good`, a damaged one of `bad`, and one of another job as that of `moved`; the page
+/// is valid for the database.
+async fn with_damaged_records() -> (Disk, EmbeddedStore) {
     let disk = Disk::new();
     let store = disk.open().unwrap();
     for id in ["bad", "good", "moved"] {
@@ -162,35 +162,63 @@ async fn damaged_record_is_a_cache_miss_and_is_removed() {
         transaction.commit().unwrap();
     }
     store.memory.jobs.invalidate_all();
+    (disk, store)
+}
+
+#[tokio::test]
+async fn damaged_record_is_a_cache_miss() {
+    let (_disk, store) = with_damaged_records().await;
     for (id, there) in [("bad", false), ("good", true), ("moved", false)] {
         assert_eq!(held(&store, id).await.is_some(), there, "{id}");
     }
     assert_eq!(store.list(&ListFilter::default(), None, 9).await.unwrap().len(), 1);
     assert_eq!(store.health().damaged, 2);
+}
+
+#[tokio::test]
+async fn damaged_record_is_removed() {
+    let (_disk, store) = with_damaged_records().await;
+    for id in ["bad", "moved"] {
+        held(&store, id).await;
+    }
     store.shared.flush().await.ok();
-    assert_eq!(store.health().jobs, 1, "they are removed");
+    assert_eq!(store.health().jobs, 1);
+}
+
+#[tokio::test]
+async fn damaged_record_is_replaced_by_any_observation() {
+    let (_disk, store) = with_damaged_records().await;
     let new = seen("bad", Life::Failed(Failure::default()), 2);
     assert_eq!(store.keep(new.clone()).await, StoreOutcome::New(None), "whatever was there does not match");
     store.memory.jobs.invalidate_all();
     assert_eq!(held(&store, "bad").await, Some(new));
 }
 
-/// Found damaged while it is in use: set aside then, and the content of the memory cache is written to the new file in
-/// the background.
-#[tokio::test]
-async fn file_damaged_while_in_use_is_replaced() {
+/// A store whose file was found damaged while it was in use, with one job from before that and one from after it.
+async fn condemned() -> (Disk, EmbeddedStore, Observation) {
     let disk = Disk::new();
     let store = disk.open().unwrap();
     store.keep(seen("before", Life::Succeeded, 3)).await;
     store.shared.condemn(0, "planted".to_owned());
     let after = seen("after", Life::Succeeded, 2);
     store.keep(after.clone()).await;
+    (disk, store, after)
+}
+
+/// The content of the memory cache is written to the new file in the background.
+#[tokio::test]
+async fn file_damaged_while_in_use_is_replaced() {
+    let (disk, store, after) = condemned().await;
     assert_eq!((store.health().quarantined, disk.files().len()), (1, 2));
     assert!(held(&store, "before").await.is_some(), "it is still in memory");
     store.memory.jobs.invalidate_all();
-    assert_eq!((held(&store, "before").await, held(&store, "after").await), (None, Some(after.clone())));
+    assert_eq!((held(&store, "before").await, held(&store, "after").await), (None, Some(after)));
+}
 
-    // another reader found the same damage, and reports it after the replacement
+/// Another reader found the same damage, and reports it after the replacement.
+#[tokio::test]
+async fn damage_that_is_reported_twice_replaces_the_file_once() {
+    let (disk, store, after) = condemned().await;
     store.shared.condemn(0, "planted".to_owned());
     store.keep(seen("more", Life::Succeeded, 1)).await;
     assert_eq!((store.health().quarantined, disk.files().len()), (1, 2));

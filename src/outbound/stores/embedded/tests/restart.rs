@@ -4,22 +4,53 @@ use redb::Database;
 
 use super::*;
 
-#[tokio::test]
-async fn restart_restores_jobs_labels_and_followed_jobs() {
+fn labels() -> Labels {
+    Labels::from([("team".to_owned(), "blue".to_owned())])
+}
+
+/// A closed store with two jobs, of which both are tracked, and followed jobs.
+async fn closed() -> (Disk, [Observation; 2]) {
     let disk = Disk::new();
     let store = disk.open().unwrap();
-    let (open, over) = (seen("open", Life::Running, 2), seen("over", Life::Canceled, 1));
-    for job in [&open, &over] {
+    let jobs = [seen("open", Life::Running, 2), seen("over", Life::Canceled, 1)];
+    for job in &jobs {
         store.keep(job.clone()).await;
     }
-    let labels = Labels::from([("team".to_owned(), "blue".to_owned())]);
-    let track =
-        [("open", Some(labels.clone())), ("over", Some(Labels::new())), ("never", Some(Labels::new()))];
+    let track = [("open", Some(labels())), ("over", Some(Labels::new())), ("never", Some(Labels::new()))];
     store.track(track.map(|(id, labels)| (key("s", id), labels)).to_vec()).await.unwrap();
     store.track(vec![(key("s", "never"), None)]).await.unwrap();
     for (id, followed) in [("open", true), ("over", true), ("over", false), ("other", true)] {
         store.follow(&key("s", id), followed);
     }
+    store.close().await;
+    (disk, jobs)
+}
+
+#[tokio::test]
+async fn restart_restores_jobs() {
+    let (disk, [open, over]) = closed().await;
+    let store = disk.open().unwrap();
+    assert_eq!((held(&store, "open").await, held(&store, "over").await), (Some(open), Some(over)));
+}
+
+#[tokio::test]
+async fn restart_restores_tracked_jobs_with_their_labels() {
+    let (disk, _) = closed().await;
+    let remembered = disk.open().unwrap().remembered().await.unwrap();
+    assert_eq!(remembered.tracked, [(key("s", "open"), labels()), (key("s", "over"), Labels::new())]);
+}
+
+#[tokio::test]
+async fn restart_restores_followed_jobs() {
+    let (disk, _) = closed().await;
+    let remembered = disk.open().unwrap().remembered().await.unwrap();
+    assert_eq!(remembered.followed, [key("s", "open"), key("s", "other")]);
+}
+
+#[tokio::test]
+async fn restart_restores_learned_durations() {
+    let disk = Disk::new();
+    let store = disk.open().unwrap();
     let classes = [(None, false), (Some("EXPORT"), true), (Some(""), true)].map(|(kind, running)| JobClass {
         source: SourceName::parse("s").unwrap(),
         kind: kind.map(ToOwned::to_owned),
@@ -31,21 +62,18 @@ async fn restart_restores_jobs_labels_and_followed_jobs() {
         store.learn(class, &learned);
     }
     store.close().await;
-    assert_eq!(
-        store.keep(seen("late", Life::Running, 0)).await,
-        StoreOutcome::New(None),
-        "closing is not an error"
-    );
     drop(store);
-
-    let store = disk.open().unwrap();
-    assert_eq!((held(&store, "open").await, held(&store, "over").await), (Some(open), Some(over)));
-    let remembered = store.remembered().await.unwrap();
-    assert_eq!(remembered.tracked, [(key("s", "open"), labels), (key("s", "over"), Labels::new())]);
-    assert_eq!(remembered.followed, [key("s", "open"), key("s", "other")]);
-    let known = store.learned().await.unwrap();
+    let known = disk.open().unwrap().learned().await.unwrap();
     assert!(known.len() == 3 && classes.iter().all(|class| known.iter().any(|(known, _)| known == class)));
     assert!(known.contains(&(classes[2].clone(), learned)));
+}
+
+#[tokio::test]
+async fn keeping_in_a_closed_store_is_no_error() {
+    let disk = Disk::new();
+    let store = disk.open().unwrap();
+    store.close().await;
+    assert_eq!(store.keep(seen("late", Life::Running, 0)).await, StoreOutcome::New(None));
 }
 
 #[tokio::test]
@@ -79,7 +107,7 @@ fn store_directory_and_file_are_private_to_the_user() {
 #[test]
 fn file_in_use_error_names_the_path_and_the_likely_cause() {
     let disk = Disk::new();
-    let first = disk.open().unwrap();
+    let _first = disk.open().unwrap();
     let second = disk.open().unwrap_err().to_string();
     let expected = format!(
         "store.path: {} is in use by another process, most likely a second jobgate with the same store.path: stop it, or \
@@ -87,8 +115,15 @@ fn file_in_use_error_names_the_path_and_the_likely_cause() {
         disk.file().display()
     );
     assert_eq!(second, expected);
+}
+
+#[test]
+fn file_can_be_opened_once_its_other_user_has_closed_it() {
+    let disk = Disk::new();
+    let first = disk.open().unwrap();
+    assert!(disk.open().is_err());
     drop(first);
-    assert!(disk.open().is_ok(), "once the first is closed");
+    assert!(disk.open().is_ok());
 }
 
 #[test]
@@ -118,13 +153,21 @@ fn with_format(disk: &Disk, format: Option<u64>) {
 }
 
 #[tokio::test]
-async fn newer_format_is_refused_and_not_modified() {
+async fn newer_format_error_names_both_formats() {
     let disk = Disk::new();
     drop(disk.open().unwrap());
     with_format(&disk, Some(7));
     let message = disk.open().unwrap_err().to_string();
     assert!(message.contains("has format 7, and this version reads formats up to 2"), "{message}");
     assert!(message.starts_with("store.path: "), "{message}");
+}
+
+#[tokio::test]
+async fn file_of_a_newer_format_is_not_modified() {
+    let disk = Disk::new();
+    drop(disk.open().unwrap());
+    with_format(&disk, Some(7));
+    disk.open().unwrap_err();
     assert_eq!(disk.files().len(), 1, "nothing was set aside");
     with_format(&disk, Some(1));
     assert!(disk.open().is_ok(), "nothing was changed");

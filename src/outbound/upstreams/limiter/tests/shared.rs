@@ -72,11 +72,17 @@ fn go() -> SharedDecision {
 }
 
 #[tokio::test(start_paused = true)]
-async fn call_waits_for_the_shared_budget_and_releases_its_slot() {
-    let (limiter, script) = gate_that([SharedDecision::Wait(SECOND), SharedDecision::Wait(SECOND), go()]);
+async fn call_waits_for_the_shared_budget() {
+    let (limiter, _) = gate_that([SharedDecision::Wait(SECOND), SharedDecision::Wait(SECOND), go()]);
     let before = Instant::now();
-    let permit = limiter.acquire(&FetchTrigger::Operator, SECOND * 10).await.unwrap();
+    let _permit = limiter.acquire(&FetchTrigger::Operator, SECOND * 10).await.unwrap();
     assert_eq!(before.elapsed(), SECOND * 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn finished_call_releases_its_shared_slot() {
+    let (limiter, script) = gate_that([go()]);
+    let permit = limiter.acquire(&FetchTrigger::Operator, SECOND * 10).await.unwrap();
     assert_eq!(*script.given_back.lock().unwrap(), Vec::<String>::new());
     permit.finish(CallOutcome::Answered);
     assert_eq!(*script.given_back.lock().unwrap(), ["slot"]);
@@ -84,13 +90,17 @@ async fn call_waits_for_the_shared_budget_and_releases_its_slot() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn throttling_of_one_replica_pauses_all_replicas() {
-    let (limiter, script) = gate_that([go(), SharedDecision::Paused(SECOND * 30)]);
+async fn throttling_of_this_replica_is_reported_to_the_others() {
+    let (limiter, script) = gate_that([go()]);
     assert_eq!(once(&limiter, CallOutcome::Throttled(SECOND * 5)).await, Ok(()));
-    assert_eq!(*script.paused.lock().unwrap(), [SECOND * 5], "our pause is reported to the other replicas");
-    tokio::time::advance(SECOND * 5).await;
+    assert_eq!(*script.paused.lock().unwrap(), [SECOND * 5]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn throttling_of_another_replica_pauses_this_one() {
+    let (limiter, script) = gate_that([SharedDecision::Paused(SECOND * 30)]);
     assert_eq!(once(&limiter, CallOutcome::Answered).await, Err(LimiterRefusal::Throttled(SECOND * 30)));
-    assert_eq!(script.paused.lock().unwrap().len(), 1, "their pause is not reported again");
+    assert_eq!(script.paused.lock().unwrap().len(), 0, "their pause is not reported again");
     assert_eq!(
         once(&limiter, CallOutcome::Answered).await,
         Err(LimiterRefusal::Throttled(SECOND * 30)),
@@ -124,24 +134,31 @@ async fn call_dropped_before_its_permit_is_not_counted() {
     assert_eq!(limiter.snapshot().budget.left_this_hour, 600);
 }
 
+const NEED: PollDemand = PollDemand { calls_per_hour: 100, awaited: true };
+
+#[tokio::test(start_paused = true)]
+async fn demand_of_polls_is_reported_to_the_other_replicas() {
+    let (limiter, script) = gate_that([]);
+    assert_eq!(limiter.pace_polls(NEED), PollPacing::default(), "nothing is used");
+    assert_eq!(*script.reported.lock().unwrap(), [(100, 0)]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn polls_are_paced_by_what_all_replicas_used() {
     let (limiter, script) = gate_that([]);
-    let need = PollDemand { calls_per_hour: 100, awaited: true };
-    assert_eq!(limiter.pace_polls(need), PollPacing::default(), "nothing is used");
-    assert_eq!(*script.reported.lock().unwrap(), [(100, 0)], "the others learn its demand");
     let used = |calls, others_demand| SharedUse {
         calls: vec![(SECOND * 60, calls)],
         others_demand,
         others_callers: 0,
     };
+    limiter.pace_polls(NEED);
     *script.used.lock().unwrap() = used(360, 0);
-    let alone = limiter.pace_polls(need);
+    let alone = limiter.pace_polls(NEED);
     assert!(alone.spacing > SECOND * 20 && alone.closed_for.is_zero(), "a quarter is left: {alone:?}");
     *script.used.lock().unwrap() = used(360, 300);
-    assert_eq!(limiter.pace_polls(need).spacing, alone.spacing * 4, "and a quarter of it is its own");
+    assert_eq!(limiter.pace_polls(NEED).spacing, alone.spacing * 4, "and a quarter of it is its own");
     *script.used.lock().unwrap() = used(480, 300);
-    assert_eq!(limiter.pace_polls(need).closed_for, SECOND * 3_540, "the rest is reserved for callers");
+    assert_eq!(limiter.pace_polls(NEED).closed_for, SECOND * 3_540, "the rest is reserved for callers");
 }
 
 #[tokio::test(start_paused = true)]

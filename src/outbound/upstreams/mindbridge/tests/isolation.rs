@@ -61,9 +61,12 @@ async fn batch_with_many_bad_jobs_has_a_bounded_number_of_calls() {
     let seen = server.seen();
     let queries = seen.iter().filter(|seen| !seen.body.is_empty()).count();
     assert!(queries <= 48 && seen.len() <= 48 + 100, "{queries} of {}", seen.len());
-    // a source that returns nothing readable is not called for each job
+}
+
+#[tokio::test]
+async fn source_without_readable_answers_is_not_called_for_each_job() {
     let server = ScriptedServer::start(|_| answer(200, "", r#"{"message":"mainten"#));
-    let fetches = open(&server).fetch(&wanted, &FetchTrigger::Operator).await;
+    let fetches = open(&server).fetch(&ids(100), &FetchTrigger::Operator).await;
     assert!(fetches.iter().all(|fetch| word(&fetch.outcome) == "BadAnswer"));
     assert!(server.seen().len() < 30, "{}", server.seen().len());
 }

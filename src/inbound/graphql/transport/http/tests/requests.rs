@@ -44,6 +44,12 @@ async fn malformed_body_error_names_the_problem() {
         assert_eq!(answer.body.get("data"), None, "{body}");
     }
     assert_eq!(fixture.post(b"{\"query\":\"\xff\"}".as_slice()).await.status, 400);
+    assert_eq!(fixture.calls.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn null_and_unknown_members_of_a_body_are_ignored() {
+    let fixture = fixture();
     let odd = r#"{"query":"{hello}","variables":null,"operationName":null,"extensions":null,"other":{}}"#;
     assert_eq!(fixture.post(odd).await.status, 200);
     assert_eq!(fixture.calls.load(Ordering::SeqCst), 1);
@@ -78,6 +84,11 @@ async fn get_serves_queries_only() {
             "{query}"
         );
     }
+}
+
+#[tokio::test]
+async fn other_methods_are_refused_with_405() {
+    let fixture = fixture();
     for method in ["PUT", "DELETE", "PATCH", "OPTIONS", "QUERY"] {
         let request = Request::builder().method(method).uri("/graphql?query=%7Bhello%7D").body(Body::empty());
         let answer = fixture.send(request.unwrap()).await;

@@ -13,14 +13,14 @@ async fn socket_without_connection_init_is_closed_after_the_timeout() {
     fixture.idle().await;
 }
 
-#[tokio::test(start_paused = true)]
-async fn idle_client_that_answers_pings_stays_until_maximum_age() {
+/// A client that does nothing but answer pings, as its library does by itself: when it received them, the close code,
+/// and its age then.
+async fn idle_until_closed() -> (Vec<Duration>, u16, Duration) {
     let fixture = fixture(StreamSettings::default());
     let mut client = fixture.ready().await;
     client.subscribe("1", "subscription{quiet}").await;
     let mut pings = Vec::new();
     let code = loop {
-        // this client's library responds to pings automatically
         let message = client.socket.next().await.unwrap().unwrap();
         if let Message::Close(frame) = message {
             break u16::from(frame.unwrap().code);
@@ -29,13 +29,24 @@ async fn idle_client_that_answers_pings_stays_until_maximum_age() {
         pings.push(client.opened.elapsed());
     };
     let age = client.opened.elapsed();
+    assert_eq!(client.end().await.0, None);
+    fixture.idle().await;
+    (pings, code, age)
+}
+
+#[tokio::test(start_paused = true)]
+async fn idle_client_that_answers_pings_stays_until_maximum_age() {
+    let (_, code, age) = idle_until_closed().await;
     assert_eq!(code, 1012);
     assert!((SECOND * 2880..=SECOND * 4320).contains(&age), "{age:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn socket_is_pinged_every_25_seconds() {
+    let (pings, _, age) = idle_until_closed().await;
     assert!(pings.windows(2).all(|pair| pair[0] + SECOND * 25 == pair[1]));
     let expected = age.as_secs() / 25;
     assert!((expected - 1..=expected).contains(&(pings.len() as u64)), "{} pings in {age:?}", pings.len());
-    assert_eq!(client.end().await.0, None);
-    fixture.idle().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -86,8 +97,8 @@ async fn peer_stalled_for_a_minute_stays_connected() {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn paused_reader_receives_the_newest_state_and_complete() {
+/// A reader that pauses while a thousand values are published: the values that it received, and the message after.
+async fn paused_reader() -> (Vec<usize>, Value) {
     let fixture = fixture(StreamSettings::default());
     let mut client = fixture.narrow_socket(4096).await;
     client.say(INIT).await;
@@ -105,11 +116,22 @@ async fn paused_reader_receives_the_newest_state_and_complete() {
             None => break message,
         }
     };
-    assert_eq!(last["type"], "complete");
-    assert!(received.is_sorted() && received.last() == Some(&1000), "{received:?}");
-    assert!(received.len() <= 6, "the buffered data for the reader is bounded: {received:?}");
     drop(client);
     fixture.idle().await;
+    (received, last)
+}
+
+#[tokio::test(start_paused = true)]
+async fn paused_reader_receives_the_newest_state_and_complete() {
+    let (received, last) = paused_reader().await;
+    assert!(received.is_sorted() && received.last() == Some(&1000), "{received:?}");
+    assert_eq!(last["type"], "complete");
+}
+
+#[tokio::test(start_paused = true)]
+async fn updates_for_a_paused_reader_are_bounded() {
+    let (received, _) = paused_reader().await;
+    assert!(received.len() <= 6, "{received:?}");
 }
 
 #[tokio::test(start_paused = true)]
