@@ -9,10 +9,11 @@ use jiff::ToSpan as _;
 use jobgate::config::ClientConfig;
 use jobgate::outbound::identity::keys;
 use jobgate::ports::clock::Clock as _;
-use jobgate_simulator::{Addresses, MindBridgeJob, Simulator};
+use jobgate_simulator::{Addresses, MindBridgeJob, RecordedRequest, Simulator};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::sync::OnceCell;
 use tokio_tungstenite::client_async;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
@@ -197,8 +198,26 @@ async fn attempt_until(visitor: &Visitor, gateway: SocketAddr, expected: &str) {
     assert!(tokio::time::timeout(LIMIT, knocking).await.is_ok(), "the outcome never was {expected:?}");
 }
 
-#[tokio::test]
-async fn unauthorized_clients_are_rejected_on_every_endpoint() {
+/// Each surface with each caller.
+#[derive(Debug)]
+struct Matrix {
+    /// Callers with access, and their answers.
+    accepted: Vec<(String, String)>,
+    /// Callers without access, the expected refusals, and the answers.
+    rejected: Vec<(String, String, String)>,
+    /// The fetches of the job that only callers without access requested.
+    fetches: usize,
+    /// The answer to a caller with access to that job.
+    exists: String,
+}
+
+/// The outcome of one run for all tests of this file.
+async fn matrix() -> &'static Matrix {
+    static RUN: OnceCell<Matrix> = OnceCell::const_new();
+    RUN.get_or_init(|| Box::pin(attempt_all())).await
+}
+
+async fn attempt_all() -> Matrix {
     let issuer = Issuer::start().await;
     let jobs = ["a", "b", "secret"].map(|id| MindBridgeJob::new(id, &[(0, "IN_PROGRESS")]));
     let mut setup = Setup::with(jobs.into(), vec![]);
@@ -219,7 +238,7 @@ async fn unauthorized_clients_are_rejected_on_every_endpoint() {
     let now = jobgate::outbound::system::SystemClock.now();
     let until = |span: jiff::Span| (now + span).as_second();
 
-    // every caller with access is accepted; the fetch of the issuer's keys is awaited by retrying
+    // the fetch of the issuer's keys is awaited by retrying
     let fresh = Visitor::with(&issuer.token("ana", until(1.hour())));
     attempt_until(&fresh, gateway, "RUNNING").await;
     let make = "mutation($ref: JobRef!) { createWatchToken(input: { refs: [$ref] }) { token } }";
@@ -238,9 +257,11 @@ async fn unauthorized_clients_are_rejected_on_every_endpoint() {
         fresh,
         watch_tokens.pop().unwrap(),
     ];
+    let mut accepted = Vec::new();
     for surface in SURFACES {
         for visitor in &welcome {
-            assert_eq!(visitor.attempt(gateway, surface, "a").await, "RUNNING", "{surface:?} {visitor:?}");
+            let answer = visitor.attempt(gateway, surface, "a").await;
+            accepted.push((format!("{surface:?} {visitor:?}"), answer));
         }
     }
 
@@ -261,18 +282,36 @@ async fn unauthorized_clients_are_rejected_on_every_endpoint() {
         ("foreign page", Visitor { origin: Some(FOREIGN), ..Visitor::with("jg_good") }),
         ("not granted", elsewhere),
     ];
+    let mut rejected = Vec::new();
     for surface in SURFACES {
         for (why, visitor) in &strangers {
-            assert_eq!(
-                visitor.attempt(gateway, surface, "secret").await,
-                expected(surface, why),
-                "{surface:?} {visitor:?}"
-            );
+            let answer = visitor.attempt(gateway, surface, "secret").await;
+            rejected.push((format!("{surface:?} {visitor:?}"), expected(surface, why), answer));
         }
     }
-    let request =
-        simulator.handle().record().into_iter().filter(|request| request.ids.iter().any(|id| id == "secret"));
-    assert_eq!(request.count(), 0, "an upstream was called for a caller without access");
-    let allowed = Visitor::with("jg_good").attempt(gateway, Surface::Post, "secret").await;
-    assert_eq!(allowed, "RUNNING", "the job exists");
+    let is_secret = |request: &RecordedRequest| request.ids.iter().any(|id| id == "secret");
+    let fetches = simulator.handle().record().into_iter().filter(is_secret).count();
+    let exists = Visitor::with("jg_good").attempt(gateway, Surface::Post, "secret").await;
+    Matrix { accepted, rejected, fetches, exists }
+}
+
+#[tokio::test]
+async fn authorized_clients_are_accepted_on_every_endpoint() {
+    let Matrix { accepted, exists, .. } = matrix().await;
+    for (visitor, answer) in accepted {
+        assert_eq!(answer, "RUNNING", "{visitor}");
+    }
+    assert_eq!(exists, "RUNNING", "the job of the refusals exists");
+}
+
+#[tokio::test]
+async fn unauthorized_clients_are_rejected_on_every_endpoint() {
+    for (visitor, expected, answer) in &matrix().await.rejected {
+        assert_eq!(answer, expected, "{visitor}");
+    }
+}
+
+#[tokio::test]
+async fn a_rejected_client_causes_no_upstream_call() {
+    assert_eq!(matrix().await.fetches, 0);
 }

@@ -77,13 +77,33 @@ fn selected(expression: &str) -> Vec<&str> {
 }
 
 #[test]
-fn promtool_accepts_the_rules_and_their_unit_tests() {
+fn promtool_accepts_the_rules() {
     promtool(&["check", "rules", "charts/jobgate/files/alerts.yaml"]);
-    promtool(&["test", "rules", "tests/alerts/rules.test.yaml"]);
 }
 
 #[test]
-fn each_alert_has_tests_a_severity_and_a_runbook() {
+fn the_unit_tests_of_the_rules_pass() {
+    promtool(&["test", "rules", "tests/alerts/rules.test.yaml"]);
+}
+
+/// The alerts by their names.
+fn alerts() -> Vec<(String, Value)> {
+    let alerts = rules().into_iter().filter(|rule| rule["alert"].is_string());
+    let alerts: Vec<_> = alerts.map(|alert| (alert["alert"].as_str().unwrap().to_owned(), alert)).collect();
+    assert!(alerts.len() > 25, "the rules were read");
+    alerts
+}
+
+#[test]
+fn each_alert_has_its_own_name() {
+    let mut names = BTreeSet::new();
+    for (name, _) in alerts() {
+        assert!(names.insert(name.clone()), "{name} exists twice");
+    }
+}
+
+#[test]
+fn each_alert_has_a_test_that_fires_it_and_one_that_does_not() {
     let tests = yaml("tests/alerts/rules.test.yaml");
     let (mut fires, mut quiet) = (BTreeSet::new(), BTreeSet::new());
     for test in list(&tests["tests"]) {
@@ -92,13 +112,14 @@ fn each_alert_has_tests_a_severity_and_a_runbook() {
         let names = cases.iter().filter_map(|one| one["alertname"].as_str()).map(ToOwned::to_owned);
         if fired { fires.extend(names) } else { quiet.extend(names) }
     }
-    let help = read("docs/operations.md");
-    let alerts: Vec<Value> = rules().into_iter().filter(|rule| rule["alert"].is_string()).collect();
-    assert!(alerts.len() > 25, "the rules were read");
-    let mut names = BTreeSet::new();
-    for alert in &alerts {
-        let name = alert["alert"].as_str().unwrap();
-        assert!(names.insert(name.to_owned()), "{name} exists twice");
+    let names: BTreeSet<String> = alerts().into_iter().map(|(name, _)| name).collect();
+    assert_eq!(fires, names, "each alert has a test that fires it");
+    assert_eq!(quiet, names, "each alert has a test where it does not fire");
+}
+
+#[test]
+fn each_alert_has_a_severity_and_a_description() {
+    for (name, alert) in alerts() {
         assert!(
             matches!(alert["labels"]["severity"].as_str(), Some("critical" | "warning" | "info")),
             "{name}"
@@ -109,38 +130,59 @@ fn each_alert_has_tests_a_severity_and_a_runbook() {
                 "{name} {field}"
             );
         }
+    }
+}
+
+#[test]
+fn each_alert_has_a_runbook() {
+    let help = read("docs/operations.md");
+    let alerts = alerts();
+    for (name, alert) in &alerts {
         let place = format!("docs/operations.md#{}", name.to_lowercase());
         assert_eq!(alert["annotations"]["runbook"].as_str(), Some(place.as_str()), "{name}");
         assert!(help.contains(&format!("\n### {name}\n")), "docs/operations.md does not explain {name}");
     }
-    assert_eq!(fires, names, "each alert has a test that fires it");
-    assert_eq!(quiet, names, "each alert has a test where it does not fire");
     let explained = help.lines().filter_map(|line| line.strip_prefix("### Jobgate"));
-    assert_eq!(explained.count(), names.len(), "docs/operations.md explains only alerts");
+    assert_eq!(explained.count(), alerts.len(), "docs/operations.md explains only alerts");
+}
+
+/// The panels of the dashboard that query something.
+fn panels() -> Vec<Value> {
+    let dashboard: Value = serde_json::from_str(&read("charts/jobgate/files/dashboard.json")).unwrap();
+    list(&dashboard["panels"]).iter().filter(|panel| panel["type"] != "row").cloned().collect()
+}
+
+/// The queries of the dashboard.
+fn dashboard_expressions() -> Vec<String> {
+    let panels = panels();
+    let targets = panels.iter().flat_map(|panel| list(&panel["targets"]));
+    let expressions: Vec<String> =
+        targets.map(|target| target["expr"].as_str().unwrap().to_owned()).collect();
+    assert!(expressions.len() > 25, "the dashboard was read");
+    expressions
 }
 
 #[test]
-fn rules_and_dashboard_query_only_existing_metrics() {
+fn each_dashboard_panel_has_its_own_id() {
     let dashboard: Value = serde_json::from_str(&read("charts/jobgate/files/dashboard.json")).unwrap();
-    let mut expressions: Vec<String> =
-        rules().iter().filter_map(|rule| rule["expr"].as_str().map(ToOwned::to_owned)).collect();
-    let in_rules = expressions.len();
     let mut ids = BTreeSet::new();
     for panel in list(&dashboard["panels"]) {
         assert!(ids.insert(panel["id"].as_u64().unwrap()), "the id of {} exists twice", panel["title"]);
-        if panel["type"] == "row" {
-            continue;
-        }
+    }
+}
+
+#[test]
+fn each_dashboard_panel_queries_the_selected_data_source() {
+    for panel in panels() {
         assert_eq!(panel["datasource"]["uid"], "${datasource}", "{}", panel["title"]);
         assert!(!list(&panel["targets"]).is_empty(), "{}", panel["title"]);
-        for target in list(&panel["targets"]) {
-            expressions.push(target["expr"].as_str().unwrap().to_owned());
-        }
     }
-    assert!(expressions.len() > in_rules + 25, "the dashboard was read");
-    let as_rules: Vec<Value> = expressions
+}
+
+#[test]
+fn promtool_accepts_the_queries_of_the_dashboard() {
+    let as_rules: Vec<Value> = dashboard_expressions()
         .iter()
-        .skip(in_rules)
         .enumerate()
         .map(|(place, expression)| {
             let expression = expression.replace("$__rate_interval", "5m");
@@ -149,8 +191,15 @@ fn rules_and_dashboard_query_only_existing_metrics() {
         .collect();
     let file = Scratch::new(&json!({ "groups": [{ "name": "dashboard", "rules": as_rules }] }).to_string());
     promtool(&["check", "rules", file.path()]);
+}
+
+#[test]
+fn rules_and_dashboard_query_only_existing_metrics() {
+    let rules = rules();
+    let in_rules = rules.iter().filter_map(|rule| rule["expr"].as_str().map(ToOwned::to_owned));
+    let expressions: Vec<String> = in_rules.chain(dashboard_expressions()).collect();
     let recorded: BTreeSet<String> =
-        rules().iter().filter_map(|rule| rule["record"].as_str().map(ToOwned::to_owned)).collect();
+        rules.iter().filter_map(|rule| rule["record"].as_str().map(ToOwned::to_owned)).collect();
     let ours = ours();
     let mut used = BTreeSet::new();
     for expression in &expressions {

@@ -61,19 +61,27 @@ fn no_module_imports_from_its_own_or_a_higher_layer() {
 }
 
 #[test]
-fn source_files_have_a_module_doc_and_at_most_500_lines() {
-    let mut faults = Vec::new();
-    for (path, text) in sources() {
-        if !text.starts_with("//!") {
-            faults.push(format!("{} does not start with a `//!` comment", path.display()));
-        }
-        if text.lines().count() > LINES_MAX {
-            faults.push(format!("{} has {} lines", path.display(), text.lines().count()));
-        }
-        if path.ends_with("mod.rs") {
-            faults.push(format!("{}: a module is foo.rs beside foo/", path.display()));
-        }
-    }
+fn source_files_begin_with_a_module_doc() {
+    assert_no_file(|_, text| !text.starts_with("//!"), "does not start with a `//!` comment");
+}
+
+#[test]
+fn source_files_have_at_most_500_lines() {
+    assert_no_file(|_, text| text.lines().count() > LINES_MAX, "has more than 500 lines");
+}
+
+#[test]
+fn a_module_is_a_file_beside_its_folder() {
+    assert_no_file(|path, _| path.ends_with("mod.rs"), "is a mod.rs: a module is foo.rs beside foo/");
+}
+
+fn assert_no_file(is_wrong: impl Fn(&Path, &str) -> bool, what: &str) {
+    let sources = sources();
+    let faults: Vec<String> = sources
+        .iter()
+        .filter(|(path, text)| is_wrong(path, text))
+        .map(|(path, _)| format!("{} {what}", path.display()))
+        .collect();
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 

@@ -92,7 +92,12 @@ async fn stock_clients_follow_a_job_to_complete() {
         assert_eq!(client.next().await, json!({ "end": "complete" }), "{name}");
         client.over().await;
     }
-    // a later subscriber receives the terminal state at once
+}
+
+#[tokio::test]
+async fn stock_clients_receive_a_terminal_state_at_once() {
+    let rig = setup("").start().await;
+    rig.upstreams.set_state("a", MindBridgeStep::new("COMPLETE")).unwrap();
     for transport in ["graphql-ws", "graphql-sse"] {
         let mut client = Client::start(&rig, transport, FOLLOW, None);
         assert_eq!(client.update().await, ["SNAPSHOT", "SUCCEEDED", "true"]);
@@ -100,27 +105,24 @@ async fn stock_clients_follow_a_job_to_complete() {
     }
 }
 
-#[tokio::test]
-async fn stock_clients_report_the_reason_of_a_rejection() {
+/// A gateway with the client `ui`.
+async fn with_client() -> Rig {
     let hash = ClientConfig::hex(&keys::hash("jg_ui"));
-    let rest = format!("clients: [{{ name: ui, key_sha256: \"{hash}\", sources: [mind] }}]");
-    let rig = setup(&rest).start().await;
-    let invalid = "subscription { unknown }";
+    setup(&format!("clients: [{{ name: ui, key_sha256: \"{hash}\", sources: [mind] }}]")).start().await
+}
+
+#[tokio::test]
+async fn stock_clients_report_a_rejected_credential() {
+    let rig = with_client().await;
     let unknown = "Unauthorized: unknown client key or token";
     let missing = "Unauthorized: no credential; set \"authorization\": \"Bearer <key>\" in the payload of connection_init";
-    for (client, query, key, end) in [
-        (
-            "graphql-ws",
-            invalid,
-            Some("jg_ui"),
-            json!({ "end": "error", "errors": ["GRAPHQL_VALIDATION_FAILED"] }),
-        ),
-        ("graphql-ws", FOLLOW, Some("jg_other"), json!({ "end": "error", "code": 4401, "reason": unknown })),
-        ("graphql-ws", FOLLOW, None, json!({ "end": "error", "code": 4401, "reason": missing })),
-        ("graphql-sse", FOLLOW, Some("jg_other"), json!({ "end": "error", "status": 401 })),
+    for (client, key, end) in [
+        ("graphql-ws", Some("jg_other"), json!({ "end": "error", "code": 4401, "reason": unknown })),
+        ("graphql-ws", None, json!({ "end": "error", "code": 4401, "reason": missing })),
+        ("graphql-sse", Some("jg_other"), json!({ "end": "error", "status": 401 })),
     ] {
-        let mut client = Client::start(&rig, client, query, key);
-        assert_eq!(client.next().await, end, "{key:?} {query}");
+        let mut client = Client::start(&rig, client, FOLLOW, key);
+        assert_eq!(client.next().await, end, "{key:?}");
         client.over().await;
     }
     for (client, why) in [("gql-websockets", unknown), ("gql-aiohttp", "closed")] {
@@ -128,10 +130,24 @@ async fn stock_clients_report_the_reason_of_a_rejection() {
         let end = client.next().await;
         assert!(end["end"] == "error" && end["why"].as_str().unwrap().contains(why), "{end}");
     }
+}
+
+#[tokio::test]
+async fn stock_clients_report_an_invalid_subscription() {
+    let rig = with_client().await;
+    let invalid = "subscription { unknown }";
+    let mut client = Client::start(&rig, "graphql-ws", invalid, Some("jg_ui"));
+    assert_eq!(client.next().await, json!({ "end": "error", "errors": ["GRAPHQL_VALIDATION_FAILED"] }));
+    client.over().await;
     // on an event stream the protocol has no other form for it than a response
     let mut client = Client::start(&rig, "graphql-sse", invalid, Some("jg_ui"));
     assert_eq!(client.next().await["errors"][0]["extensions"]["code"], "GRAPHQL_VALIDATION_FAILED");
     assert_eq!(client.next().await, json!({ "end": "complete" }));
+}
+
+#[tokio::test]
+async fn stock_clients_authenticate_with_a_client_key() {
+    let rig = with_client().await;
     let all = NPM.into_iter().chain(PYPI);
     let clients: Vec<_> = all.map(|name| (name, Client::start(&rig, name, FOLLOW, Some("jg_ui")))).collect();
     for (name, mut client) in clients {

@@ -7,40 +7,67 @@ use std::process::Command;
 
 use jobgate_simulator::{Addresses, MindBridgeJob, SimUpstream, Simulator};
 use serde_json::json;
+use tokio::sync::OnceCell;
 
-use crate::support::crashes::{self, Folder, ended, execute, keeping, serve};
+use crate::support::crashes::{self, Folder, Outcome, ended, execute, keeping, serve};
 use crate::support::process::run;
-use crate::support::scratch::Scratch;
 use crate::support::server::{KEY, Setup, TOKEN, external};
 use crate::support::wire;
+
+/// The outcome of one run, which takes long, for the tests of kills.
+async fn kills() -> &'static Outcome {
+    static RUN: OnceCell<Outcome> = OnceCell::const_new();
+    RUN.get_or_init(|| crashes::run(12, |_| {})).await
+}
 
 /// `cargo bench --bench crashes -- --loop kill-embedded` does the same three hundred times.
 #[tokio::test]
 async fn a_kill_loses_no_delivered_terminal_state() {
-    let outcome = crashes::run(12, |_| {}).await;
-    assert_eq!((outcome.kills, outcome.quarantined, outcome.lost.as_slice()), (12, 0, [].as_slice()));
+    let outcome = kills().await;
+    assert_eq!((outcome.kills, outcome.lost.as_slice()), (12, [].as_slice()));
     assert!(outcome.checked > 300, "{outcome:?}");
-    assert_eq!(outcome.followed, 12, "tracked jobs are followed again without a request");
 }
+
+#[tokio::test]
+async fn a_kill_damages_no_store_file() {
+    assert_eq!(kills().await.quarantined, 0);
+}
+
+#[tokio::test]
+async fn a_tracked_job_is_followed_again_after_a_kill() {
+    assert_eq!(kills().await.followed, 12, "without a request");
+}
+
+const SECRETS: [(&str, &str); 2] = [("MIND_TOKEN", TOKEN), ("METRICS_KEY", KEY)];
 
 #[tokio::test]
 async fn a_second_gateway_on_the_same_store_reports_why_it_exits() {
     let folder = Folder::new();
     let simulator = Simulator::start(Setup::default().scenario, Addresses::ephemeral()).await.unwrap();
     let config = keeping(&folder.0.join("data"), &simulator);
-    let (first, _) = serve(&config).await;
-    let secrets = [("MIND_TOKEN", TOKEN), ("METRICS_KEY", KEY)];
-    let (code, output) = run(&["serve", "--config", config.path()], &secrets).await;
+    let (_first, _) = serve(&config).await;
+    let (code, output) = run(&["serve", "--config", config.path()], &SECRETS).await;
     assert_eq!(code, Some(1), "{output}");
     assert!(output.contains("store.path: ") && output.contains("most likely a second jobgate"), "{output}");
+}
+
+#[tokio::test]
+async fn a_stopped_gateway_releases_its_store() {
+    let folder = Folder::new();
+    let simulator = Simulator::start(Setup::default().scenario, Addresses::ephemeral()).await.unwrap();
+    let config = keeping(&folder.0.join("data"), &simulator);
+    let (first, _) = serve(&config).await;
     first.signal("TERM").await;
     assert_eq!(first.ended().await.0.code(), Some(0));
     let (again, _) = serve(&config).await;
     drop(again);
+}
 
-    let text = std::fs::read_to_string(config.path()).unwrap();
-    let nowhere = Scratch::new(&text.replace(folder.0.to_str().unwrap(), "/proc/nowhere"));
-    let (code, output) = run(&["serve", "--config", nowhere.path()], &secrets).await;
+#[tokio::test]
+async fn serve_reports_a_store_path_that_it_cannot_use() {
+    let simulator = Simulator::start(Setup::default().scenario, Addresses::ephemeral()).await.unwrap();
+    let config = keeping(Path::new("/proc/nowhere/data"), &simulator);
+    let (code, output) = run(&["serve", "--config", config.path()], &SECRETS).await;
     assert_eq!(code, Some(1), "{output}");
     assert!(output.contains("store.path: cannot use /proc/nowhere/data"), "{output}");
 }

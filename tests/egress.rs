@@ -148,30 +148,45 @@ async fn proxy_environment_variables_apply_when_proxy_is_unset() {
         let ca_file = if scheme == "https" { "ca_file: 'CA'" } else { "" };
         assert_eq!(world.check(scheme, ca_file, env).await, ANSWERS, "{env:?}");
     }
-    let passed = world.proxy.passed().len();
-    assert_eq!(passed, 4);
+    assert_eq!(world.proxy.passed().len(), 4);
+}
+
+#[tokio::test]
+async fn no_proxy_bypasses_the_proxy_of_the_environment() {
+    let world = World::new(Some(USER)).await;
+    let named = world.proxy.url().replace("http://", &format!("http://{USER}@"));
     for (options, env) in [
-        ("ca_file: 'CA'", [("HTTPS_PROXY", named), ("NO_PROXY", HOST)]),
-        ("ca_file: 'CA'", [("HTTPS_PROXY", named), ("no_proxy", ".example")]),
-        ("ca_file: 'CA', proxy: none", [("HTTPS_PROXY", named), ("NO_PROXY", "")]),
+        ("ca_file: 'CA'", [("HTTPS_PROXY", named.as_str()), ("NO_PROXY", HOST)]),
+        ("ca_file: 'CA'", [("HTTPS_PROXY", &named), ("no_proxy", ".example")]),
+        ("ca_file: 'CA', proxy: none", [("HTTPS_PROXY", &named), ("NO_PROXY", "")]),
     ] {
         let output = world.check("https", options, &env).await;
         assert!(output.contains("could not connect"), "{output}");
-        assert_eq!(world.proxy.passed().len(), passed, "{env:?}");
+        assert_eq!(world.proxy.passed().len(), 0, "{env:?}");
     }
+}
+
+#[tokio::test]
+async fn check_names_an_invalid_proxy_variable() {
+    let world = World::new(Some(USER)).await;
     let output = world.check("https", "ca_file: 'CA'", &[("HTTPS_PROXY", "socks5://p4ss-w0rd@h:1")]).await;
     assert!(output.starts_with("HTTPS_PROXY: must be the URL of a proxy"), "{output}");
 }
 
 #[tokio::test]
-async fn check_reports_a_proxy_that_rejects_or_is_unreachable() {
+async fn check_reports_a_proxy_that_rejects_the_credential() {
     let world = World::new(Some("somebody:else")).await;
     let options = "proxy: 'PROXY', proxy_credential: USER";
     for (scheme, options) in [("https", format!("{options}, ca_file: 'CA'")), ("http", options.to_owned())] {
         let output = world.check(scheme, &options, &[]).await;
         assert!(output.contains("the proxy refuses the credential (407)"), "{output}");
     }
-    assert_eq!(world.calls(), 0);
+    assert_eq!(world.calls(), 0, "no call bypasses the proxy");
+}
+
+#[tokio::test]
+async fn check_reports_a_proxy_that_is_unreachable() {
+    let world = World::new(None).await;
     let output = world.check("https", "proxy: 'http://127.0.0.1:1'", &[]).await;
     assert!(output.contains("the proxy cannot be reached"), "{output}");
     let output = world.check("http", "proxy: 'http://127.0.0.1:1'", &[]).await;
@@ -271,49 +286,91 @@ async fn check_reports_an_unusable_file_with_its_option() {
     }
 }
 
-/// No call can be made, so the source is unavailable before the first call, and healthy again once the files are valid.
+/// A source whose egress option has an invalid file, so that no call can be made.
+struct Unusable {
+    rig: Rig,
+    option: &'static str,
+    file: Scratch,
+    /// The valid content of the file.
+    valid: String,
+    _world: World,
+    _key: Scratch,
+}
+
+impl Unusable {
+    async fn each() -> Vec<Self> {
+        let client = Authority::new().client();
+        let mut each = Vec::new();
+        for option in ["ca_file", "client_cert", "proxy_credential"] {
+            let file = Scratch::new("junk");
+            let world = World::new(None).await;
+            let key = Scratch::new(&client.key);
+            let options = match option {
+                "ca_file" => format!("proxy: 'PROXY', ca_file: '{}'", file.path()),
+                "client_cert" => format!(
+                    "proxy: 'PROXY', ca_file: 'CA', client_cert: '{}', client_key: '{}'",
+                    file.path(),
+                    key.path()
+                ),
+                _ => {
+                    format!("proxy: 'PROXY', ca_file: 'CA', proxy_credential: {{ file: '{}' }}", file.path())
+                }
+            };
+            let valid = match option {
+                "ca_file" => world.authority.pem(),
+                "client_cert" => client.cert.clone(),
+                _ => USER.to_owned(),
+            };
+            let (rig, world) = world.gateway(&options).await;
+            each.push(Self { rig, option, file, valid, _world: world, _key: key });
+        }
+        each
+    }
+
+    async fn source(&self) -> Value {
+        let query = "{ sources { health lastError { kind message } } }";
+        self.rig.execute(query, Value::Null).await.data()["sources"][0].take()
+    }
+}
+
+/// No call can be made, so the source is unavailable before the first call.
 #[tokio::test]
 async fn a_source_without_usable_egress_is_unavailable() {
-    let query = "{ sources { health lastError { kind message } } }";
-    let client = Authority::new().client();
-    for option in ["ca_file", "client_cert", "proxy_credential"] {
-        let file = Scratch::new("junk");
-        let world = World::new(None).await;
-        let key = Scratch::new(&client.key);
-        let options = match option {
-            "ca_file" => format!("proxy: 'PROXY', ca_file: '{}'", file.path()),
-            "client_cert" => format!(
-                "proxy: 'PROXY', ca_file: 'CA', client_cert: '{}', client_key: '{}'",
-                file.path(),
-                key.path()
-            ),
-            _ => format!("proxy: 'PROXY', ca_file: 'CA', proxy_credential: {{ file: '{}' }}", file.path()),
-        };
-        let repaired = match option {
-            "ca_file" => world.authority.pem(),
-            "client_cert" => client.cert.clone(),
-            _ => USER.to_owned(),
-        };
-        let (rig, _world) = world.gateway(&options).await;
+    for unusable in Unusable::each().await {
+        let option = unusable.option;
         for answered in [None, Some("UNAVAILABLE")] {
             if let Some(expected) = answered {
-                assert_eq!(rig.lookup("mind", "a").await, expected, "{option}");
+                assert_eq!(unusable.rig.lookup("mind", "a").await, expected, "{option}");
             }
-            let source = rig.execute(query, Value::Null).await.data()["sources"][0].take();
+            let source = unusable.source().await;
             assert_eq!(source["health"], "UNAVAILABLE", "{option}");
             assert_eq!(source["lastError"]["kind"], "UNSENDABLE", "{option}");
             let message = source["lastError"]["message"].as_str().unwrap_or_default();
-            assert!(message.contains(option) && message.contains(file.path()), "{message}");
+            assert!(message.contains(option) && message.contains(unusable.file.path()), "{message}");
         }
-        let metrics = wire::get(rig.admin, "/metrics").await.body;
+    }
+}
+
+#[tokio::test]
+async fn metrics_report_a_source_without_usable_egress() {
+    for unusable in Unusable::each().await {
+        let option = unusable.option;
+        unusable.rig.lookup("mind", "a").await;
+        let metrics = wire::get(unusable.rig.admin, "/metrics").await.body;
         let alert = r#"jobgate_source_health{source="mind",health="unavailable"} 1.0"#;
         assert!(metrics.contains(alert), "{option}: the condition of JobgateSourceUnavailable");
         let label = r#"jobgate_upstream_calls_total{source="mind",outcome="egress_error"}"#;
         assert!(metrics.contains(label), "{option}: {metrics}");
-        std::fs::write(file.path(), repaired).unwrap();
-        again(&rig, "RUNNING").await;
-        let source = rig.execute(query, Value::Null).await.data()["sources"][0].take();
-        assert_eq!(source["health"], "HEALTHY", "{option}");
+    }
+}
+
+#[tokio::test]
+async fn a_source_is_healthy_once_its_egress_files_are_valid() {
+    for unusable in Unusable::each().await {
+        unusable.rig.lookup("mind", "a").await;
+        std::fs::write(unusable.file.path(), &unusable.valid).unwrap();
+        again(&unusable.rig, "RUNNING").await;
+        assert_eq!(unusable.source().await["health"], "HEALTHY", "{}", unusable.option);
     }
 }
 
@@ -342,25 +399,30 @@ async fn certificates_are_renewed_without_a_restart() {
     again(&rig, "RUNNING").await;
 }
 
-#[tokio::test]
-async fn a_reload_applies_changed_egress_options() {
+/// A gateway that does not trust the upstream's certificate, and what a reload with other options came to.
+async fn reloaded(options: &str) -> (Rig, World, Reloaded) {
     let (rig, world) = World::new(None).await.gateway("proxy: 'PROXY'").await;
     assert_eq!(rig.lookup("mind", "a").await, "UNAVAILABLE");
     let env: Environment = [("MIND_TOKEN", TOKEN)].into_iter().collect();
-    let adopt = |options: &str| {
-        let config = Config::from_yaml(&world.yaml("https", options), &env);
-        rig.serving.reload().adopt(config, ReloadTrigger::Signal)
-    };
-    let Reloaded::Refused(faults) = adopt("proxy: 'PROXY', ca_file: /no/such/ca.crt") else {
-        panic!("a missing file")
-    };
-    assert_eq!(faults[0].0, "sources.mind.ca_file");
-    assert!(faults[0].1.contains("/no/such/ca.crt"), "{faults:?}");
-    let Reloaded::Done { changed, need_restart, .. } = adopt("proxy: 'PROXY', ca_file: 'CA'") else {
-        panic!("a valid file")
-    };
+    let config = Config::from_yaml(&world.yaml("https", options), &env);
+    let reloaded = rig.serving.reload().adopt(config, ReloadTrigger::Signal);
+    (rig, world, reloaded)
+}
+
+#[tokio::test]
+async fn a_reload_applies_changed_egress_options() {
+    let (rig, _world, reloaded) = reloaded("proxy: 'PROXY', ca_file: 'CA'").await;
+    let Reloaded::Done { changed, need_restart, .. } = reloaded else { panic!("a valid file") };
     assert_eq!((changed, need_restart), (vec!["sources.mind.ca_file".to_owned()], vec![]));
     assert_eq!(rig.lookup("mind", "a").await, "RUNNING");
+}
+
+#[tokio::test]
+async fn a_reload_rejects_an_egress_file_that_is_missing() {
+    let (_rig, _world, reloaded) = reloaded("proxy: 'PROXY', ca_file: /no/such/ca.crt").await;
+    let Reloaded::Refused(faults) = reloaded else { panic!("a missing file") };
+    assert_eq!(faults[0].0, "sources.mind.ca_file");
+    assert!(faults[0].1.contains("/no/such/ca.crt"), "{faults:?}");
 }
 
 /// Repeats a lookup until this is the answer.

@@ -224,6 +224,13 @@ async fn malformed_references_are_rejected_without_a_call() {
     let refs: Vec<Value> = sources.iter().map(|source| external(source, "a")).collect();
     assert_eq!(rig.lookup_all(&refs).await, vec!["INVALID_REF for good"; sources.len()]);
     assert_eq!(rig.lookup("nowhere", "a").await, "NOT_FOUND after 5s");
+    assert_eq!(rig.upstreams.record(), []);
+}
+
+#[tokio::test]
+async fn a_malformed_reference_error_names_the_rule() {
+    let rig = Setup::default().start().await;
+    let long = "m".repeat(10_000);
     let cases = [
         (json!({ "id": "x" }), "id is not a node ID of this gateway"),
         (external("mind", ""), "externalId must not be empty"),

@@ -151,7 +151,11 @@ async fn job_await_prints_only_the_terminal_state() {
     let mut output = lines(&output);
     output.sort_unstable();
     assert_eq!((status.code(), output), (Some(0), vec!["mind/done SUCCEEDED", "mind/runs SUCCEEDED"]));
+}
 
+#[tokio::test]
+async fn job_await_exits_with_2_when_it_times_out() {
+    let rig = setup().start().await;
     let await_it = ["await", "metrics/counted"];
     let (code, output, time) = timed(&await_it, &[("JOBGATE_URL", &url(&rig))], "RUNNING 1/3").await;
     assert_eq!(code, Some(2), "{output}");
@@ -159,6 +163,11 @@ async fn job_await_prints_only_the_terminal_state() {
     for words in [up.as_str(), "metrics/counted RUNNING 1/3", "metrics/counted is not terminal"] {
         assert!(output.contains(words), "{words}: {output}");
     }
+}
+
+#[tokio::test]
+async fn job_await_exits_with_2_for_an_unknown_job() {
+    let rig = setup().start().await;
     let (code, output) = job(&rig, &["await", "mind/nowhere"]).await;
     assert_eq!((code, lines(&output).len()), (Some(2), 1), "{output}");
     assert!(output.contains("mind/nowhere ERROR NOT_FOUND: "), "{output}");

@@ -12,7 +12,7 @@ use tokio::process::Command;
 
 use crate::support::process::Process;
 use crate::support::scratch::Scratch;
-use crate::support::server::{KEY, Setup, TOKEN, external};
+use crate::support::server::{KEY, Rig, Setup, TOKEN, external};
 use crate::support::streams::{LIMIT, Sse, Watcher};
 use crate::support::wire::{self, Reply};
 
@@ -32,49 +32,55 @@ fn lines(output: &str, message: &str) -> Vec<Value> {
     lines.filter(|line| line["message"] == message).collect()
 }
 
+/// Requests of each kind with a canary in all of their input, in the JSON access log of a process.
+struct AccessLog {
+    gateway: Process,
+    /// The answer to the query.
+    answer: Reply,
+    watcher: Watcher,
+    _config: Scratch,
+    _simulator: Simulator,
+}
+
+impl AccessLog {
+    async fn start() -> Self {
+        let (simulator, config) = written("telemetry: { log_format: json, access_log: all }").await;
+        let env = [("MIND_TOKEN", TOKEN), ("METRICS_KEY", KEY)];
+        let mut gateway = Process::start(&["serve", "--config", config.path()], &env);
+        let public = gateway.address("public").await;
+
+        let watcher = Watcher::open(public, Sse, &["a"]).await;
+        let hostile = format!("/v1/jobs/mind/{CANARY}%0A%1b%5B2J?{CANARY}=1");
+        let named = [("x-request-id", "by-the-client"), ("user-agent", CANARY)];
+        wire::exchange(public, &wire::request("GET", &hostile, &named, "")).await;
+        wire::exchange(public, &wire::request(CANARY, &format!("/{CANARY}"), &[], "")).await;
+        let query = format!("query {CANARY}($ref: JobRef!) {{ job(ref: $ref) {{ __typename }} }}");
+        let query = json!({ "query": query, "variables": { "ref": external("mind", CANARY) } });
+        let answer = wire::post(public, None, &query).await;
+        Self { gateway, answer, watcher, _config: config, _simulator: simulator }
+    }
+
+    /// The line about an operation of this type.
+    async fn line(&mut self, operation: &str) -> Value {
+        let field = format!("\"operation\":\"{operation}\"");
+        let line = self.gateway.find(&field, |line| line.contains(&field).then(|| line.to_owned())).await;
+        serde_json::from_str(&line).unwrap()
+    }
+
+    /// Closes the stream and stops the process: its output.
+    async fn end(mut self) -> String {
+        self.line("query").await;
+        drop(self.watcher);
+        let field = "\"operation\":\"subscription\"";
+        self.gateway.find("the end of the stream", |line| line.contains(field).then_some(())).await;
+        self.gateway.signal("TERM").await;
+        self.gateway.ended().await.1
+    }
+}
+
 #[tokio::test]
-async fn the_access_log_has_one_line_per_request_and_no_input() {
-    let (_simulator, config) = written("telemetry: { log_format: json, access_log: all }").await;
-    let env = [("MIND_TOKEN", TOKEN), ("METRICS_KEY", KEY)];
-    let mut gateway = Process::start(&["serve", "--config", config.path()], &env);
-    let public = gateway.address("public").await;
-
-    let watcher = Watcher::open(public, Sse, &["a"]).await;
-    let hostile = format!("/v1/jobs/mind/{CANARY}%0A%1b%5B2J?{CANARY}=1");
-    let named = [("x-request-id", "by-the-client"), ("user-agent", CANARY)];
-    wire::exchange(public, &wire::request("GET", &hostile, &named, "")).await;
-    wire::exchange(public, &wire::request(CANARY, &format!("/{CANARY}"), &[], "")).await;
-    let query = format!("query {CANARY}($ref: JobRef!) {{ job(ref: $ref) {{ __typename }} }}");
-    let query = json!({ "query": query, "variables": { "ref": external("mind", CANARY) } });
-    let answer = wire::post(public, None, &query).await;
-    let ended = gateway
-        .find("the line about a query", |line| {
-            line.contains("\"operation\":\"query\"").then(|| line.to_owned())
-        })
-        .await;
-    let ended: Value = serde_json::from_str(&ended).unwrap();
-    assert_eq!(
-        (&ended["method"], &ended["route"], &ended["status"]),
-        (&"POST".into(), &"/graphql".into(), &200.into())
-    );
-    assert_eq!((&ended["bytes"], &ended["whole"]), (&answer.body.len().into(), &true.into()));
-    assert!(ended["duration_ms"].is_u64() && ended["client"].is_string(), "{ended}");
-    assert!(answer.head.contains(ended["request_id"].as_str().unwrap()), "{}", answer.head);
-    let about = |output: &str, operation: &str| {
-        lines(output, "request served").into_iter().filter(|line| line["operation"] == operation).count()
-    };
-    assert_eq!(about(&gateway.output(), "subscription"), 0, "it has not exited yet");
-    drop(watcher);
-    let stream = gateway
-        .find("the end of the stream", |line| {
-            line.contains("\"operation\":\"subscription\"").then(|| line.to_owned())
-        })
-        .await;
-    let stream: Value = serde_json::from_str(&stream).unwrap();
-    assert_eq!(stream["whole"], false, "{stream}");
-
-    gateway.signal("TERM").await;
-    let (_, output) = gateway.ended().await;
+async fn the_access_log_has_one_line_per_request() {
+    let output = AccessLog::start().await.end().await;
     let mut routes: Vec<String> = lines(&output, "request served")
         .iter()
         .map(|line| format!("{} {} {}", line["method"], line["route"], line["status"]).replace('"', ""))
@@ -89,7 +95,39 @@ async fn the_access_log_has_one_line_per_request_and_no_input() {
     assert_eq!(routes.len(), expected.len(), "{routes:?}");
     assert!(routes[0].starts_with("GET /v1/jobs/{source}/{externalId} 4"), "{routes:?}");
     assert_eq!(routes[1..], expected[1..]);
+}
+
+#[tokio::test]
+async fn an_access_log_line_describes_its_request() {
+    let mut log = AccessLog::start().await;
+    let ended = log.line("query").await;
+    assert_eq!(
+        (&ended["method"], &ended["route"], &ended["status"]),
+        (&"POST".into(), &"/graphql".into(), &200.into())
+    );
+    assert_eq!((&ended["bytes"], &ended["whole"]), (&log.answer.body.len().into(), &true.into()));
+    assert!(ended["duration_ms"].is_u64() && ended["client"].is_string(), "{ended}");
+    assert!(log.answer.head.contains(ended["request_id"].as_str().unwrap()), "{}", log.answer.head);
+    let output = log.end().await;
     assert!(output.contains("\"request_id\":\"by-the-client\""), "{output}");
+}
+
+#[tokio::test]
+async fn the_access_log_line_of_a_stream_is_written_at_its_end() {
+    let mut log = AccessLog::start().await;
+    log.line("query").await;
+    let served = lines(&log.gateway.output(), "request served");
+    let about = served.iter().filter(|line| line["operation"] == "subscription");
+    assert_eq!(about.count(), 0, "it has not ended yet");
+    let output = log.end().await;
+    let served = lines(&output, "request served");
+    let stream = served.iter().find(|line| line["operation"] == "subscription").unwrap();
+    assert_eq!(stream["whole"], false, "{stream}");
+}
+
+#[tokio::test]
+async fn the_access_log_contains_no_input() {
+    let output = AccessLog::start().await.end().await;
     assert!(!output.contains(CANARY), "{output}");
 }
 
@@ -140,58 +178,77 @@ async fn set_level(admin: std::net::SocketAddr, target: &str, headers: &[(&str, 
     wire::exchange(admin, &wire::request("PUT", target, headers, body)).await
 }
 
-#[tokio::test]
-async fn only_a_valid_admin_request_changes_the_log_level() {
-    let (_simulator, config) = written("").await;
+/// A gateway with the configured log level, and its addresses.
+async fn with_log_level() -> (Process, [std::net::SocketAddr; 2], (Simulator, Scratch)) {
+    let (simulator, config) = written("").await;
     let env = [("MIND_TOKEN", TOKEN), ("METRICS_KEY", KEY)];
     let mut gateway = Process::start(&["serve", "--config", config.path()], &env);
-    let (public, admin) = (gateway.address("public").await, gateway.address("admin").await);
-    let plain = ("content-type", "text/plain");
-    let shown = async || wire::get(admin, "/log-level").await.json();
-    assert_eq!(shown().await, json!({ "active": "info", "configured": "info", "restoredInSeconds": null }));
+    let addresses = [gateway.address("public").await, gateway.address("admin").await];
+    (gateway, addresses, (simulator, config))
+}
 
+const PLAIN: (&str, &str) = ("content-type", "text/plain");
+
+#[tokio::test]
+async fn only_a_valid_admin_request_changes_the_log_level() {
+    let (_gateway, [public, admin], _files) = with_log_level().await;
+    let shown = async || wire::get(admin, "/log-level").await.json();
+    let configured = json!({ "active": "info", "configured": "info", "restoredInSeconds": null });
+    assert_eq!(shown().await, configured);
+    let too_long = "info,".repeat(2_000);
     let refused = [
-        ("/log-level", vec![plain, ("origin", "http://localhost:9090")], "debug", 403),
-        ("/log-level", vec![plain, ("sec-fetch-site", "same-origin")], "debug", 403),
+        ("/log-level", vec![PLAIN, ("origin", "http://localhost:9090")], "debug", 403),
+        ("/log-level", vec![PLAIN, ("sec-fetch-site", "same-origin")], "debug", 403),
         ("/log-level", vec![("content-type", "application/x-www-form-urlencoded")], "debug", 415),
         ("/log-level", vec![], "debug", 415),
-        ("/log-level", vec![plain], "loud", 400),
-        ("/log-level", vec![plain], "info,=", 400),
-        ("/log-level", vec![plain], "", 400),
-        ("/log-level?for=10", vec![plain], "debug", 400),
-        ("/log-level?for=0s", vec![plain], "debug", 400),
-        ("/log-level?for=25h", vec![plain], "debug", 400),
-        ("/log-level?until=10m", vec![plain], "debug", 400),
+        ("/log-level", vec![PLAIN], "loud", 400),
+        ("/log-level", vec![PLAIN], "info,=", 400),
+        ("/log-level", vec![PLAIN], "", 400),
+        ("/log-level", vec![PLAIN], &too_long, 400),
+        ("/log-level?for=10", vec![PLAIN], "debug", 400),
+        ("/log-level?for=0s", vec![PLAIN], "debug", 400),
+        ("/log-level?for=25h", vec![PLAIN], "debug", 400),
+        ("/log-level?until=10m", vec![PLAIN], "debug", 400),
     ];
     for (target, headers, body, status) in refused {
         let reply = set_level(admin, target, &headers, body).await;
         assert_eq!((reply.status, target, body), (status, target, body), "{}", reply.body);
         assert!(reply.json()["error"].is_string(), "{}", reply.body);
     }
-    assert_eq!(
-        set_level(public, "/log-level", &[plain], "debug").await.status,
-        404,
-        "not on the public listener"
-    );
-    assert_eq!(shown().await["active"], "info", "nothing was changed");
-    let too_long = "info,".repeat(2_000);
-    assert_eq!(set_level(admin, "/log-level", &[plain], &too_long).await.status, 400);
+    let reply = set_level(public, "/log-level", &[PLAIN], "debug").await;
+    assert_eq!(reply.status, 404, "not on the public listener");
+    assert_eq!(shown().await, configured, "nothing was changed");
+}
 
-    // to compile a field pattern would take years; it is treated as plain text, and answered at once
+/// To compile a field pattern would take years; it is treated as plain text.
+#[tokio::test]
+async fn a_log_level_with_a_field_pattern_is_answered_at_once() {
+    let (_gateway, [_, admin], _files) = with_log_level().await;
     let pattern = format!("info,[{{job=[ab]*a{}}}]=debug", "[ab]".repeat(40));
-    let requests = async { set_level(admin, "/log-level?for=1h", &[plain], &pattern).await.status };
+    let requests = async { set_level(admin, "/log-level?for=1h", &[PLAIN], &pattern).await.status };
     assert_eq!(tokio::time::timeout(LIMIT, requests).await.ok(), Some(200));
+}
 
-    // an unknown path is logged at `debug`
-    wire::get(public, "/nowhere").await;
-    let reply = set_level(admin, "/log-level?for=1s", &[plain], "debug").await;
+#[tokio::test]
+async fn a_temporary_log_level_is_restored_after_its_time() {
+    let (mut gateway, [_, admin], _files) = with_log_level().await;
+    let reply = set_level(admin, "/log-level?for=1s", &[PLAIN], "debug").await;
     assert_eq!((reply.status, &reply.json()["active"]), (200, &"debug".into()));
     gateway.find("the setting", |line| line.contains("log level set temporarily").then_some(())).await;
+    gateway.find("the old level", |line| line.contains("log level restored").then_some(())).await;
+    assert_eq!(wire::get(admin, "/log-level").await.json()["active"], "info");
+}
+
+/// An unknown path is logged at `debug`.
+#[tokio::test]
+async fn a_log_level_applies_to_later_lines() {
+    let (mut gateway, [public, admin], _files) = with_log_level().await;
+    wire::get(public, "/nowhere").await;
+    let reply = set_level(admin, "/log-level?for=1h", &[PLAIN], "info").await;
+    assert_eq!(reply.status, 200);
+    gateway.find("the setting", |line| line.contains("log level set temporarily").then_some(())).await;
     assert!(!gateway.output().contains("NO_SUCH_PATH"), "{}", gateway.output());
-    let back = |line: &str| line.contains("log level restored").then_some(());
-    gateway.find("the old level", back).await;
-    assert_eq!(shown().await["active"], "info");
-    assert_eq!(set_level(admin, "/log-level", &[plain], "debug").await.json()["configured"], "debug");
+    assert_eq!(set_level(admin, "/log-level", &[PLAIN], "debug").await.json()["configured"], "debug");
     wire::get(public, "/nowhere").await;
     gateway.find("a line at debug", |line| line.contains("NO_SUCH_PATH").then_some(())).await;
 }
@@ -237,13 +294,23 @@ async fn a_blocked_log_reader_delays_no_answer_and_no_shutdown() {
     assert!(served);
 }
 
-#[tokio::test]
-async fn status_reports_health_as_json_and_html_without_secrets() {
+/// A gateway with a watched job whose id is a canary.
+async fn with_canary_job() -> (Rig, Watcher) {
     let rig = Setup::with(vec![MindBridgeJob::new(CANARY, &[(0, "IN_PROGRESS")])], vec![]).start().await;
     let mut watcher = Watcher::open(rig.public, Sse, &[CANARY]).await;
     assert_eq!(watcher.short().await, "SNAPSHOT RUNNING");
-    let reply = wire::get(rig.admin, "/status").await;
-    let status = reply.json();
+    (rig, watcher)
+}
+
+async fn status_page(rig: &Rig) -> Reply {
+    let accept = [("accept", "text/html,application/xhtml+xml")];
+    wire::exchange(rig.admin, &wire::request("GET", "/status", &accept, "")).await
+}
+
+#[tokio::test]
+async fn status_reports_health_as_json() {
+    let (rig, _watcher) = with_canary_job().await;
+    let status = wire::get(rig.admin, "/status").await.json();
     for (pointer, expected) in [
         ("/jobgate/version", json!(env!("CARGO_PKG_VERSION"))),
         ("/jobgate/traffic", json!("ready")),
@@ -259,14 +326,29 @@ async fn status_reports_health_as_json_and_html_without_secrets() {
         assert_eq!(status.pointer(pointer), Some(&expected), "{pointer} of {status:#}");
     }
     assert!(status["load"]["connections"]["underWay"].as_u64().unwrap() >= 1, "{status:#}");
-    let requests = [("accept", "text/html,application/xhtml+xml")];
-    let page = wire::exchange(rig.admin, &wire::request("GET", "/status", &requests, "")).await;
+}
+
+#[tokio::test]
+async fn status_reports_health_as_html_for_a_browser() {
+    let (rig, _watcher) = with_canary_job().await;
+    let page = status_page(&rig).await;
     assert!(page.head.contains("text/html") && page.head.contains("default-src 'none'"), "{}", page.head);
     assert!(page.body.contains("<td>mind</td>"), "{}", page.body);
+}
+
+#[tokio::test]
+async fn status_contains_no_secret_and_no_job_id() {
+    let (rig, _watcher) = with_canary_job().await;
+    let (page, reply) = (status_page(&rig).await, wire::get(rig.admin, "/status").await);
     for secret in [TOKEN, KEY, CANARY] {
         assert!(!page.body.contains(secret) && !reply.body.contains(secret), "{secret}");
     }
-    assert_eq!(wire::get(rig.public, "/status").await.status, 404, "not on the public listener");
+}
+
+#[tokio::test]
+async fn status_is_not_on_the_public_listener() {
+    let rig = Setup::default().start().await;
+    assert_eq!(wire::get(rig.public, "/status").await.status, 404);
 }
 
 #[tokio::test]

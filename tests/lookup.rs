@@ -173,11 +173,12 @@ async fn not_found_is_cached_only_briefly() {
     assert_eq!(state(&lookup(&gateway, "mind", "a").await), JobState::Queued);
 }
 
-#[tokio::test(start_paused = true)]
-async fn an_upstream_error_marks_answers_stale_and_is_not_cached() {
-    type Make = Box<dyn Fn() -> FetchError + Send + Sync>;
+type Make = Box<dyn Fn() -> FetchError + Send + Sync>;
+
+/// Each error of an upstream that proves nothing about a job, with what clients receive.
+fn upstream_errors() -> [(Make, StaleReason, ProblemCode, Retry); 6] {
     let throttled = || FetchError::Throttled { retry_after: SECOND * 30 };
-    let cases: [(Make, StaleReason, ProblemCode, Retry); 6] = [
+    [
         (Box::new(throttled), StaleReason::Throttled, ProblemCode::Throttled, Retry::After(SECOND * 30)),
         (Box::new(unavailable), StaleReason::Unavailable, ProblemCode::Unavailable, Retry::Whenever),
         (Box::new(|| FetchError::TimedOut), StaleReason::TimedOut, ProblemCode::TimedOut, Retry::Whenever),
@@ -199,26 +200,48 @@ async fn an_upstream_error_marks_answers_stale_and_is_not_cached() {
             ProblemCode::BadAnswer,
             Retry::Whenever,
         ),
-    ];
-    for (make, stale, code, retry) in cases {
-        let gateway = gateway();
-        lookup(&gateway, "mind", "seen").await.unwrap();
-        gateway.mindbridge.respond_with(move |_| Err(make()));
-        tokio::time::advance(SECOND * 10).await;
+    ]
+}
+
+/// A gateway that has read the job `seen`, ten seconds before its upstream fails so.
+async fn failing(make: Make) -> TestGateway {
+    let gateway = gateway();
+    lookup(&gateway, "mind", "seen").await.unwrap();
+    gateway.mindbridge.respond_with(move |_| Err(make()));
+    tokio::time::advance(SECOND * 10).await;
+    gateway
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upstream_error_marks_a_cached_answer_stale() {
+    for (make, stale, ..) in upstream_errors() {
+        let gateway = failing(make).await;
         let JobSnapshot { observation, age, stale: stale_reason, .. } =
             lookup(&gateway, "mind", "seen").await.unwrap();
         assert_eq!((observation.job.state(), stale_reason), (JobState::Running, Some(stale)));
         assert!(age >= SECOND * 10);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upstream_error_is_the_problem_of_an_uncached_job() {
+    for (make, _, code, retry) in upstream_errors() {
+        let gateway = failing(make).await;
         let unseen = lookup(&gateway, "mind", "unseen").await.unwrap_err();
         assert_eq!((unseen.code, unseen.retry), (code, retry));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upstream_error_is_not_cached() {
+    for (make, ..) in upstream_errors() {
+        let gateway = failing(make).await;
+        lookup(&gateway, "mind", "seen").await.unwrap();
+        lookup(&gateway, "mind", "unseen").await.unwrap_err();
         gateway.mindbridge.respond_with(|_| Ok(Life::Succeeded));
         let healed = lookup(&gateway, "mind", "seen").await.unwrap();
         assert_eq!((healed.observation.job.state(), healed.stale), (JobState::Succeeded, None));
-        assert_eq!(
-            state(&lookup(&gateway, "mind", "unseen").await),
-            JobState::Succeeded,
-            "an error is not cached"
-        );
+        assert_eq!(state(&lookup(&gateway, "mind", "unseen").await), JobState::Succeeded);
     }
 }
 
@@ -247,10 +270,18 @@ async fn ungranted_and_missing_jobs_return_the_same_problem() {
         (code, retry, message.replace(source, "SOURCE"))
     };
     let missing = execute(&granted, "mind").await;
-    let calls = gateway.mindbridge.calls();
     assert_eq!(execute(&other, "mind").await, missing);
     assert_eq!(execute(&other, "nowhere").await, missing);
-    assert_eq!(gateway.mindbridge.calls(), calls, "a forbidden job is not fetched");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_ungranted_job_is_not_fetched() {
+    let gateway = gateway();
+    let other = Principal::new("other", [SourceName::parse("metrics").unwrap()]);
+    for source in ["mind", "nowhere"] {
+        gateway.jobs.lookup_one(&other, reference(source, "a"), None).await.unwrap_err();
+    }
+    assert_eq!(gateway.mindbridge.calls(), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -310,31 +341,61 @@ async fn rows_are_paged_with_one_call_per_thousand_rows() {
     }
     assert_eq!(read, (0..2_500).map(|row| row.to_string()).collect::<Vec<_>>(), "each row once, in order");
     assert_eq!(gateway.supermetrics.rows_requests.load(std::sync::atomic::Ordering::Relaxed), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rows_after_an_invalid_cursor_are_rejected() {
+    let gateway = gateway();
+    gateway.supermetrics.respond_with(|_| Ok(Life::Succeeded));
+    let job = lookup(&gateway, "metrics", "a").await.unwrap().observation;
     for bad in ["nonsense", "", "cm93MS8tMQ", "cm93MS8wMA"] {
         let refused = gateway.jobs.rows(&Principal::local(), &job, 10, Some(bad)).await.unwrap_err();
         assert_eq!(refused.code, ProblemCode::InvalidRef, "{bad:?}");
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_list_returns_cached_jobs_of_granted_sources_only() {
+/// A gateway that has read five jobs of each source, ten seconds ago; and a client that may read those of one.
+async fn with_cached_jobs() -> (TestGateway, Principal) {
     let gateway = gateway();
     for number in 0..5 {
         lookup(&gateway, "mind", &format!("m{number}")).await.unwrap();
         lookup(&gateway, "metrics", &format!("s{number}")).await.unwrap();
     }
-    let granted = Principal::new("granted", [SourceName::parse("mind").unwrap()]);
-    let calls = gateway.mindbridge.calls();
     tokio::time::advance(SECOND * 10).await;
+    (gateway, Principal::new("granted", [SourceName::parse("mind").unwrap()]))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_returns_cached_jobs_without_a_call() {
+    let (gateway, granted) = with_cached_jobs().await;
+    let calls = gateway.mindbridge.calls();
+    let page = gateway.jobs.list(&granted, &JobListFilter::default(), 3, None).await.unwrap();
+    assert_eq!(page.jobs[0].stale, Some(StaleReason::NotRefreshed));
+    assert_eq!(gateway.mindbridge.calls(), calls);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_returns_jobs_of_granted_sources_only() {
+    let (gateway, granted) = with_cached_jobs().await;
+    let all = gateway.jobs.list(&granted, &JobListFilter::default(), 20, None).await.unwrap();
+    assert_eq!((all.jobs.len(), all.has_next), (5, false));
+    let foreign = JobListFilter { sources: vec!["metrics".to_owned()], ..JobListFilter::default() };
+    assert!(gateway.jobs.list(&granted, &foreign, 3, None).await.unwrap().jobs.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_continues_after_its_cursor() {
+    let (gateway, granted) = with_cached_jobs().await;
     let filter = JobListFilter::default();
     let page = gateway.jobs.list(&granted, &filter, 3, None).await.unwrap();
     assert_eq!((page.jobs.len(), page.has_next), (3, true));
-    assert_eq!(page.jobs[0].stale, Some(StaleReason::NotRefreshed));
     let cursor = page.jobs[2].observation.job.key.node_id();
     let rest = gateway.jobs.list(&granted, &filter, 3, Some(&cursor)).await.unwrap();
     assert_eq!((rest.jobs.len(), rest.has_next), (2, false));
-    let foreign = JobListFilter { sources: vec!["metrics".to_owned()], ..JobListFilter::default() };
-    assert!(gateway.jobs.list(&granted, &foreign, 3, None).await.unwrap().jobs.is_empty());
-    assert_eq!(gateway.mindbridge.calls(), calls);
-    gateway.jobs.list(&granted, &filter, 3, Some("nonsense")).await.unwrap_err();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_rejects_an_invalid_cursor() {
+    let (gateway, granted) = with_cached_jobs().await;
+    gateway.jobs.list(&granted, &JobListFilter::default(), 3, Some("nonsense")).await.unwrap_err();
 }

@@ -18,29 +18,33 @@ use serde_json::json;
 
 use crate::support::process::Process;
 use crate::support::scratch::Scratch;
-use crate::support::server::{ANY, Setup, external};
+use crate::support::server::{ANY, Rig, Setup, external};
 use crate::support::streams::{LIMIT, Sse, Watcher, WebSocket};
 use crate::support::wire;
 
 /// A bearer token in the form of a JWT that expires on 1 January 2100 and has no signature: `{"exp":4102444800}`.
 const ENDS: &str = "e30.eyJleHAiOjQxMDI0NDQ4MDB9.c2ln";
 
-#[tokio::test]
-async fn gauges_report_source_stream_and_store_state() {
+/// A gateway whose token has an expiry, with one watched job.
+async fn with_watched_job() -> (Rig, Watcher) {
     let mut setup = Setup::with(vec![MindBridgeJob::new("a", &[(0, "IN_PROGRESS")])], vec![]);
-    setup.secrets[0] = ENDS.to_owned();
+    ENDS.clone_into(&mut setup.secrets[0]);
     setup.scenario.mindbridge.token = ENDS.into();
     let rig = setup.start().await;
     let mut watcher = Watcher::open(rig.public, WebSocket, &["a"]).await;
     assert_eq!(watcher.short().await, "SNAPSHOT RUNNING");
+    (rig, watcher)
+}
 
+async fn openmetrics(rig: &Rig) -> wire::Reply {
     let modern = [("accept", "application/openmetrics-text; version=1.0.0")];
-    let modern = wire::exchange(rig.admin, &wire::request("GET", "/metrics", &modern, "")).await;
-    assert!(modern.head.contains("application/openmetrics-text; version=1.0.0"), "{}", modern.head);
-    assert!(modern.body.ends_with("# EOF\n"), "{}", modern.body);
-    let reply = wire::get(rig.admin, "/metrics").await;
-    assert_eq!(reply.status, 200);
-    assert!(reply.head.contains("text/plain; version=0.0.4"), "{}", reply.head);
+    wire::exchange(rig.admin, &wire::request("GET", "/metrics", &modern, "")).await
+}
+
+#[tokio::test]
+async fn gauges_report_source_stream_and_store_state() {
+    let (rig, _watcher) = with_watched_job().await;
+    let (reply, modern) = (wire::get(rig.admin, "/metrics").await, openmetrics(&rig).await);
     for line in [
         "jobgate_source_credential_expiry_timestamp_seconds{source=\"mind\"} 4102444800.0",
         "jobgate_source_credential_state{source=\"mind\",state=\"active\"} 1.0",
@@ -60,8 +64,23 @@ async fn gauges_report_source_stream_and_store_state() {
         !reply.body.contains("credential_expiry_timestamp_seconds{source=\"metrics\"}"),
         "its expiry is not known"
     );
-    assert_eq!(wire::get(rig.public, "/metrics").await.status, 404, "not on the public listener");
-    rig.upstreams.set_state("a", MindBridgeStep::new("COMPLETE")).unwrap();
+}
+
+#[tokio::test]
+async fn the_accept_header_selects_the_format_of_metrics() {
+    let rig = Setup::default().start().await;
+    let modern = openmetrics(&rig).await;
+    assert!(modern.head.contains("application/openmetrics-text; version=1.0.0"), "{}", modern.head);
+    assert!(modern.body.ends_with("# EOF\n"), "{}", modern.body);
+    let reply = wire::get(rig.admin, "/metrics").await;
+    assert_eq!(reply.status, 200);
+    assert!(reply.head.contains("text/plain; version=0.0.4"), "{}", reply.head);
+}
+
+#[tokio::test]
+async fn metrics_are_not_on_the_public_listener() {
+    let rig = Setup::default().start().await;
+    assert_eq!(wire::get(rig.public, "/metrics").await.status, 404);
 }
 
 /// A gateway process whose only client is `canary-client`.
@@ -155,8 +174,8 @@ fn promtool_likes(text: &str) {
     assert!(output.status.success() && found.is_empty(), "{}", String::from_utf8_lossy(&found));
 }
 
-#[tokio::test]
-async fn counters_match_known_traffic_exactly() {
+/// A gateway after known traffic with a canary in its input.
+async fn after_traffic() -> Own {
     let jobs = vec![
         MindBridgeJob::new("canary-done", &[(0, "COMPLETE")]),
         MindBridgeJob::new("canary-runs", &[(0, "IN_PROGRESS")]),
@@ -176,8 +195,12 @@ async fn counters_match_known_traffic_exactly() {
     assert_eq!(watcher.short().await, "SNAPSHOT RUNNING");
     own.simulator.handle().set_state("canary-runs", MindBridgeStep::new("COMPLETE")).unwrap();
     assert_eq!(watcher.short().await, "ENDED SUCCEEDED");
-    drop(watcher);
+    own
+}
 
+#[tokio::test]
+async fn counters_match_known_traffic_exactly() {
+    let own = after_traffic().await;
     let left = "jobgate_streams_ended_total{transport=\"websocket\",reason=\"client_left\"}";
     let calls = own.simulator.handle().record_of(SimUpstream::MindBridge).len();
     let expected = [
@@ -230,10 +253,28 @@ async fn counters_match_known_traffic_exactly() {
         "{text}"
     );
     assert!(!values.keys().any(|name| name.starts_with("jobgate_upstream_retries_total")), "{text}");
+}
+
+#[tokio::test]
+async fn metrics_report_the_resources_of_the_process() {
+    let own = Own::start(vec![], "").await;
+    let text = own.scrape().await;
+    let values = values(&text);
     for name in ["process_cpu_seconds_total", "process_resident_memory_bytes", "process_start_time_seconds"] {
         assert!(values[name] > 0.0, "{name}:\n{text}");
     }
-    promtool_likes(&text);
+}
+
+#[tokio::test]
+async fn promtool_accepts_the_metrics() {
+    promtool_likes(&after_traffic().await.scrape().await);
+}
+
+#[tokio::test]
+async fn metrics_contain_no_input_and_no_secret() {
+    let own = after_traffic().await;
+    let text = own.scrape().await;
+    assert!(text.contains("jobgate_streams_opened_total"), "{text}");
     for secret in ["canary", &own.key, crate::support::server::TOKEN] {
         assert!(!text.contains(secret), "{secret} is exported:\n{text}");
     }

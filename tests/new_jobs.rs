@@ -88,7 +88,7 @@ async fn not_found_is_retryable_until_missing_for_is_over() {
 }
 
 #[tokio::test]
-async fn graphql_and_rest_return_the_retry_delay_of_not_found() {
+async fn graphql_returns_the_retry_delay_of_not_found() {
     let rig = Setup::default().start().await;
     let query = "query($ref: JobRef!) {
         job(ref: $ref) { ...P } jobs(refs: [$ref]) { ...P } jobAwait(ref: $ref, timeout: \"1s\") { ...P } }
@@ -97,6 +97,11 @@ async fn graphql_and_rest_return_the_retry_delay_of_not_found() {
     let problem = serde_json::json!({ "code": "NOT_FOUND", "retryable": true, "retryAfterMs": 5000 });
     let expected = serde_json::json!({ "job": problem, "jobs": [problem], "jobAwait": problem });
     assert_eq!(answer, expected);
+}
+
+#[tokio::test]
+async fn rest_returns_the_retry_delay_of_not_found() {
+    let rig = Setup::default().start().await;
     for headers in [&[][..], &[("prefer", "wait=1")][..]] {
         let request = wire::request("GET", "/v1/jobs/mind/a", headers, "");
         let reply = wire::exchange(rig.public, &request).await;

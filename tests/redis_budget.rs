@@ -16,19 +16,18 @@ use crate::redis_shared_store::{run, running, tier, until};
 use crate::support::redis::Redis;
 use crate::support::streams::LIMIT;
 
-#[tokio::test]
-async fn replicas_share_one_budget() {
-    let redis = Redis::start().await;
+const fn limits(per_second: u32, per_hour: u32, concurrency: u32) -> LimiterSettings {
+    LimiterSettings { per_second, per_hour, caller_share: 20, concurrency, max_wait: LIMIT }
+}
+
+const fn is_go(taken: &SharedDecision) -> bool {
+    matches!(taken, SharedDecision::Go { .. })
+}
+
+/// Two replicas that took the calls of one second together; the decisions, and how many calls were permitted at most.
+async fn taken(redis: &Redis) -> ([Arc<dyn SharedBudget>; 2], Vec<SharedDecision>, usize) {
     let source = SourceName::parse("mind").unwrap();
-    let limits = |per_second, per_hour, concurrency| LimiterSettings {
-        per_second,
-        per_hour,
-        caller_share: 20,
-        concurrency,
-        max_wait: LIMIT,
-    };
-    let (one, other) = (tier(&redis).budget(&source), tier(&redis).budget(&source));
-    let go = |taken: &SharedDecision| matches!(taken, SharedDecision::Go { .. });
+    let [one, other] = [tier(redis).budget(&source), tier(redis).budget(&source)];
     let wide = limits(6, 1_000, 100);
     let began = Instant::now();
     let taken =
@@ -36,15 +35,40 @@ async fn replicas_share_one_budget() {
             .await;
     // Six in any second: if the machine took longer for the twenty it may be more.
     let most = 6 * (usize::try_from(began.elapsed().as_secs()).unwrap() + 1);
-    let gone = taken.iter().filter(|taken| go(taken)).count();
+    ([one, other], taken, most)
+}
+
+#[tokio::test]
+async fn replicas_share_the_calls_of_a_second() {
+    let redis = Redis::start().await;
+    let (_, taken, most) = taken(&redis).await;
+    let gone = taken.iter().filter(|taken| is_go(taken)).count();
     assert!((6..=most).contains(&gone), "{gone} of at most {most}: {taken:?}");
-    assert!(
-        taken.iter().all(|taken| go(taken)
-            || matches!(taken, SharedDecision::Wait(wait) if *wait <= Duration::from_secs(1)))
-    );
+    assert!(taken.iter().all(|taken| is_go(taken)
+        || matches!(taken, SharedDecision::Wait(wait) if *wait <= Duration::from_secs(1))));
+}
+
+#[tokio::test]
+async fn replicas_share_the_calls_of_an_hour() {
+    let redis = Redis::start().await;
+    let ([one, _], ..) = taken(&redis).await;
     let hour = one.take(&limits(1_000, 6, 100)).await;
     assert!(matches!(hour, SharedDecision::Wait(wait) if wait > Duration::from_mins(59)), "{hour:?}");
-    assert!(matches!(one.take(&limits(1_000, 1_000, 6)).await, SharedDecision::Wait(_)), "six are in flight");
+}
+
+#[tokio::test]
+async fn replicas_share_the_concurrency() {
+    let redis = Redis::start().await;
+    let ([one, _], ..) = taken(&redis).await;
+    let decision = one.take(&limits(1_000, 1_000, 6)).await;
+    assert!(matches!(decision, SharedDecision::Wait(_)), "six are in flight: {decision:?}");
+}
+
+#[tokio::test]
+async fn replicas_share_a_pause() {
+    let redis = Redis::start().await;
+    let source = SourceName::parse("mind").unwrap();
+    let other = tier(&redis).budget(&source);
     let (running, _runs) = running(&redis);
     running.budget(&source).pause(Duration::from_mins(5));
     until("the pause is shared", || async {

@@ -127,12 +127,16 @@ async fn replicas_agree_on_when_a_run_was_first_seen() {
         assert_eq!(sightings.state_since, Some(last.observed_at));
         assert_eq!(sightings.terminal_seen_at, Some(last.observed_at));
     }
+}
+
+#[tokio::test]
+async fn a_new_run_has_its_own_first_seen_time() {
+    let redis = Redis::start().await;
+    let (one, other) = (tier(&redis), tier(&redis));
+    one.store().keep(seen("a", Life::Succeeded, 30)).await;
     let rerun = seen("a", Life::Running, 40);
     other.store().keep(rerun.clone()).await;
-    let held = held(&one, "a").await;
-    // the terminal state is cached in memory; a reader of Redis gets the new run
-    assert_eq!(held, Some(last));
-    let held = self::held(&tier(&redis), "a").await.unwrap();
+    let held = held(&tier(&redis), "a").await.unwrap();
     assert_eq!(
         (held.sightings.first_seen_at, held.sightings.terminal_seen_at),
         (Some(rerun.observed_at), None)
@@ -140,14 +144,24 @@ async fn replicas_agree_on_when_a_run_was_first_seen() {
 }
 
 #[tokio::test]
-async fn replicas_share_records_and_reject_older_ones() {
+async fn replicas_share_records() {
     let redis = Redis::start().await;
     let (one, other) = (tier(&redis), tier(&redis));
     let (first, second) = (seen("a", Life::Running, 10), seen("a", Life::Succeeded, 20));
     assert_eq!(one.store().keep(first.clone()).await, StoreOutcome::New(None));
     assert_eq!(held(&other, "a").await, Some(first.clone()));
-    assert_eq!(one.store().keep(second.clone()).await, StoreOutcome::New(Some(first.clone())));
-    assert_eq!(held(&other, "a").await, Some(second.clone()), "an unfinished job is read again");
+    assert_eq!(one.store().keep(second.clone()).await, StoreOutcome::New(Some(first)));
+    assert_eq!(held(&other, "a").await, Some(second), "an unfinished job is read again");
+}
+
+#[tokio::test]
+async fn a_replica_rejects_an_older_record_than_the_shared_one() {
+    let redis = Redis::start().await;
+    let (one, other) = (tier(&redis), tier(&redis));
+    let (first, second) = (seen("a", Life::Running, 10), seen("a", Life::Succeeded, 20));
+    one.store().keep(first.clone()).await;
+    one.store().keep(second.clone()).await;
+    assert_eq!(held(&other, "a").await, Some(second.clone()));
     for late in [first, seen("a", Life::Running, 15)] {
         assert_eq!(other.store().keep(late.clone()).await, StoreOutcome::Older(second.clone()));
         assert_eq!(
@@ -156,11 +170,20 @@ async fn replicas_share_records_and_reject_older_ones() {
             "only that replica has it"
         );
     }
+}
+
+#[tokio::test]
+async fn a_terminal_state_is_served_from_memory_until_refreshed() {
+    let redis = Redis::start().await;
+    let (one, other) = (tier(&redis), tier(&redis));
+    let second = seen("a", Life::Succeeded, 20);
+    one.store().keep(second.clone()).await;
+    assert_eq!(held(&other, "a").await, Some(second.clone()));
     let rerun = seen("a", Life::Running, 30);
     one.store().keep(rerun.clone()).await;
-    assert_eq!(held(&other, "a").await, Some(second), "a terminal state is answered from memory");
+    assert_eq!(held(&other, "a").await, Some(second));
     let refreshed = other.store().refresh(&[key("a")]).await.unwrap();
-    assert_eq!(refreshed, [Some(rerun.clone())], "until a notification makes it read again");
+    assert_eq!(refreshed, [Some(rerun.clone())], "a notification makes it read again");
     assert_eq!(held(&other, "a").await, Some(rerun));
 }
 
@@ -189,10 +212,9 @@ async fn a_record_with_an_invalid_mac_is_a_cache_miss() {
     let writer = tier(&redis);
     writer.store().keep(seen("a", Life::Succeeded, 1)).await;
     writer.store().keep(seen("b", Life::Running, 1)).await;
-    let read = |id: &str| redis::cmd("HGET").arg(format!("test:v1:{{mind/{id}}}")).arg("r").to_owned();
-    let good: Vec<u8> = redis.execute(&read("a")).await;
+    let good = record(&redis, "a").await;
     let put = async |bytes: &[u8]| {
-        let _: i64 = redis.execute(redis::cmd("HSET").arg("test:v1:{mind/b}").arg("r").arg(bytes)).await;
+        put(&redis, "b", bytes).await;
         let reader = tier(&redis);
         (held(&reader, "b").await, reader.store().health().damaged)
     };
@@ -205,20 +227,66 @@ async fn a_record_with_an_invalid_mac_is_a_cache_miss() {
     }
     let unsealed = SharedStore::new(RedisSettings { record_secret: None, ..settings(&redis.url()) }).unwrap();
     assert_eq!(held(&unsealed, "a").await, None, "authenticated with an unknown secret");
-    let kept = tier(&redis).store().keep(seen("b", Life::Running, 9)).await;
-    assert_eq!(kept, StoreOutcome::New(None), "a damaged record is replaced");
 }
 
 #[tokio::test]
-async fn a_job_has_one_lease_at_a_time_and_a_write_releases_it() {
+async fn a_damaged_record_is_replaced() {
+    let redis = Redis::start().await;
+    tier(&redis).store().keep(seen("b", Life::Running, 1)).await;
+    let good = record(&redis, "b").await;
+    put(&redis, "b", &good[..good.len() - 1]).await;
+    let kept = tier(&redis).store().keep(seen("b", Life::Running, 9)).await;
+    assert_eq!(kept, StoreOutcome::New(None));
+}
+
+async fn record(redis: &Redis, id: &str) -> Vec<u8> {
+    redis.execute(redis::cmd("HGET").arg(format!("test:v1:{{mind/{id}}}")).arg("r")).await
+}
+
+async fn put(redis: &Redis, id: &str, record: &[u8]) {
+    let name = format!("test:v1:{{mind/{id}}}");
+    let _: i64 = redis.execute(redis::cmd("HSET").arg(name).arg("r").arg(record)).await;
+}
+
+async fn acquired(tier: &SharedStore) -> FencingToken {
+    let claim = claim(tier, "a", SkipIf::Never).await;
+    let Claim::Acquired(fencing_token) = claim else { unreachable!("it is free: {claim:?}") };
+    fencing_token
+}
+
+#[tokio::test]
+async fn a_job_has_one_lease_at_a_time() {
     let redis = Redis::start().await;
     let (one, other) = (tier(&redis), tier(&redis));
-    let Claim::Acquired(fencing_token) = claim(&one, "a", SkipIf::Never).await else {
-        panic!("the first has the lease")
-    };
+    let fencing_token = acquired(&one).await;
     let theirs = claim(&other, "a", SkipIf::Never).await;
-    let Claim::HeldElsewhere { at_most, seen: before } = theirs else { panic!("{theirs:?}") };
+    let Claim::HeldElsewhere { at_most, .. } = theirs else { panic!("{theirs:?}") };
     assert!(at_most <= LONG, "{at_most:?}");
+    one.leases().release(&key("a"), fencing_token).await;
+    acquired(&other).await;
+}
+
+#[tokio::test]
+async fn a_write_releases_its_lease() {
+    let redis = Redis::start().await;
+    let (one, other) = (tier(&redis), tier(&redis));
+    let fencing_token = acquired(&one).await;
+    assert!(one.store().keep_under(seen("a", Life::Running, 1), fencing_token).await.is_some());
+    acquired(&other).await;
+    assert_eq!(
+        one.store().keep_under(seen("a", Life::Running, 2), fencing_token).await,
+        None,
+        "a lease ends once"
+    );
+}
+
+#[tokio::test]
+async fn a_claim_is_unneeded_once_another_replica_has_stored() {
+    let redis = Redis::start().await;
+    let (one, other) = (tier(&redis), tier(&redis));
+    let fencing_token = acquired(&one).await;
+    let theirs = claim(&other, "a", SkipIf::Never).await;
+    let Claim::HeldElsewhere { seen: before, .. } = theirs else { panic!("{theirs:?}") };
     assert!(
         matches!(claim(&other, "a", SkipIf::KeptSince(before)).await, Claim::HeldElsewhere { .. }),
         "nothing was stored"
@@ -226,34 +294,39 @@ async fn a_job_has_one_lease_at_a_time_and_a_write_releases_it() {
     assert!(one.store().keep_under(seen("a", Life::Running, 1), fencing_token).await.is_some());
     assert_eq!(claim(&other, "a", SkipIf::KeptSince(before)).await, Claim::Unneeded);
     assert_eq!(claim(&other, "a", SkipIf::KeptWithin(LIMIT)).await, Claim::Unneeded);
-    let again = claim(&other, "a", SkipIf::Never).await;
-    let Claim::Acquired(newer) = again else { panic!("a write ends a lease: {again:?}") };
-    assert_eq!(
-        one.store().keep_under(seen("a", Life::Running, 2), fencing_token).await,
-        None,
-        "a lease ends once"
-    );
-    one.leases().release(&key("a"), fencing_token).await;
-    assert!(
-        matches!(claim(&one, "a", SkipIf::Never).await, Claim::HeldElsewhere { .. }),
-        "an old fencing token releases nothing"
-    );
+}
+
+#[tokio::test]
+async fn an_old_fencing_token_releases_no_lease() {
+    let redis = Redis::start().await;
+    let (one, other) = (tier(&redis), tier(&redis));
+    let old = acquired(&one).await;
+    assert!(one.store().keep_under(seen("a", Life::Running, 1), old).await.is_some());
+    let newer = acquired(&other).await;
+    one.leases().release(&key("a"), old).await;
+    assert!(matches!(claim(&one, "a", SkipIf::Never).await, Claim::HeldElsewhere { .. }));
     other.leases().release(&key("a"), newer).await;
-    assert!(matches!(claim(&one, "a", SkipIf::Never).await, Claim::Acquired(_)));
+    acquired(&one).await;
 }
 
 #[tokio::test]
 async fn a_not_found_is_shared_only_under_the_lease_that_found_it() {
     let redis = Redis::start().await;
     let (one, other) = (tier(&redis), tier(&redis));
-    let Claim::Acquired(fencing_token) = claim(&one, "a", SkipIf::Never).await else {
-        panic!("the first has the lease")
-    };
+    let fencing_token = acquired(&one).await;
     assert!(one.store().note_missing_under(&key("a"), fencing_token).await);
     assert_eq!(claim(&other, "a", SkipIf::KeptWithin(LIMIT)).await, Claim::Unneeded);
     assert_eq!(held(&other, "a").await, None);
     assert!(other.store().missing_for(&key("a")).await.unwrap().is_some());
     assert!(!one.store().note_missing_under(&key("a"), fencing_token).await, "that lease has ended");
+}
+
+#[tokio::test]
+async fn an_observation_replaces_a_shared_not_found() {
+    let redis = Redis::start().await;
+    let (one, other) = (tier(&redis), tier(&redis));
+    let fencing_token = acquired(&one).await;
+    assert!(one.store().note_missing_under(&key("a"), fencing_token).await);
     other.store().keep(seen("a", Life::Queued, 1)).await;
     assert!(held(&tier(&redis), "a").await.is_some());
 }
@@ -388,6 +461,14 @@ async fn replicas_receive_only_the_notifications_of_others() {
         notifications(RemoteChange::Tracked),
         "its own messages are not delivered"
     );
+}
+
+#[tokio::test]
+async fn replicas_share_tracked_jobs() {
+    let redis = Redis::start().await;
+    let (one, other) = (tier(&redis), tier(&redis));
+    let labels = [("team".to_owned(), "x".to_owned())].into_iter().collect();
+    other.ledger().track(vec![(key("a"), Some(labels))]).await.unwrap();
     let remembered = one.ledger().remembered().await.unwrap();
     assert_eq!(remembered.tracked.len(), 1);
     other.ledger().track(vec![(key("a"), None)]).await.unwrap();

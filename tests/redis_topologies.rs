@@ -45,22 +45,36 @@ async fn works(make: impl Fn() -> SharedStore + Send + Sync) {
     assert!(tokio::time::timeout(LIMIT, received).await.is_ok(), "the notification is received");
 }
 
-#[tokio::test]
-async fn the_shared_store_works_with_a_restricted_acl_user() {
+/// A server with one user, who has few permissions; and its URL with a password.
+async fn with_acl_user() -> (Redis, impl Fn(&str) -> String) {
     let redis = Redis::start().await;
     let user = ["jobgate", "on", ">pa55", "~test:*", "&test:*", "+@all", "-@dangerous", "-@admin"];
     let () = redis.execute(redis::cmd("ACL").arg("SETUSER").arg(&user)).await;
     let () = redis.execute(redis::cmd("ACL").arg("SETUSER").arg("default").arg("off")).await;
-    let url = |password: &str| format!("redis://jobgate:{password}@127.0.0.1:{}", redis.port());
-    works(|| SharedStore::new(settings(&url("pa55"))).unwrap()).await;
-    let stranger = SharedStore::new(settings(&url("wrong"))).unwrap();
-    assert_eq!(held(&stranger, "a").await, None);
-    assert_eq!(held(&stranger, "a").await, None);
-    assert!(stranger.store().health().degraded, "a wrong password is an outage, and not a failed request");
+    let port = redis.port();
+    (redis, move |password: &str| format!("redis://jobgate:{password}@127.0.0.1:{port}"))
+}
+
+/// Expects misses, and no failed request, of a store that the server rejects or that rejects the server.
+async fn assert_degraded(store: &SharedStore) {
+    assert_eq!((held(store, "a").await, held(store, "a").await), (None, None));
+    assert!(store.store().health().degraded);
 }
 
 #[tokio::test]
-async fn the_shared_store_works_over_tls() {
+async fn the_shared_store_works_with_a_restricted_acl_user() {
+    let (_redis, url) = with_acl_user().await;
+    works(|| SharedStore::new(settings(&url("pa55"))).unwrap()).await;
+}
+
+#[tokio::test]
+async fn a_wrong_redis_password_degrades_the_shared_store() {
+    let (_redis, url) = with_acl_user().await;
+    assert_degraded(&SharedStore::new(settings(&url("wrong"))).unwrap()).await;
+}
+
+/// A server with a certificate of its own; its URL, and the certificate.
+async fn with_tls() -> (Redis, String, String) {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     let dir =
         std::env::temp_dir().join(format!("jobgate-tls-{}-{:x}", std::process::id(), fastrand::u64(..)));
@@ -81,14 +95,23 @@ async fn the_shared_store_works_over_tls() {
         "--tls-ca-cert-file",
         certificate.to_str().unwrap(),
     ];
-    let _redis = Redis::with(&arguments).await;
-    let url = format!("rediss://localhost:{tls}");
-    let trusting = || RedisSettings { authorities: Some(made.cert.pem().into_bytes()), ..settings(&url) };
-    works(|| SharedStore::new(trusting()).unwrap()).await;
-    let wary = SharedStore::new(settings(&url)).unwrap();
-    assert_eq!((held(&wary, "a").await, held(&wary, "a").await), (None, None));
-    assert!(wary.store().health().degraded, "a certificate of an unknown authority is rejected");
+    let redis = Redis::with(&arguments).await;
+    // it is read at the start
     std::fs::remove_dir_all(&dir).ok();
+    (redis, format!("rediss://localhost:{tls}"), made.cert.pem())
+}
+
+#[tokio::test]
+async fn the_shared_store_works_over_tls() {
+    let (_redis, url, certificate) = with_tls().await;
+    let trusting = || RedisSettings { authorities: Some(certificate.clone().into_bytes()), ..settings(&url) };
+    works(|| SharedStore::new(trusting()).unwrap()).await;
+}
+
+#[tokio::test]
+async fn a_redis_certificate_of_an_unknown_authority_is_rejected() {
+    let (_redis, url, _) = with_tls().await;
+    assert_degraded(&SharedStore::new(settings(&url)).unwrap()).await;
 }
 
 #[tokio::test]
@@ -121,14 +144,12 @@ async fn the_shared_store_works_on_a_redis_cluster() {
     .await;
 }
 
-#[tokio::test]
-async fn the_shared_store_follows_a_sentinel_failover() {
-    let mut first = Redis::start().await;
-    let second = Redis::with(&["--replicaof", "127.0.0.1", &first.port().to_string()]).await;
+/// A sentinel with a password that monitors this server, on its port; and the file of its configuration.
+async fn sentinel_of(first: &Redis) -> (Redis, u16, std::path::PathBuf) {
     let port = free_port();
-    let folder = std::env::temp_dir().join(format!("jobgate-sentinel-{port}.conf"));
+    let file = std::env::temp_dir().join(format!("jobgate-sentinel-{port}.conf"));
     std::fs::write(
-        &folder,
+        &file,
         format!(
             "port {port}\nbind 127.0.0.1\nsentinel monitor mymaster 127.0.0.1 {} 1\n\
              sentinel down-after-milliseconds mymaster 60000\nsentinel failover-timeout mymaster 2000\n",
@@ -136,7 +157,35 @@ async fn the_shared_store_follows_a_sentinel_failover() {
         ),
     )
     .unwrap();
-    let sentinel = Redis::on(port, &[folder.to_str().unwrap(), "--sentinel"]).await;
+    (Redis::on(port, &[file.to_str().unwrap(), "--sentinel"]).await, port, file)
+}
+
+async fn set_password(sentinel: &Redis) {
+    let () = sentinel.execute(redis::cmd("ACL").arg("SETUSER").arg(&["default", "resetpass", ">pa55"])).await;
+}
+
+/// A shared store that finds its server by the sentinel on this port.
+fn by_sentinel(port: u16, password: &str) -> SharedStore {
+    let mode = TopologyMode::Sentinel("mymaster".to_owned());
+    let url = format!("redis://127.0.0.1:{port}");
+    SharedStore::new(RedisSettings { mode, sentinel_password: Some(password.into()), ..settings(&url) })
+        .unwrap()
+}
+
+#[tokio::test]
+async fn a_wrong_sentinel_password_degrades_the_shared_store() {
+    let first = Redis::start().await;
+    let (sentinel, port, file) = sentinel_of(&first).await;
+    set_password(&sentinel).await;
+    assert_degraded(&by_sentinel(port, "wrong")).await;
+    std::fs::remove_file(&file).ok();
+}
+
+#[tokio::test]
+async fn the_shared_store_follows_a_sentinel_failover() {
+    let mut first = Redis::start().await;
+    let second = Redis::with(&["--replicaof", "127.0.0.1", &first.port().to_string()]).await;
+    let (sentinel, port, file) = sentinel_of(&first).await;
     // It must know the second server before the first may fail.
     until("the sentinel knows both", || async {
         let info: String = sentinel.execute(redis::cmd("INFO").arg("sentinel")).await;
@@ -148,17 +197,8 @@ async fn the_shared_store_follows_a_sentinel_failover() {
         info.contains("master_link_status:up").then_some(())
     })
     .await;
-    let () = sentinel.execute(redis::cmd("ACL").arg("SETUSER").arg(&["default", "resetpass", ">pa55"])).await;
-    let mode = || TopologyMode::Sentinel("mymaster".to_owned());
-    let url = format!("redis://127.0.0.1:{port}");
-    let asking = |password: &str| {
-        let sentinel_password = Some(password.into());
-        SharedStore::new(RedisSettings { mode: mode(), sentinel_password, ..settings(&url) }).unwrap()
-    };
-    let stranger = asking("wrong");
-    assert_eq!((held(&stranger, "a").await, held(&stranger, "a").await), (None, None));
-    assert!(stranger.store().health().degraded, "the sentinel requires its own password");
-    let make = || asking("pa55");
+    set_password(&sentinel).await;
+    let make = || by_sentinel(port, "pa55");
     works(make).await;
     let one = make();
     let _runs = run(&one);
@@ -185,5 +225,5 @@ async fn the_shared_store_follows_a_sentinel_failover() {
     .await;
     let tier = one.store().health().shared_store.unwrap();
     assert_eq!((tier.failovers, tier.connected), (1, true), "{tier:?}");
-    std::fs::remove_file(&folder).ok();
+    std::fs::remove_file(&file).ok();
 }

@@ -33,24 +33,41 @@ fn rewritten(record: &[u8], layout: Option<u8>, body: impl Fn(String) -> String)
     [&head[..], &digest(&SHA256, &covered).as_ref()[..SUM], body.as_bytes()].concat()
 }
 
-#[tokio::test]
-async fn an_unreadable_newer_record_is_a_miss_and_not_overwritten() {
-    let redis = Redis::start().await;
-    tier(&redis).store().keep(seen("a", Life::Running, 1)).await;
-    let ours = record(&redis).await;
+/// Records of a newer version in Redis, one after the other, each with what is new.
+async fn newer(redis: &Redis) -> [(&'static str, Vec<u8>); 2] {
+    tier(redis).store().keep(seen("a", Life::Running, 1)).await;
+    let ours = record(redis).await;
     let newer = [
         ("another layout", rewritten(&ours, Some(2), |body| body)),
         ("unknown native state", rewritten(&ours, None, |body| body.replace("\"running\"", "\"paused\""))),
     ];
-    for (what, newer) in newer {
-        assert_ne!(newer, ours, "{what}");
-        let _: i64 = redis.execute(redis::cmd("HSET").arg(NAME).arg("r").arg(&newer)).await;
+    assert!(newer.iter().all(|(_, newer)| *newer != ours));
+    newer
+}
+
+async fn put(redis: &Redis, record: &[u8]) {
+    let _: i64 = redis.execute(redis::cmd("HSET").arg(NAME).arg("r").arg(record)).await;
+}
+
+#[tokio::test]
+async fn an_unreadable_newer_record_is_a_cache_miss() {
+    let redis = Redis::start().await;
+    for (what, newer) in newer(&redis).await {
+        put(&redis, &newer).await;
         let old = tier(&redis);
         assert_eq!(held(&old, "a").await, None, "{what}: a cache miss");
         assert_eq!(old.store().health().damaged, 0, "{what}: and no damage");
         let all = old.store().list(&ListFilter::default(), None, 10).await.unwrap();
         assert_eq!(all, [], "{what}: listed by replicas that can read it");
+    }
+}
 
+#[tokio::test]
+async fn an_unreadable_newer_record_is_not_overwritten() {
+    let redis = Redis::start().await;
+    for (what, newer) in newer(&redis).await {
+        put(&redis, &newer).await;
+        let old = tier(&redis);
         let Claim::Acquired(fencing_token) = old.leases().claim(&[key("a")], SkipIf::Never).await.remove(0)
         else {
             panic!("{what}: it may fetch by itself")

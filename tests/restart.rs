@@ -110,8 +110,8 @@ fn refs(source: &str, range: std::ops::Range<usize>) -> Vec<RequestedRef> {
     range.map(|number| reference(source, &format!("j{number}"))).collect()
 }
 
-#[tokio::test(start_paused = true)]
-async fn followed_jobs_resume_spread_out_after_a_restart() {
+/// The state after a process died that tracked 60 jobs with labels, watched 5 and had read others.
+async fn after_tracking() -> (Ground, Labels) {
     let ground = Ground::new();
     let (gateway, stop) = ground.start();
     let labels = Labels::from([("team".to_owned(), "audit".to_owned())]);
@@ -129,7 +129,12 @@ async fn followed_jobs_resume_spread_out_after_a_restart() {
     drop((watching, gateway));
     let marks = ground.notes.followed.lock().unwrap().len();
     assert_eq!((ground.notes.tracked.lock().unwrap().len(), marks), (60, 65));
+    (ground, labels)
+}
 
+#[tokio::test(start_paused = true)]
+async fn followed_jobs_resume_spread_out_after_a_restart() {
+    let (ground, _) = after_tracking().await;
     let start = Instant::now();
     let (gateway, _stop) = ground.start();
     let mut first: BTreeMap<String, u64> = BTreeMap::new();
@@ -146,24 +151,43 @@ async fn followed_jobs_resume_spread_out_after_a_restart() {
     }
     assert!(a_second.len() > 15 && a_second.values().all(|jobs| *jobs < 10), "{a_second:?}");
     assert_eq!(gateway.jobs.followed(), 65);
+}
 
+/// Lets every job of a restarted gateway complete.
+async fn completed(ground: &Ground) -> TestGateway {
+    let (gateway, _) = ground.start();
+    tokio::time::sleep(FOLLOW.pace.slowest + Duration::from_secs(2)).await;
     gateway.supermetrics.respond_with(|_| Ok(Life::Succeeded));
     tokio::time::sleep(FOLLOW.pace.slowest + FOLLOW.unsubscribe_grace + Duration::from_secs(5)).await;
-    assert_eq!(gateway.jobs.followed(), 0, "all have completed");
+    gateway
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_completed_job_is_not_followed_any_more() {
+    let (ground, _) = after_tracking().await;
+    let gateway = completed(&ground).await;
+    assert_eq!(gateway.jobs.followed(), 0);
     assert!(ground.notes.followed.lock().unwrap().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_completed_job_is_not_polled_after_a_restart() {
+    let (ground, _) = after_tracking().await;
+    completed(&ground).await;
+    let (gateway, _stop) = ground.start();
+    tokio::time::sleep(FOLLOW.pace.slowest * 2).await;
+    assert_eq!((gateway.supermetrics.calls(), gateway.jobs.followed()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn labels_survive_a_restart_and_the_completion_of_the_job() {
+    let (ground, labels) = after_tracking().await;
+    let gateway = completed(&ground).await;
     let key = JobKey {
         source: SourceName::parse("metrics").unwrap(),
         external_id: ExternalId::parse("j3").unwrap(),
     };
-    assert_eq!(gateway.jobs.labels(&key), Some(labels), "labels stay");
-    let calls = gateway.supermetrics.calls();
-    let (gateway, _stop) = ground.start();
-    tokio::time::sleep(FOLLOW.pace.slowest * 2).await;
-    assert_eq!(
-        (gateway.supermetrics.calls(), gateway.jobs.followed()),
-        (0, 0),
-        "{calls}: completed jobs are not polled"
-    );
+    assert_eq!(gateway.jobs.labels(&key), Some(labels));
 }
 
 /// A source that was not configured when the process started, and is now.

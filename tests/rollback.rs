@@ -191,9 +191,9 @@ async fn watchers_receive_the_version_conflict_and_its_resolution() {
     assert!(lasted < FOLLOW.verify_interval + SECOND * 65, "polls continue at their interval: {lasted:?}");
 }
 
-/// Two replicas with one store: an answer to either counts for both.
-#[tokio::test(start_paused = true)]
-async fn replicas_share_rollbacks_and_their_contradictions() {
+/// Two replicas with one store: an answer to either counts for both. One has received a lower version, and the other
+/// the higher one again after the interval.
+async fn contradicted() -> [TestGateway; 2] {
     let (clock, store) = (Arc::new(RuntimeClock::default()), Arc::new(MemoryStore::new(retention())));
     let replica = || gateway_on(FOLLOW, Arc::clone(&clock) as _, Arc::clone(&store) as _, Arc::new(NoLedger));
     let [one, other] = [replica(), replica()];
@@ -202,13 +202,29 @@ async fn replicas_share_rollbacks_and_their_contradictions() {
     report(&one, 4, Life::Running);
     assert_eq!(short(&read_new(&one).await).2, CONFLICT);
     tokio::time::sleep(FOLLOW.verify_interval).await;
-    // the other gets the higher version again: the interval restarts for both
     report(&other, 10, Life::Running);
     assert_eq!(short(&read_new(&other).await), (Some(10), JobState::Running, None));
-    assert_eq!(short(&read_new(&one).await).2, CONFLICT);
+    [one, other]
+}
+
+/// Lets a replica accept the lower version.
+async fn accept(one: &TestGateway) {
+    assert_eq!(short(&read_new(one).await).2, CONFLICT);
     tokio::time::sleep(FOLLOW.verify_interval).await;
-    assert_eq!(short(&read_new(&one).await).2, CONFLICT, "the second of this series");
-    assert_eq!(short(&read_new(&one).await), (Some(4), JobState::Running, None));
+    assert_eq!(short(&read_new(one).await).2, CONFLICT, "the second of this series");
+    assert_eq!(short(&read_new(one).await), (Some(4), JobState::Running, None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_higher_version_restarts_the_interval_of_all_replicas() {
+    let [one, _other] = contradicted().await;
+    accept(&one).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn replicas_share_an_accepted_rollback() {
+    let [one, other] = contradicted().await;
+    accept(&one).await;
     report(&other, 4, Life::Running);
     for _ in 0..3 {
         tokio::time::sleep(SECOND).await;

@@ -5,24 +5,42 @@ use jobgate_simulator::{Addresses, MindBridgeJob, Simulator};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::sync::OnceCell;
 
 use crate::support::process::Process;
-use crate::support::rollout::{self, ANNOUNCED, Plan, WINDOW};
+use crate::support::rollout::{self, ANNOUNCED, Outcome, Plan, WINDOW};
 use crate::support::scratch::Scratch;
 use crate::support::server::{KEY, Setup, TOKEN};
 use crate::support::streams::{LIMIT, all_receive, crowd};
 use crate::support::wire;
 
+const PLAN: Plan = Plan { rollouts: 2, replicas: 3, pace: 100, streams: 90 };
+
+/// The outcome of one run, which takes long, for the tests of a rollout.
+async fn outcome() -> &'static Outcome {
+    static RUN: OnceCell<Outcome> = OnceCell::const_new();
+    RUN.get_or_init(|| rollout::run(PLAN, |_| {})).await
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_rollout_fails_no_request_and_ends_every_stream_cleanly() {
-    let plan = Plan { rollouts: 2, replicas: 3, pace: 100, streams: 90 };
-    let outcome = rollout::run(plan, |_| {}).await;
+async fn a_rollout_fails_no_request() {
+    let outcome = outcome().await;
     assert_eq!(outcome.failed, [""; 0], "of {} requests", outcome.requests);
     assert!(outcome.crossed * 100 <= outcome.requests, "{} of {}", outcome.crossed, outcome.requests);
     assert!(outcome.requests > 200 && outcome.reused > outcome.requests / 2, "{outcome:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rollout_ends_every_stream_with_a_signal_to_reconnect() {
+    let outcome = outcome().await;
     let ended: usize = ANNOUNCED.iter().filter_map(|how| outcome.ends.get(*how)).sum();
     assert_eq!(ended, outcome.ends.values().sum::<usize>(), "{:?}", outcome.ends);
-    assert!(ended >= plan.rollouts * plan.streams, "each of them in each rollout: {outcome:?}");
+    assert!(ended >= PLAN.rollouts * PLAN.streams, "each of them in each rollout: {outcome:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rollout_spreads_the_ends_of_streams_over_the_window() {
+    let outcome = outcome().await;
     // the peak needs an idle machine; the usual spread does not: a replica suspended for a window closes all at once
     let usual = outcome.spreads.get(outcome.spreads.len() / 2);
     assert!(usual.is_some_and(|spread| *spread > WINDOW / 2), "{outcome:?}");

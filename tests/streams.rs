@@ -9,6 +9,7 @@ use http::HeaderValue;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::sync::OnceCell;
 use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -71,8 +72,25 @@ async fn gateway(rest: &str) -> (Process, SocketAddr) {
     (gateway, address)
 }
 
-#[tokio::test]
-async fn sigterm_closes_every_stream_and_completes_requests() {
+/// What clients received after SIGTERM.
+#[derive(Debug)]
+struct Drained {
+    /// The close code of each WebSocket, and when it was received.
+    sockets: Vec<(Option<u16>, Duration)>,
+    /// What each event stream received after its first byte.
+    events: Vec<String>,
+    /// The answer to a request that was half sent before the signal.
+    answer: String,
+    exit: (Option<i32>, String),
+}
+
+/// The outcome of one run, which takes long, for the tests of SIGTERM.
+async fn drained() -> &'static Drained {
+    static RUN: OnceCell<Drained> = OnceCell::const_new();
+    RUN.get_or_init(|| Box::pin(drain())).await
+}
+
+async fn drain() -> Drained {
     room_for(3_000);
     // the half request is open for longer than the window, so it may be slow; and so may a client that opens so many
     // streams
@@ -97,24 +115,46 @@ async fn sigterm_closes_every_stream_and_completes_requests() {
     };
     let events = join_all(events.into_iter().map(rest_of));
     let (sockets, events) = tokio::join!(sockets, events);
+    // the request that was in flight all the time
+    half.write_all(second).await.ok();
+    let mut answer = String::new();
+    half.read_to_string(&mut answer).await.ok();
+    let (ended, output) = gateway.ended().await;
+    Drained { sockets, events, answer, exit: (ended.code(), output) }
+}
+
+#[tokio::test]
+async fn sigterm_closes_every_websocket_with_1012() {
+    let sockets = &drained().await.sockets;
     assert!(sockets.iter().all(|(code, _)| *code == Some(1012)), "{sockets:?}");
+}
+
+#[tokio::test]
+async fn sigterm_spreads_the_ends_of_streams_over_the_window() {
+    let sockets = &drained().await.sockets;
     let first = sockets.iter().map(|(_, at)| *at).min().unwrap();
     let spread = sockets.iter().filter(|(_, at)| *at > first + Duration::from_secs(2)).count();
     // a low bound, since a machine suspended for half of the window delivers all events of that time at once
     assert!(spread >= 50, "{spread} of 200 came after the first fifth of the window");
-    for text in events {
-        assert!(
-            text.ends_with(":\n\n\r\n0\r\n\r\n"),
-            "an event stream ends with its last chunk, without complete: {text}"
-        );
-    }
-    // the request that was in flight all the time
-    half.write_all(second).await.unwrap();
-    let answer = rest_of(half).await;
-    assert!(answer.ends_with(r#"{"data":{"__typename":"Query"}}"#), "{answer}");
+}
 
-    let (ended, output) = gateway.ended().await;
-    assert_eq!(ended.code(), Some(0), "{output}");
+#[tokio::test]
+async fn sigterm_ends_event_streams_without_complete() {
+    for text in &drained().await.events {
+        assert!(text.ends_with(":\n\n\r\n0\r\n\r\n"), "an event stream ends with its last chunk: {text}");
+    }
+}
+
+#[tokio::test]
+async fn sigterm_completes_a_request_in_flight() {
+    let drained = drained().await;
+    assert!(drained.answer.ends_with(r#"{"data":{"__typename":"Query"}}"#), "{}", drained.answer);
+}
+
+#[tokio::test]
+async fn sigterm_exits_with_0_after_the_drain() {
+    let (code, output) = &drained().await.exit;
+    assert_eq!(*code, Some(0), "{output}");
 }
 
 #[tokio::test]

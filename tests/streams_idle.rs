@@ -15,6 +15,7 @@ use jobgate::domain::job::Life;
 use jobgate::inbound::streams::StreamCounts;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+use tokio::sync::OnceCell;
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
@@ -104,8 +105,21 @@ async fn by_sse(app: &Router, client: usize, snapshots: &AtomicUsize) -> StreamL
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn idle_streams_stay_open_and_receive_the_terminal_state() {
+/// What the clients of a job that does not change for long received.
+struct IdleOutcome {
+    /// The open streams, and the updates that they had received, before the job completed.
+    quiet: (StreamCounts, usize),
+    /// The logs of the streams, each with the seconds between two keep-alive messages.
+    logs: Vec<(StreamLog, u64)>,
+}
+
+/// The outcome of one run, which takes long, for all tests of this file.
+async fn outcome() -> &'static IdleOutcome {
+    static RUN: OnceCell<IdleOutcome> = OnceCell::const_new();
+    RUN.get_or_init(|| Box::pin(idle())).await
+}
+
+async fn idle() -> IdleOutcome {
     let gateway = gateway();
     gateway.jobs.start_following(CancellationToken::new());
     let start = Instant::now();
@@ -119,20 +133,36 @@ async fn idle_streams_stay_open_and_receive_the_terminal_state() {
     let events = join_all((0..EVENT_STREAMS).map(|client| by_sse(&app, client, &count)));
     let quiet = async {
         tokio::time::sleep(QUIET.saturating_sub(start.elapsed())).await;
-        // all clients are still connected, and none has received more than the initial state
-        let held = StreamCounts { websocket: WEBSOCKETS, sse: EVENT_STREAMS, multipart: 0 };
-        assert_eq!((streams.counts(), count.load(Ordering::SeqCst)), (held, WEBSOCKETS + EVENT_STREAMS));
+        (streams.counts(), count.load(Ordering::SeqCst))
     };
-    let (websockets, events, ()) = tokio::join!(websockets, events, quiet);
+    let (websockets, events, quiet) = tokio::join!(websockets, events, quiet);
+    let websockets = websockets.into_iter().map(|log| (log, 25));
+    let logs = websockets.chain(events.into_iter().map(|log| (log, 15))).collect();
+    IdleOutcome { quiet, logs }
+}
 
+/// All clients are still connected, and none has received more than the initial state.
+#[tokio::test(start_paused = true)]
+async fn idle_streams_stay_open() {
+    let held = StreamCounts { websocket: WEBSOCKETS, sse: EVENT_STREAMS, multipart: 0 };
+    assert_eq!(outcome().await.quiet, (held, WEBSOCKETS + EVENT_STREAMS));
+}
+
+#[tokio::test(start_paused = true)]
+async fn idle_streams_receive_the_terminal_state() {
     let snapshot = json!({ "kind": "SNAPSHOT", "isFinal": false, "result": { "state": "RUNNING" } });
     let end = json!({ "kind": "ENDED", "isFinal": true, "result": { "state": "SUCCEEDED" } });
-    for (received, every) in
-        websockets.iter().map(|received| (received, 25)).chain(events.iter().map(|received| (received, 15)))
-    {
+    for (received, _) in &outcome().await.logs {
         let [(_, first), (at, last)] = received.texts.as_slice() else { panic!("{:?}", received.texts) };
         assert_eq!((first, last), (&snapshot, &end));
         assert!(*at >= QUIET && *at < QUIET + Duration::from_mins(2), "{at:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn idle_streams_receive_regular_keep_alive_messages() {
+    for (received, every) in &outcome().await.logs {
+        let (at, _) = received.texts.last().unwrap();
         let expected = usize::try_from(at.as_secs() / every).unwrap();
         assert!(
             received.signs_of_life.abs_diff(expected) <= 1,

@@ -9,6 +9,7 @@ use jobgate_simulator::{
     Addresses, FaultKind, Handle, MindBridgeJob, SimFault, SimUpstream, Simulator, SupermetricsJob,
 };
 use serde_json::json;
+use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
 use crate::support::process::Process;
@@ -70,16 +71,35 @@ async fn wait_for_all(upstreams: &Handle, requests: usize) {
     }
 }
 
-#[tokio::test]
-async fn shutdown_closes_every_stream_and_completes_requests() {
-    let (sockets, events, requests) = (500, 100, 50);
-    let (mut gateway, public, simulator) = gateway("1s", requests).await;
+const REQUESTS: usize = 50;
+
+/// What clients and the process showed at a shutdown.
+#[derive(Debug)]
+struct ShutdownOutcome {
+    answers: Vec<String>,
+    /// What each WebSocket received after its first update, and each event stream.
+    sockets: Vec<Vec<String>>,
+    events: Vec<Vec<String>>,
+    code: Option<i32>,
+    lasted: Duration,
+    log: String,
+}
+
+/// The outcome of one shutdown under load, which takes long, for several tests.
+async fn outcome() -> &'static ShutdownOutcome {
+    static RUN: OnceCell<ShutdownOutcome> = OnceCell::const_new();
+    RUN.get_or_init(|| Box::pin(shutdown())).await
+}
+
+async fn shutdown() -> ShutdownOutcome {
+    let sockets = 500;
+    let (mut gateway, public, simulator) = gateway("1s", REQUESTS).await;
     let upstreams = simulator.handle();
-    let streams = streams(public, sockets, events).await;
-    let answers = join_all((0..requests).map(|number| execute(public, number)));
+    let streams = streams(public, sockets, 100).await;
+    let answers = join_all((0..REQUESTS).map(|number| execute(public, number)));
     let ends = join_all(streams.into_iter().map(Watcher::rest));
     let stop = async {
-        wait_for_all(&upstreams, requests).await;
+        wait_for_all(&upstreams, REQUESTS).await;
         let signalled = Instant::now();
         gateway.signal("TERM").await;
         gateway.find("the beginning of the end", |line| line.contains("shutting down").then_some(())).await;
@@ -87,15 +107,33 @@ async fn shutdown_closes_every_stream_and_completes_requests() {
         let (status, output) = gateway.ended().await;
         (status.code(), signalled.elapsed(), output)
     };
-    let (answers, ends, (code, lasted, output)) = tokio::join!(answers, ends, stop);
-    assert_eq!(answers, vec!["SUCCEEDED"; requests]);
-    let (closed, ended) = ends.split_at(sockets);
-    assert_eq!(closed.iter().find(|end| *end != &["1012"]), None);
-    // without `complete`: a client that implements the protocol reconnects
-    assert_eq!(ended.iter().find(|end| !end.is_empty()), None);
-    assert_eq!(code, Some(0), "{output}");
-    assert!(lasted >= WINDOW / 2 && lasted < DEADLINE, "{lasted:?}");
-    assert!(output.contains("stopped") && !output.contains("before the drain completed"), "{output}");
+    let (answers, mut ends, (code, lasted, log)) = tokio::join!(answers, ends, stop);
+    let events = ends.split_off(sockets);
+    ShutdownOutcome { answers, sockets: ends, events, code, lasted, log }
+}
+
+#[tokio::test]
+async fn shutdown_completes_every_request() {
+    assert_eq!(outcome().await.answers, vec!["SUCCEEDED"; REQUESTS]);
+}
+
+#[tokio::test]
+async fn shutdown_closes_every_websocket_with_1012() {
+    assert_eq!(outcome().await.sockets.iter().find(|end| *end != &["1012"]), None);
+}
+
+/// Without `complete`: a client that implements the protocol reconnects.
+#[tokio::test]
+async fn shutdown_ends_every_event_stream_without_complete() {
+    assert_eq!(outcome().await.events.iter().find(|end| !end.is_empty()), None);
+}
+
+#[tokio::test]
+async fn shutdown_exits_with_0_after_the_drain_window() {
+    let ShutdownOutcome { code, lasted, log, .. } = outcome().await;
+    assert_eq!(*code, Some(0), "{log}");
+    assert!(*lasted >= WINDOW / 2 && *lasted < DEADLINE, "{lasted:?}");
+    assert!(log.contains("stopped") && !log.contains("before the drain completed"), "{log}");
 }
 
 #[tokio::test]

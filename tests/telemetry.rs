@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use futures_util::{SinkExt as _, StreamExt as _};
+use jiff::Timestamp;
 use jobgate::outbound::system::SystemClock;
 use jobgate::ports::clock::Clock as _;
 use jobgate::telemetry::trace::{SPANS, SpanAttribute};
@@ -17,6 +18,7 @@ use opentelemetry::metrics::MeterProvider as _;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
 use tokio_tungstenite::client_async;
 use tokio_tungstenite::tungstenite::Message;
@@ -59,12 +61,11 @@ fn one<'a>(spans: &'a [Got], name: &str, is: impl Fn(&Got) -> bool) -> &'a Got {
 }
 
 /// No secret, no variable, no URL, no job id; and only values of the list.
-fn assert_harmless(sink: &Sink, spans: &[Got]) {
+fn assert_harmless((bytes, headers): &(Vec<u8>, Vec<String>), spans: &[Got]) {
     let known = |key: &str| SPANS.iter().flat_map(|sort| sort.keys).any(|known| known.name() == key);
     for span in spans {
         assert!(span.attributes.keys().all(|key| known(key)), "{span:?}");
     }
-    let (bytes, headers) = sink.bytes();
     assert!(bytes.len() > 500, "there is something to search");
     for canary in [TOKEN, KEY, JOB, "65f0canary", "://", "?json", "refs", "cAnArY", "Bearer", "query One"] {
         let found = bytes.windows(canary.len()).any(|window| window.eq_ignore_ascii_case(canary.as_bytes()));
@@ -143,7 +144,7 @@ async fn a_query_is_a_tree(sink: Sink, rest: &str, more: &[(&str, &str)]) -> Str
     assert_eq!((&ingest.parent, ingest.attribute("ingest.outcome")), (&observation.id, "new"));
     one(&spans, "store", |span| span.parent == ingest.id && span.attribute("store.operation") == "put");
     one(&spans, "store", |span| span.parent == lookup.id && span.attribute("store.operation") == "get");
-    assert_harmless(&sink, &spans);
+    assert_harmless(&sink.bytes(), &spans);
 
     process.signal("TERM").await;
     let (status, output) = process.ended().await;
@@ -172,46 +173,54 @@ async fn a_query_is_a_tree_of_spans_over_http_with_otel_variables() {
     assert_eq!((served(TRACE), served(OTHER_TRACE)), (1, 1), "{output}");
 }
 
-/// Variables that are not supported, on a gateway that starts all the same; and a compressed export.
+/// Starts a gateway with these variables, executes a query, and stops it: its spans, and its output.
+async fn exported(sink: &Sink, protocol: &str, more: &[(&str, &str)]) -> (Vec<Got>, String) {
+    let setup = Setup::with(vec![MindBridgeJob::new(JOB, &[(0, "COMPLETE")])], vec![]);
+    let simulator = Simulator::start(setup.scenario.clone(), Addresses::ephemeral()).await.unwrap();
+    let config = Scratch::new(&setup.yaml(&simulator.mindbridge_url(), &simulator.supermetrics_url()));
+    let (mut env, url) = (secrets(), sink.url());
+    env.extend([("OTEL_EXPORTER_OTLP_ENDPOINT", url.as_str()), ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)]);
+    env.extend(more);
+    let mut process = Process::start(&["serve", "--config", config.path()], &env);
+    let gateway = process.address("public").await;
+    assert_eq!(execute(gateway, TRACE).await["job"]["state"], "SUCCEEDED");
+    let spans = sink.spans("the query", |all| all.iter().any(|span| span.name == "query")).await;
+    process.signal("TERM").await;
+    let (status, output) = process.ended().await;
+    assert!(status.success(), "{output}");
+    (spans, output)
+}
+
 #[tokio::test]
 async fn unsupported_otel_variables_are_ignored_with_a_warning() {
-    for (sink, protocol, coding) in [
-        (Sink::http().await, "http/protobuf", "content-encoding: gzip"),
-        (Sink::grpc().await, "grpc", "grpc-encoding: gzip"),
-    ] {
-        let setup = Setup::with(vec![MindBridgeJob::new(JOB, &[(0, "COMPLETE")])], vec![]);
-        let simulator = Simulator::start(setup.scenario.clone(), Addresses::ephemeral()).await.unwrap();
-        let config = Scratch::new(&setup.yaml(&simulator.mindbridge_url(), &simulator.supermetrics_url()));
-        let (mut env, url) = (secrets(), sink.url());
-        env.extend([
-            ("OTEL_EXPORTER_OTLP_ENDPOINT", url.as_str()),
-            ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol),
-            ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip"),
+    for (sink, protocol) in [(Sink::http().await, "http/protobuf"), (Sink::grpc().await, "grpc")] {
+        let unsupported = [
             ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/cAnArY.pem"),
             ("OTEL_PROPAGATORS", "b3"),
             ("OTEL_TRACES_EXPORTER", "console"),
             ("OTEL_TRACES_SAMPLER", "jaeger_remote"),
-            ("OTEL_RESOURCE_ATTRIBUTES", "team=a%2Cb"),
-        ]);
-        let mut process = Process::start(&["serve", "--config", config.path()], &env);
-        let gateway = process.address("public").await;
-        assert_eq!(execute(gateway, TRACE).await["job"]["state"], "SUCCEEDED");
-        let spans = sink.spans("the query", |all| all.iter().any(|span| span.name == "query")).await;
-        assert_eq!(spans[0].team, "a,b");
-        let (_, headers) = sink.bytes();
-        assert!(headers.iter().any(|header| header == coding), "{headers:?}");
-        process.signal("TERM").await;
-        let (status, output) = process.ended().await;
-        assert!(status.success() && !output.contains("cAnArY"), "{output}");
-        for name in [
-            "OTEL_EXPORTER_OTLP_CERTIFICATE",
-            "OTEL_PROPAGATORS",
-            "OTEL_TRACES_EXPORTER",
-            "OTEL_TRACES_SAMPLER",
-        ] {
+        ];
+        let (_, output) = exported(&sink, protocol, &unsupported).await;
+        assert!(!output.contains("cAnArY"), "{output}");
+        for (name, _) in unsupported {
             let warned = |line: &str| line.contains("environment variable ignored") && line.contains(name);
             assert_eq!(output.lines().filter(|line| warned(line)).count(), 1, "{name}: {output}");
         }
+    }
+}
+
+#[tokio::test]
+async fn exports_are_compressed_if_configured() {
+    for (sink, protocol, coding) in [
+        (Sink::http().await, "http/protobuf", "content-encoding: gzip"),
+        (Sink::grpc().await, "grpc", "grpc-encoding: gzip"),
+    ] {
+        let options =
+            [("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip"), ("OTEL_RESOURCE_ATTRIBUTES", "team=a%2Cb")];
+        let (spans, _) = exported(&sink, protocol, &options).await;
+        assert_eq!(spans[0].team, "a,b", "what is received can be decompressed");
+        let (_, headers) = sink.bytes();
+        assert!(headers.iter().any(|header| header == coding), "{headers:?}");
     }
 }
 
@@ -247,8 +256,39 @@ async fn watch(gateway: SocketAddr, trace: &str, begun: &AtomicUsize) -> Vec<Str
     kinds
 }
 
-#[tokio::test]
-async fn a_job_is_one_trace_across_replicas_with_linked_deliveries() {
+/// The spans of a job that two clients watched on two replicas.
+#[derive(Debug)]
+struct WatchedJob {
+    spans: Vec<Got>,
+    /// The trace of the job.
+    job: String,
+    /// A time in which both clients watched.
+    watched: (Timestamp, Timestamp),
+    exported: (Vec<u8>, Vec<String>),
+}
+
+impl WatchedJob {
+    fn observations(&self) -> Vec<&Got> {
+        self.spans.iter().filter(|span| span.name == "job.observe").collect()
+    }
+
+    /// The subscription of each client, with the deliveries of its replica.
+    fn subscriptions(&self) -> [(&Got, &str, Vec<&Got>); 2] {
+        [("a", TRACE), ("b", OTHER_TRACE)].map(|(instance, trace)| {
+            let subscription = one(&self.spans, "subscription", |span| span.trace == trace);
+            let of_replica = |span: &&Got| span.name == "job.deliver" && span.instance == instance;
+            (subscription, instance, self.spans.iter().filter(of_replica).collect())
+        })
+    }
+}
+
+/// The outcome of one run, which takes long, for several tests.
+async fn watched_job() -> &'static WatchedJob {
+    static RUN: OnceCell<WatchedJob> = OnceCell::const_new();
+    RUN.get_or_init(|| Box::pin(watch_on_two_replicas())).await
+}
+
+async fn watch_on_two_replicas() -> WatchedJob {
     let (redis, sink) = (Redis::start().await, Sink::http().await);
     let rest = format!(
         "store: {{ kind: redis, redis: {{ url: {{ env: REDIS_URL }}, lease: 30s, timeout: 5s }} }}\n\
@@ -279,7 +319,7 @@ async fn a_job_is_one_trace_across_replicas_with_linked_deliveries() {
         upstreams.set_state(JOB, MindBridgeStep::new("COMPLETE")).unwrap();
         (from, to)
     };
-    let (a, b, (from, to)) =
+    let (a, b, watched) =
         tokio::join!(watch(replicas[0].1, TRACE, &begun), watch(replicas[1].1, OTHER_TRACE, &begun), end);
     let sampled = a.len() + b.len();
     assert!(a.len() > 1 && b.len() > 1, "{a:?} {b:?}");
@@ -291,34 +331,49 @@ async fn a_job_is_one_trace_across_replicas_with_linked_deliveries() {
             count(all, "job.deliver") == sampled && all.iter().any(end)
         })
         .await;
-    let job = &spans.iter().find(|span| span.name == "job.observe").unwrap().trace;
-    let observations: Vec<&Got> = spans.iter().filter(|span| span.name == "job.observe").collect();
+    let job = spans.iter().find(|span| span.name == "job.observe").unwrap().trace.clone();
+    WatchedJob { spans, job, watched, exported: sink.bytes() }
+}
+
+#[tokio::test]
+async fn a_job_is_one_trace_across_replicas() {
+    let watched = watched_job().await;
+    let observations = watched.observations();
     assert!(
-        observations.len() > 2 && observations.iter().all(|observation| observation.trace == *job),
+        observations.len() > 2 && observations.iter().all(|observation| observation.trace == watched.job),
         "{observations:#?}"
     );
+    for (_, _, deliveries) in watched.subscriptions() {
+        assert!(deliveries.iter().all(|delivery| delivery.trace == watched.job), "{deliveries:#?}");
+    }
+}
+
+#[tokio::test]
+async fn an_observation_is_linked_to_its_upstream_call() {
+    let watched = watched_job().await;
     let calls = |span: &Got| span.name.starts_with("GET /v1/async-results") || span.name.contains("/query");
-    for observation in &observations {
+    for observation in watched.observations() {
         let (trace, id) = &observation.links[0];
-        let call = spans.iter().find(|span| span.id == *id).unwrap();
-        assert!(calls(call) && call.trace == *trace && call.trace != *job, "{observation:?} {call:?}");
+        let call = watched.spans.iter().find(|span| span.id == *id).unwrap();
+        assert!(calls(call) && call.trace == *trace && call.trace != watched.job, "{observation:?} {call:?}");
         if observation.attribute("job.observe.trigger") == "poll" {
-            one(&spans, "job.poll", |poll| {
+            one(&watched.spans, "job.poll", |poll| {
                 poll.id == call.parent && poll.trace == *trace && poll.parent.is_empty()
             });
         }
     }
-    for (instance, trace) in [("a", TRACE), ("b", OTHER_TRACE)] {
-        let subscription = one(&spans, "subscription", |span| span.trace == trace);
-        assert_eq!((subscription.parent.as_str(), subscription.instance.as_str()), (PARENT, instance));
-        let deliveries: Vec<&Got> =
-            spans.iter().filter(|span| span.name == "job.deliver" && span.instance == instance).collect();
+}
+
+#[tokio::test]
+async fn a_delivery_is_linked_to_its_subscription_and_observation() {
+    let watched = watched_job().await;
+    let observations = watched.observations();
+    for (subscription, _, deliveries) in watched.subscriptions() {
         assert!(
             deliveries.iter().any(|span| span.attribute("job.update.kind") == "ended"),
             "{deliveries:#?}"
         );
         for delivery in deliveries {
-            assert_eq!(delivery.trace, *job, "one trace per job");
             let linked = |to: &Got| delivery.links.contains(&(to.trace.clone(), to.id.clone()));
             assert!(linked(subscription), "{delivery:?}");
             assert!(
@@ -327,9 +382,26 @@ async fn a_job_is_one_trace_across_replicas_with_linked_deliveries() {
             );
         }
     }
-    let lasts = spans.iter().find(|span| span.began <= from && span.ended >= to);
-    assert!(lasts.is_none(), "no span lasts as long as a subscription: {lasts:?}");
-    assert_harmless(&sink, &spans);
+}
+
+#[tokio::test]
+async fn a_subscription_continues_the_trace_of_its_client() {
+    for (subscription, instance, _) in watched_job().await.subscriptions() {
+        assert_eq!((subscription.parent.as_str(), subscription.instance.as_str()), (PARENT, instance));
+    }
+}
+
+#[tokio::test]
+async fn no_span_lasts_as_long_as_a_subscription() {
+    let WatchedJob { spans, watched: (from, to), .. } = watched_job().await;
+    let lasts = spans.iter().find(|span| span.began <= *from && span.ended >= *to);
+    assert!(lasts.is_none(), "{lasts:?}");
+}
+
+#[tokio::test]
+async fn spans_of_a_watched_job_contain_no_input() {
+    let watched = watched_job().await;
+    assert_harmless(&watched.exported, &watched.spans);
 }
 
 /// An upstream without jobs, which records the heads of its requests.

@@ -78,29 +78,47 @@ async fn not_found_for_a_vanished_job_is_cached_briefly() {
     assert_eq!(gateway.mindbridge.calls(), calls);
 }
 
-#[tokio::test(start_paused = true)]
-async fn watchers_of_a_vanished_job_get_one_final_not_found() {
-    let gateway = following();
-    let mut watching = watch(&gateway, "a");
+/// Watches a job that vanishes until the watch ends: its updates, and how long the job was missing.
+async fn watched_until_missing(gateway: &TestGateway) -> (Vec<Short>, Duration) {
+    let mut watching = watch(gateway, "a");
     let mut updates = vec![short(&watching.next().await.unwrap())];
     tokio::time::sleep(SECOND * 20).await;
     gateway.mindbridge.respond_with(|_| Err(FetchError::NotFound));
     let gone = Instant::now();
     updates.extend(watching.map(|update| short(&update)).collect::<Vec<_>>().await);
+    (updates, gone.elapsed())
+}
+
+#[tokio::test(start_paused = true)]
+async fn watchers_of_a_vanished_job_get_one_final_not_found() {
+    let gateway = following();
+    let (updates, lasted) = watched_until_missing(&gateway).await;
     let expected = [
         (UpdateKind::Snapshot, Ok(JobState::Running), None, false),
         (UpdateKind::Changed, Ok(JobState::Running), STALE, false),
         (UpdateKind::Ended, Err(ProblemCode::NotFound), None, true),
     ];
     assert_eq!(updates, expected);
-    let lasted = gone.elapsed();
     assert!(lasted >= FOLLOW.missing_for && lasted < FOLLOW.missing_for + SECOND * 70, "{lasted:?}");
     assert_eq!(gateway.mindbridge.probes.load(Ordering::Relaxed), 1, "no other job was read");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_vanished_job_is_not_followed_after_its_final_update() {
+    let gateway = following();
+    watched_until_missing(&gateway).await;
     tokio::time::sleep(SECOND * 100).await;
     let calls = gateway.mindbridge.calls();
     tokio::time::sleep(SECOND * 600).await;
-    assert_eq!(gateway.mindbridge.calls(), calls, "the job is not followed any more");
-    // later reads and new watches fetch again
+    assert_eq!(gateway.mindbridge.calls(), calls);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_vanished_job_is_fetched_again_for_later_clients() {
+    let gateway = following();
+    watched_until_missing(&gateway).await;
+    tokio::time::sleep(SECOND * 700).await;
+    let calls = gateway.mindbridge.calls();
     assert_eq!(lookup(&gateway, "a").await, (Ok(JobState::Running), STALE));
     assert_eq!(gateway.mindbridge.calls(), calls + 1);
     let mut again = watch(&gateway, "a");

@@ -168,7 +168,7 @@ fn no_two_types_have_one_name() {
 }
 
 #[test]
-fn planted_words_and_names_are_found() {
+fn planted_words_are_found() {
     for name in ["told", "Told", "by_the_door", "PorterState", "LOOK_EVERY", "redis_turns_lost_total"] {
         assert!(violation(name).is_some(), "{name}");
     }
@@ -180,6 +180,10 @@ fn planted_words_and_names_are_found() {
         r#"fn f() { trace!("x", told = 1); count("jobgate_redis_turns_total", "no jobgate_looks_total") }"#;
     identifiers(text.parse().unwrap(), &mut names);
     assert_eq!(violations(Path::new("a.rs"), &names).len(), 2, "{names:?}");
+}
+
+#[test]
+fn planted_duplicate_type_names_are_found() {
     let twice = [(Path::new("a.rs"), "struct A; mod m { enum B {} }"), (Path::new("b.rs"), "type B = u8;")];
     assert_eq!(shared_names(&twice).len(), 1);
 }

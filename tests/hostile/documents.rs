@@ -102,6 +102,12 @@ async fn invalid_variables_are_rejected_before_execution() {
         assert_eq!(status, 422, "{variables}: {}", answer.body);
         assert!(matches!(code.as_str(), "BAD_USER_INPUT" | "BAD_REQUEST"), "{variables}: {}", answer.body);
     }
+    assert_eq!(rig.upstreams.record(), []);
+}
+
+#[tokio::test]
+async fn invalid_literals_are_rejected_before_execution() {
+    let rig = Setup::default().start().await;
     for literal in ["5", "\"5\"", "\"-5s\"", "{}", "true"] {
         let query = format!(
             "{{ job(ref: {{ external: {{ source: \"mind\", externalId: \"a\" }} }}, maxStaleness: {literal}) {{ __typename }} }}"
@@ -109,6 +115,11 @@ async fn invalid_variables_are_rejected_before_execution() {
         assert_eq!(rig.execute(&query, json!({})).await.refusal().0, 422, "{literal}");
     }
     assert_eq!(rig.upstreams.record(), []);
+}
+
+#[tokio::test]
+async fn a_page_size_out_of_range_error_names_the_limit() {
+    let rig = Setup::default().start().await;
     for first in [0, 101, -1, i32::MAX] {
         let answer = rig
             .execute("query($n: Int!) { jobList(first: $n) { nodes { id } } }", json!({ "n": first }))
@@ -186,6 +197,12 @@ async fn invalid_http_requests_are_rejected_before_execution() {
             assert!(!answer.body.contains(leak), "{}", answer.body);
         }
     }
+    assert_eq!(rig.upstreams.record(), []);
+}
+
+#[tokio::test]
+async fn no_path_of_the_public_listener_serves_operator_data() {
+    let rig = Setup::default().start().await;
     for path in ["/", "/graphql//", "/graphql/../admin", "/metrics", "/livez", "//graphql", "/%67raphql"] {
         let answer = wire::get(rig.public, path).await;
         assert!([200, 404].contains(&answer.status), "{path}: {}", answer.status);
