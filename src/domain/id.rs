@@ -137,7 +137,15 @@ impl JobKey {
 
     /// The opaque id of the job in the schema. It identifies a job and grants no access.
     pub fn node_id(&self) -> String {
-        URL_SAFE_NO_PAD.encode(format!("{}{}/{}", Self::MARK, self.source, self.external_id))
+        let mut id = String::new();
+        self.write_node_id(&mut id);
+        id
+    }
+
+    /// Appends the opaque id of the job to a text.
+    pub fn write_node_id(&self, text: &mut String) {
+        let parts = [Self::MARK, self.source.as_str(), "/", self.external_id.as_str()];
+        URL_SAFE_NO_PAD.encode_string(parts.concat(), text);
     }
 
     /// Parses a node id.

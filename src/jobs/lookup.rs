@@ -22,7 +22,7 @@ use crate::domain::observation::Observation;
 use crate::domain::principal::Principal;
 use crate::ports::clock::Clock;
 use crate::ports::upstream::{FetchError, FetchTrigger, JobReader};
-use crate::telemetry::meters::{self, LookupOutcome};
+use crate::telemetry::meters::{LookupOutcome, LookupOutcomes};
 use crate::telemetry::trace::{self, LookupSummary};
 
 /// The requested jobs, each once, with the reader of its source. Their order is that of the answers.
@@ -163,6 +163,7 @@ impl Lookup {
         let now = self.clock.reading();
 
         let mut answers = Vec::with_capacity(keys.len());
+        let mut outcomes = LookupOutcomes::default();
         let mut pending = Vec::new();
         let mut new_fetches = NewFetches::new();
         let mut checks = NewFetches::new();
@@ -170,7 +171,7 @@ impl Lookup {
             let held = match held {
                 Some(unseen) if !self.visibility.may_see(principal, &unseen.job) => {
                     if age(&unseen, now) <= believed {
-                        meters::lookup_outcome(LookupOutcome::BelievedMissing);
+                        outcomes.count(LookupOutcome::BelievedMissing);
                         answers.push(Some(Ok(JobSnapshot::fresh(unseen, now))));
                         continue;
                     }
@@ -187,11 +188,11 @@ impl Lookup {
             });
             match (verdict, held) {
                 (Cacheability::Serve, Some(held)) => {
-                    meters::lookup_outcome(LookupOutcome::Held);
+                    outcomes.count(LookupOutcome::Held);
                     answers.push(Some(Ok(JobSnapshot::fresh(held, now))));
                 }
                 (Cacheability::ServeAndCheck, Some(held)) => {
-                    meters::lookup_outcome(LookupOutcome::HeldAndChecked);
+                    outcomes.count(LookupOutcome::HeldAndChecked);
                     answers.push(Some(Ok(JobSnapshot::fresh(held, now))));
                     if reader.take_recheck() {
                         self.fetcher.join(key, reader, &mut checks);
@@ -202,7 +203,7 @@ impl Lookup {
                     if (held.is_none() || !reader.upstream().profile().documents_expiry)
                         && self.is_missing(key, believed).await =>
                 {
-                    meters::lookup_outcome(LookupOutcome::BelievedMissing);
+                    outcomes.count(LookupOutcome::BelievedMissing);
                     let error = LookupError::Fetch(FetchError::NotFound);
                     let answer = match held {
                         Some(held) => Ok(JobSnapshot::stale(held, now, Some(error.stale_reason()))),
@@ -211,13 +212,14 @@ impl Lookup {
                     answers.push(Some(answer));
                 }
                 (_, held) => {
-                    meters::lookup_outcome(LookupOutcome::Miss);
+                    outcomes.count(LookupOutcome::Miss);
                     let receiver = self.fetcher.join(key, reader, &mut new_fetches);
                     answers.push(None);
                     pending.push(PendingLookup { index, key: key.clone(), receiver, held });
                 }
             }
         }
+        outcomes.record();
         let led = new_fetches.values().map(|(_, leaders)| leaders.len()).sum();
         self.fetcher.spawn(checks, &FetchTrigger::Background, None);
         self.fetcher.spawn(new_fetches, &FetchTrigger::Client(principal.shared_name()), None);

@@ -110,6 +110,15 @@ pub enum LookupOutcome {
     Miss,
 }
 
+/// The cache outcomes of the jobs of one lookup, which are recorded together.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LookupOutcomes {
+    held: u64,
+    held_and_checked: u64,
+    believed_missing: u64,
+    misses: u64,
+}
+
 /// The cache tier that had a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CacheTier {
@@ -244,15 +253,31 @@ pub fn breaker_opened(source: &SourceName) {
     add(Instrument::BreakerOpenings, one(source), 1);
 }
 
-/// Counts requested jobs by cache outcome.
-pub fn lookup_outcome(how: LookupOutcome) {
-    let how = match how {
-        LookupOutcome::Held => "hit",
-        LookupOutcome::HeldAndChecked => "hit_revalidated",
-        LookupOutcome::BelievedMissing => "negative_hit",
-        LookupOutcome::Miss => "miss",
-    };
-    add(Instrument::Lookups, one(how), 1);
+impl LookupOutcomes {
+    /// Counts one job.
+    pub const fn count(&mut self, how: LookupOutcome) {
+        match how {
+            LookupOutcome::Held => self.held += 1,
+            LookupOutcome::HeldAndChecked => self.held_and_checked += 1,
+            LookupOutcome::BelievedMissing => self.believed_missing += 1,
+            LookupOutcome::Miss => self.misses += 1,
+        }
+    }
+
+    /// Records the counts.
+    pub fn record(self) {
+        let Self { held, held_and_checked, believed_missing, misses } = self;
+        for (how, count) in [
+            ("hit", held),
+            ("hit_revalidated", held_and_checked),
+            ("negative_hit", believed_missing),
+            ("miss", misses),
+        ] {
+            if count > 0 {
+                add(Instrument::Lookups, one(how), count);
+            }
+        }
+    }
 }
 
 /// Counts reads of cached jobs by tier.

@@ -24,6 +24,10 @@ fn harmless(id: &HeaderValue) -> bool {
 }
 
 fn fresh_id() -> HeaderValue {
-    let id = format!("{:032x}", fastrand::u128(..));
-    HeaderValue::try_from(id).unwrap_or_else(|_| HeaderValue::from_static("none"))
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut id = [0; 2 * size_of::<u128>()];
+    for (pair, byte) in id.chunks_exact_mut(2).zip(fastrand::u128(..).to_be_bytes()) {
+        pair.copy_from_slice(&[byte >> 4, byte & 15].map(|half| DIGITS[usize::from(half)]));
+    }
+    HeaderValue::from_bytes(&id).unwrap_or_else(|_| HeaderValue::from_static("none"))
 }

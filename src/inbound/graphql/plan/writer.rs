@@ -3,7 +3,7 @@
 use std::fmt::{self, Display, Write as _};
 
 use super::selection::SelectedField;
-use crate::domain::id::SourceName;
+use crate::domain::id::{JobKey, SourceName};
 use crate::domain::principal::Principal;
 use crate::jobs::{Jobs, SourceView};
 
@@ -116,6 +116,13 @@ impl<'a> AnswerWriter<'a> {
             write(self, item);
         }
         self.raw("]");
+    }
+
+    /// Writes the node id of a job.
+    pub(in crate::inbound::graphql) fn node_id(&mut self, key: &JobKey) {
+        self.json.push('"');
+        key.write_node_id(&mut self.json);
+        self.json.push('"');
     }
 
     /// Writes a string that needs no escape.

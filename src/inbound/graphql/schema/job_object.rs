@@ -106,7 +106,7 @@ macro_rules! job_object {
                 $crate::inbound::graphql::plan::output::ObjectField {
                     name: "id",
                     cost: $crate::inbound::graphql::document::limits::field_cost::FieldCost::Free,
-                    write: Some(|this, _, out| out.quoted_text(&this.job().key.node_id())),
+                    write: Some(|this, _, out| out.node_id(&this.job().key)),
                 },
                 $crate::inbound::graphql::plan::output::ObjectField {
                     name: "source",
