@@ -15,6 +15,9 @@ use futures_util::FutureExt as _;
 use http::{HeaderName, HeaderValue, header};
 use tower::ServiceBuilder;
 use tower::util::option_layer;
+use tower_http::CompressionLevel;
+use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
 use tower_http::set_header::SetResponseHeaderLayer;
 use tracing::Instrument as _;
 
@@ -65,6 +68,9 @@ pub struct LayerSettings {
     /// Whether the listener uses TLS, so that browsers should not use plain HTTP again.
     pub tls: bool,
 }
+
+/// The smallest answer that is compressed, in bytes: a smaller one fits in one packet anyway.
+const COMPRESSED_FROM: u16 = 1024;
 
 /// Makes browsers use `https` only, for a year.
 const TRANSPORT_SECURITY: &str = "max-age=31536000";
@@ -137,8 +143,19 @@ pub fn around_live(routes: Router, settings: &LayerSettings, live: LiveSettings)
             .layer(option_layer(secure))
             // answers depend on the client and the time: no cache may store one
             .layer(fixed(header::CACHE_CONTROL, "no-store"))
-            .layer(from_fn_with_state(Arc::new(layers), all)),
+            .layer(from_fn_with_state(Arc::new(layers), all))
+            // innermost, so that the access log has the bytes that are sent
+            .layer(compression()),
     )
+}
+
+/// Compresses large answers for clients that accept it: never a stream, of which each event is sent at once.
+fn compression() -> CompressionLayer<impl Predicate> {
+    let predicate = SizeAbove::new(COMPRESSED_FROM)
+        .and(NotForContentType::const_new("text/event-stream"))
+        .and(NotForContentType::const_new("multipart/mixed"));
+    // the cheapest level has most of the effect on JSON
+    CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(predicate)
 }
 
 /// What the layers use.

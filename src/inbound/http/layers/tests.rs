@@ -22,6 +22,8 @@ fn app(settings: &LayerSettings) -> Router {
     let routes = Router::new()
         .route("/fine", get(async || "fine"))
         .route("/panics", get(async || -> StatusCode { panic!("secret in a panic") }))
+        .route("/large", get(async || ([("content-type", "application/json")], " ".repeat(4_096))))
+        .route("/events", get(async || ([("content-type", "text/event-stream")], " ".repeat(4_096))))
         .route("/hangs", get(pending::<StatusCode>))
         .route("/reads", post(read));
     around(routes, settings)
@@ -108,5 +110,30 @@ async fn request_id_is_accepted_only_if_well_formed() {
             Request::get("/fine").header("x-request-id", given.as_bytes()).body(Body::empty()).unwrap();
         let response = app(&LayerSettings::default()).oneshot(request).await.unwrap();
         assert_eq!(response.headers()[REQUEST_ID].as_bytes() == given.as_bytes(), kept, "{given}");
+    }
+}
+
+/// The encoding of the answer to a client that accepts some.
+async fn encoding(path: &str, accepted: &str) -> Option<String> {
+    let request = Request::get(path).header("accept-encoding", accepted).body(Body::empty()).unwrap();
+    let response = app(&LayerSettings::default()).oneshot(request).await.unwrap();
+    let encoding = response.headers().get(header::CONTENT_ENCODING);
+    encoding.map(|encoding| encoding.to_str().unwrap().to_owned())
+}
+
+#[tokio::test]
+async fn large_answer_is_compressed_as_the_client_accepts() {
+    for accepted in ["gzip", "br", "zstd"] {
+        assert_eq!(encoding("/large", accepted).await.as_deref(), Some(accepted));
+    }
+    for accepted in ["", "identity", "deflate", "gzip;q=0"] {
+        assert_eq!(encoding("/large", accepted).await, None, "{accepted}");
+    }
+}
+
+#[tokio::test]
+async fn small_answers_and_streams_are_not_compressed() {
+    for path in ["/fine", "/events"] {
+        assert_eq!(encoding(path, "gzip").await, None, "{path}");
     }
 }
