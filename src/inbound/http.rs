@@ -7,6 +7,7 @@ pub mod concurrency_limit;
 mod cors;
 mod deadline;
 pub mod error;
+pub(in crate::inbound) mod etag;
 mod host;
 pub mod layers;
 mod load_shed;

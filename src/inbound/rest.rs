@@ -22,6 +22,7 @@ use crate::inbound::auth::authenticator;
 use crate::inbound::auth::bearer;
 use crate::inbound::client_limits::ClientLimits;
 use crate::inbound::http::error::{HttpRefusal, RefusalKind};
+use crate::inbound::http::etag;
 use crate::inbound::http::request_facts::RequestFacts;
 use crate::inbound::http::route::Route;
 use crate::jobs::Jobs;
@@ -102,37 +103,19 @@ fn respond(
 ) -> Result<Response, HttpRefusal> {
     let mut answer = HeaderMap::new();
     let etag = view::etag(seen);
-    if let Ok(etag) = HeaderValue::try_from(&etag) {
-        answer.insert(header::ETAG, etag);
-    }
+    answer.insert(header::ETAG, etag.clone());
     if let Some(seconds) = wait {
         answer.insert(PREFERENCE_APPLIED, wait_applied(seconds));
     }
     if !seen.observation.job.is_terminal() {
         answer.insert(header::RETRY_AFTER, HeaderValue::from(view::worth_asking_in(seen)));
     }
-    if is_known(headers, &etag) {
+    if etag::is_known(headers, &etag) {
         return Ok((StatusCode::NOT_MODIFIED, answer).into_response());
     }
     answer.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
     let body = memory.send(view::body(seen).into_bytes())?;
     Ok((StatusCode::OK, answer, body).into_response())
-}
-
-/// Whether `If-None-Match` names this state, or any: compared weakly, as RFC 9110 requires.
-fn is_known(headers: &HeaderMap, etag: &str) -> bool {
-    let known = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
-    known.flat_map(entity_tags).any(|one| one == "*" || one == etag.trim_start_matches("W/"))
-}
-
-/// The tags of a list, without the prefix of weak ones. A comma inside quotes belongs to the tag.
-fn entity_tags(list: &str) -> impl Iterator<Item = &str> {
-    let mut quoted = false;
-    let each = list.split(move |character| {
-        quoted ^= character == '"';
-        character == ',' && !quoted
-    });
-    each.map(|one| one.trim().trim_start_matches("W/"))
 }
 
 /// The seconds of `Prefer: wait=…`, capped; any other preference is ignored.
@@ -163,26 +146,6 @@ fn refuse(problem: Problem) -> HttpRefusal {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn entity_tags_are_compared_weakly() {
-        for (sent, known) in [
-            (&[r#"W/"a""#][..], true),
-            (&[r#""a""#], true),
-            (&[r#""x", W/"y",W/"a""#], true),
-            (&[r#""x""#, r#""a""#], true),
-            (&["*"], true),
-            (&[], false),
-            (&["a"], false),
-            (&[r#"w/"a""#], false),
-            (&[r#"W/"A""#], false),
-            (&[r#""x,W/"a","#], false),
-            (&[r#""x, "a", y""#], false),
-        ] {
-            let headers = sent.iter().map(|value| (header::IF_NONE_MATCH, HeaderValue::from_static(value)));
-            assert_eq!(is_known(&headers.collect(), r#"W/"a""#), known, "{sent:?}");
-        }
-    }
 
     #[test]
     fn prefer_wait_is_parsed_in_any_position_and_capped() {

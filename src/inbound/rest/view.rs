@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use aws_lc_rs::digest::{SHA256, digest};
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::HeaderValue;
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
@@ -14,6 +12,7 @@ use crate::domain::job::{Failure, Progress};
 use crate::domain::observation::Observation;
 use crate::domain::sightings::Sightings;
 use crate::domain::upstream::Upstream;
+use crate::inbound::http::etag;
 use crate::jobs::answer::JobSnapshot;
 
 /// The retry delay for a job that is not followed, in seconds.
@@ -33,14 +32,12 @@ pub(super) fn body(seen: &JobSnapshot) -> String {
 
 /// A weak tag of the job's content: two responses that differ only in age, or in the id of the upstream request, are
 /// equal for a reader.
-pub(super) fn etag(seen: &JobSnapshot) -> String {
+pub(super) fn etag(seen: &JobSnapshot) -> HeaderValue {
     let mut observation = seen.observation.clone();
     Arc::make_mut(&mut observation.job).details.common_mut().clear_volatile();
     // another replica may have observed it earlier
     let facts = write(&(JobFacts::of(&observation, Sightings::default()), seen.stale.is_some()));
-    let hash = digest(&SHA256, facts.as_bytes());
-    let (short, _) = hash.as_ref().split_at(hash.as_ref().len() / 2);
-    format!("W/\"{}\"", URL_SAFE_NO_PAD.encode(short))
+    etag::weak(facts.as_bytes())
 }
 
 /// Whole seconds until the next request is useful: until the gateway's next poll, or a default; at least one.

@@ -14,7 +14,7 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, any};
 use futures_util::FutureExt as _;
-use http::Method;
+use http::{HeaderMap, Method};
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
@@ -87,16 +87,23 @@ async fn answer(endpoint: &GraphqlEndpoint, request: Request) -> Result<Response
         }
         (ResponseForm::Single(media), prepared) => {
             let mut prepared = prepared?;
+            // the answer to a POST is not cached
+            let revalidates = matches!(verb, RequestMethod::Get).then_some(&parts.headers);
             match prepared.cpu.take() {
-                None => Ok(once(endpoint, prepared, media).await),
-                Some(gate) => Ok(gate.around(once(endpoint, prepared, media)).boxed().await),
+                None => Ok(once(endpoint, prepared, media, revalidates).await),
+                Some(gate) => Ok(gate.around(once(endpoint, prepared, media, revalidates)).boxed().await),
             }
         }
     }
 }
 
-/// Executes an operation with a single answer.
-async fn once(endpoint: &GraphqlEndpoint, prepared: PreparedOperation, media: ResponseType) -> Response {
+/// Executes an operation with a single answer. `revalidates`: the headers of a request that may have its answer already.
+async fn once(
+    endpoint: &GraphqlEndpoint,
+    prepared: PreparedOperation,
+    media: ResponseType,
+    revalidates: Option<&HeaderMap>,
+) -> Response {
     let span = prepared.span.clone();
     let fail = |refusal: HttpRefusal| {
         trace::fail(&span, refusal.kind().code());
@@ -129,11 +136,11 @@ async fn once(endpoint: &GraphqlEndpoint, prepared: PreparedOperation, media: Re
     }
     let mut response = match executed {
         Executed::Planned(planned) => match meter.admit(planned.written.texts) {
-            Ok(()) => reply::planned(planned, media, meter),
+            Ok(()) => reply::planned(planned, media, revalidates, meter),
             Err(refusal) => fail(refusal),
         },
         Executed::Engine(response) => match meter.refusal() {
-            None => reply::render(response, media, meter),
+            None => reply::render(response, media, revalidates, meter),
             Some(refusal) => fail(refusal),
         },
     };

@@ -24,6 +24,7 @@ use crate::inbound::streams::StreamRegistry;
 mod any_input;
 mod limits;
 mod requests;
+mod revalidation;
 
 const GRAPHQL: &str = "application/graphql-response+json; charset=utf-8";
 const JSON: &str = "application/json; charset=utf-8";
