@@ -2,10 +2,15 @@
 """Instructions in user space for each request of the hot paths, counted by callgrind.
 
     python3 tests/load/instructions.py target/release/jobgate [--case job] [--functions 40]
+    python3 tests/load/instructions.py target/debug/jobgate --baseline tests/load/instructions.json [--write]
 
 Runs `jobgate simulate` and, under valgrind, `jobgate serve` with a client key and a store in memory. One connection sends
 the same request: first until the answer is cached and the plan compiled, then COUNT times with counting switched on. The
 figure does not depend on the load of the machine, and little on its model. Needs valgrind; Linux.
+
+With a baseline the run fails if a case takes more instructions than the tolerance allows, or so much fewer that the
+baseline is no guard any more; `--write` makes a new one. The baseline is of the build for development, which the tests
+have made: its figures are some ten times those of a release, and grow with the same work.
 """
 
 import argparse
@@ -20,6 +25,8 @@ import sys
 import tempfile
 import time
 
+# the same build varies by less than 1 % between runs, and by some 2 % between models of processors
+TOLERANCE_PERCENT = 5
 KEY = "jg_" + "k" * 43
 FIELDS = (
     "... on Job { id externalId state isTerminal nativeState createdAt updatedAt finishedAt "
@@ -143,8 +150,8 @@ def count(binary, case, functions, folder):
     report = subprocess.run(
         ["callgrind_annotate", "--inclusive=yes", out], check=True, capture_output=True, text=True
     ).stdout
-    total = int(re.search(r"([\d,]+) \([\d.]+%\)\s+PROGRAM TOTALS", report).group(1).replace(",", ""))
-    print(f"{case}: {total // times:,} instructions a request ({len(jobs)} jobs)")
+    each = int(re.search(r"([\d,]+) \([\d.]+%\)\s+PROGRAM TOTALS", report).group(1).replace(",", "")) // times
+    print(f"{case}: {each:,} instructions a request ({len(jobs)} jobs)")
     for kind in ("yes", "no") if functions else ():
         report = subprocess.run(
             ["callgrind_annotate", f"--inclusive={kind}", out], check=True, capture_output=True, text=True
@@ -154,6 +161,21 @@ def count(binary, case, functions, folder):
         for line in lines[:functions]:
             amount = int(re.match(r"\s*([\d,]+)", line).group(1).replace(",", ""))
             print(f"  {amount // times:>10,}  {line.split(')', 1)[1].strip()[:150]}")
+    return each
+
+
+def compare(path, counts):
+    """Reports the cases that differ from the baseline by more than its tolerance."""
+    with open(path, encoding="utf-8") as file:
+        baseline = json.load(file)
+    percent = baseline["tolerance_percent"]
+    failed = False
+    for case, count in counts.items():
+        change = 100 * (count - baseline["instructions"][case]) / baseline["instructions"][case]
+        verdict = "as the baseline" if abs(change) <= percent else "MORE" if change > 0 else "FEWER: write a new baseline"
+        failed = failed or abs(change) > percent
+        print(f"{case}: {change:+.1f} % of the baseline, tolerance {percent} %: {verdict}")
+    return failed
 
 
 def main():
@@ -161,10 +183,19 @@ def main():
     parser.add_argument("binary")
     parser.add_argument("--case", action="append", choices=sorted(CASES))
     parser.add_argument("--functions", type=int, default=0, help="print this many functions")
+    parser.add_argument("--baseline", help="the committed figures to compare with")
+    parser.add_argument("--write", action="store_true", help="write the baseline instead")
     arguments = parser.parse_args()
+    counts = {}
     for case in arguments.case or CASES:
         with tempfile.TemporaryDirectory() as folder:
-            count(os.path.abspath(arguments.binary), case, arguments.functions, folder)
+            counts[case] = count(os.path.abspath(arguments.binary), case, arguments.functions, folder)
+    if arguments.baseline and arguments.write:
+        with open(arguments.baseline, "w", encoding="utf-8") as file:
+            json.dump({"tolerance_percent": TOLERANCE_PERCENT, "instructions": counts}, file, indent=2)
+            file.write("\n")
+    elif arguments.baseline and compare(arguments.baseline, counts):
+        sys.exit(1)
 
 
 if __name__ == "__main__":
