@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Runs what every change must pass: formatting, lints with warnings as errors, licences, every test, and the chart.
+# Runs what every change must pass: formatting, lints with warnings as errors, licences, every test, the instructions of
+# the hot paths, and the chart.
 #
 #   bash tests/all.sh                  installs what is missing, and runs everything
 #   bash tests/all.sh --check          lists what is missing, and installs and runs nothing; exit code 1 if something is
@@ -44,6 +45,7 @@ needs=(
   "Redis|integration|has redis-server|apt redis-server"
   "promtool|integration|has promtool|apt prometheus"
   "nginx and haproxy|integration|has_proxies|apt nginx-light haproxy"
+  "valgrind|integration|has valgrind|apt valgrind"
   "kill, prlimit and openssl|integration|has_started|apt procps util-linux openssl"
   "the npm clients of tests/clients|integration|has_npm_clients|install_npm_clients"
   "the Python clients of tests/clients|integration|has_python_clients|install_python_clients"
@@ -88,7 +90,12 @@ lint() {
 # the same cases in each run of a commit; `cargo test` by itself tries others each time
 seeded() { PROPTEST_RNG_SEED="${PROPTEST_RNG_SEED:-2026}" RUSTFLAGS="${RUSTFLAGS:-}" cargo test --locked "$@"; }
 unit() { say "unit tests"; seeded --lib; }
-integration() { prepare integration; say "integration tests"; seeded --test it; }
+integration() { prepare integration; say "integration tests"; seeded --test it; check_instructions; }
+# of the binary that the tests have built
+check_instructions() {
+  say "instructions of the hot paths"
+  python3 tests/load/instructions.py target/debug/jobgate --baseline tests/load/instructions.json
+}
 check_chart() { say "chart"; bash tests/chart/check.sh; }
 chart() {
   prepare chart
@@ -109,5 +116,6 @@ prepare chart
 lint
 say "tests"
 seeded
+check_instructions
 # with the binary that the tests have built
 check_chart

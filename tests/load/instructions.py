@@ -51,9 +51,9 @@ def body(jobs):
 
 
 CASES = {
-    "job": ([job_id(1, 0)], 2000),
-    "job-running": ([job_id(2, 0)], 2000),
-    "jobs": ([job_id(1, number) for number in range(200)], 100),
+    "job": ([job_id(1, 0)], 400),
+    "job-running": ([job_id(2, 0)], 400),
+    "jobs": ([job_id(1, number) for number in range(200)], 20),
 }
 
 
