@@ -159,38 +159,74 @@ impl Drop for SmallDisk {
     }
 }
 
-#[tokio::test]
-async fn a_full_disk_causes_no_client_error_and_loses_no_job() {
+/// What clients and the log showed of a disk that was full for some time.
+struct FullDiskOutcome {
+    /// The answers before the disk was full, and while it was.
+    answers: Vec<(String, String)>,
+    /// The answers for the same jobs after a restart, when the upstream no longer has them.
+    restored: Vec<(String, String)>,
+    log: String,
+}
+
+const DISK_JOBS: usize = 600;
+
+fn expected_answers() -> Vec<(String, String)> {
+    let answer = |number| (format!("n{number}"), format!("FAILED (the end of n{number})"));
+    (0..DISK_JOBS).map(answer).collect()
+}
+
+/// The outcome of one run, for the tests of a full disk.
+async fn full_disk() -> &'static FullDiskOutcome {
+    static RUN: OnceCell<FullDiskOutcome> = OnceCell::const_new();
+    RUN.get_or_init(|| Box::pin(run_on_full_disk())).await
+}
+
+async fn run_on_full_disk() -> FullDiskOutcome {
     let disk = SmallDisk::mount();
     let simulator = Simulator::start(Setup::default().scenario, Addresses::ephemeral()).await.unwrap();
     let upstreams = simulator.handle();
-    let ids: Vec<String> = (0..600).map(|number| format!("n{number}")).collect();
+    let ids: Vec<String> = expected_answers().into_iter().map(|(id, _)| id).collect();
     for id in &ids {
         upstreams.add_job(ended(id));
     }
     let config = keeping(&disk.path().join("data"), &simulator);
     let (mut gateway, address) = serve(&config).await;
-    let expected = |ids: &[String]| {
-        ids.iter().map(|id| (id.clone(), format!("FAILED (the end of {id})"))).collect::<Vec<_>>()
-    };
-    assert_eq!(execute(address, ids[..100].to_vec()).await, expected(&ids[..100]));
+    let mut answers = execute(address, ids[..100].to_vec()).await;
     disk.fill();
     for some in ids[100..].chunks(50) {
-        assert_eq!(execute(address, some.to_vec()).await, expected(some), "no client has an error");
+        answers.extend(execute(address, some.to_vec()).await);
     }
     gateway.find("the warning", |line| line.contains("store not writable").then_some(())).await;
     disk.free();
     gateway.find("the healing", |line| line.contains("store writable again").then_some(())).await;
     gateway.signal("TERM").await;
-    gateway.ended().await;
+    let (_, log) = gateway.ended().await;
     for id in &ids {
         upstreams.forget(SimUpstream::MindBridge, id);
     }
-    let (gateway, address) = serve(&config).await;
+    let (_restarted, address) = serve(&config).await;
+    let mut restored = Vec::new();
     for some in ids.chunks(100) {
-        assert_eq!(execute(address, some.to_vec()).await, expected(some), "nothing was lost");
+        restored.extend(execute(address, some.to_vec()).await);
     }
-    drop(gateway);
+    FullDiskOutcome { answers, restored, log }
+}
+
+#[tokio::test]
+async fn a_full_disk_causes_no_client_error() {
+    assert_eq!(full_disk().await.answers, expected_answers());
+}
+
+#[tokio::test]
+async fn a_disk_that_was_full_loses_no_job() {
+    assert_eq!(full_disk().await.restored, expected_answers());
+}
+
+#[tokio::test]
+async fn the_log_reports_a_full_disk_and_its_end() {
+    let log = &full_disk().await.log;
+    let reported = [log.find("store not writable"), log.find("store writable again")];
+    assert!(reported[0].is_some() && reported[0] < reported[1], "{log}");
 }
 
 /// Tracks a job of the source `mind`: whether the answer reports that it was written to the store.

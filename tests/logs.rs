@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::Command;
+use tokio::sync::OnceCell;
 
 use crate::support::process::Process;
 use crate::support::scratch::Scratch;
@@ -253,9 +254,26 @@ async fn a_log_level_applies_to_later_lines() {
     gateway.find("a line at debug", |line| line.contains("NO_SUCH_PATH").then_some(())).await;
 }
 
-/// Some 1,500 requests, each with its line of more than 200 bytes: several times what a pipe holds.
-#[tokio::test]
-async fn a_blocked_log_reader_delays_no_answer_and_no_shutdown() {
+/// What a process showed whose log was not read from its start to its exit.
+struct BlockedLogOutcome {
+    /// The heads of the complete answers.
+    answers: Vec<String>,
+    /// `None` if it did not exit in time.
+    exit_code: Option<i32>,
+    /// The lines that were read after the exit.
+    lines: Vec<String>,
+}
+
+/// So many requests, each with its line of more than 200 bytes, fill a pipe several times.
+const UNREAD_REQUESTS: usize = 1_500;
+
+/// The outcome of one run, for the tests of a blocked log reader.
+async fn blocked_log() -> &'static BlockedLogOutcome {
+    static RUN: OnceCell<BlockedLogOutcome> = OnceCell::const_new();
+    RUN.get_or_init(|| Box::pin(run_with_blocked_log())).await
+}
+
+async fn run_with_blocked_log() -> BlockedLogOutcome {
     let (_simulator, config) = written("telemetry: { access_log: all }").await;
     let mut command = Command::new(env!("CARGO_BIN_EXE_jobgate"));
     command.args(["serve", "--config", config.path()]).env_clear().kill_on_drop(true);
@@ -270,28 +288,54 @@ async fn a_blocked_log_reader_delays_no_answer_and_no_shutdown() {
         }
     };
     // from here on the log is not read
-    let requests = async {
-        let mut socket = BufReader::new(TcpStream::connect(public).await.unwrap());
-        for _ in 0..1_500 {
-            socket.write_all(b"HEAD /nowhere HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
-            let mut head = String::new();
-            while !head.ends_with("\r\n\r\n") {
-                assert_ne!(socket.read_line(&mut head).await.unwrap(), 0, "{head}");
-            }
-            assert!(head.starts_with("HTTP/1.1 404 "), "{head}");
-        }
-    };
-    tokio::time::timeout(LIMIT * 3, requests).await.expect("every request is answered");
+    let mut answers = Vec::new();
+    tokio::time::timeout(LIMIT * 3, send_unread_requests(public, &mut answers)).await.ok();
     let id = process.id().unwrap().to_string();
     assert!(Command::new("kill").args(["-s", "TERM", &id]).status().await.unwrap().success());
-    let ended = tokio::time::timeout(LIMIT, process.wait()).await.expect("it exits").unwrap();
-    assert_eq!(ended.code(), Some(0));
-    // the content of the pipe can still be read; another line may be between the two
-    let mut served = false;
+    let ended = tokio::time::timeout(LIMIT, process.wait()).await;
+    let exit_code = ended.ok().and_then(|status| status.unwrap().code());
+    drop(process);
+    let mut lines = Vec::new();
     while let Some(line) = log.next_line().await.unwrap() {
-        served |= line.contains("request served");
+        lines.push(line);
     }
-    assert!(served);
+    BlockedLogOutcome { answers, exit_code, lines }
+}
+
+/// Ends early if the connection is closed.
+async fn send_unread_requests(public: std::net::SocketAddr, answers: &mut Vec<String>) {
+    let mut socket = BufReader::new(TcpStream::connect(public).await.unwrap());
+    for _ in 0..UNREAD_REQUESTS {
+        socket.write_all(b"HEAD /nowhere HTTP/1.1\r\nhost: localhost\r\n\r\n").await.ok();
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            if socket.read_line(&mut head).await.unwrap_or(0) == 0 {
+                return;
+            }
+        }
+        answers.push(head);
+    }
+}
+
+#[tokio::test]
+async fn a_blocked_log_reader_delays_no_answer() {
+    let answers = &blocked_log().await.answers;
+    assert_eq!(answers.len(), UNREAD_REQUESTS, "every request is answered");
+    for head in answers {
+        assert!(head.starts_with("HTTP/1.1 404 "), "{head}");
+    }
+}
+
+#[tokio::test]
+async fn a_blocked_log_reader_delays_no_shutdown() {
+    assert_eq!(blocked_log().await.exit_code, Some(0));
+}
+
+/// The pipe keeps its content; other lines may be among those of the requests.
+#[tokio::test]
+async fn a_blocked_log_reader_can_read_lines_after_the_exit() {
+    let lines = &blocked_log().await.lines;
+    assert!(lines.iter().any(|line| line.contains("request served")), "{lines:?}");
 }
 
 /// A gateway with a watched job whose id is a canary.

@@ -190,15 +190,14 @@ async fn labels_survive_a_restart_and_the_completion_of_the_job() {
     assert_eq!(gateway.jobs.labels(&key), Some(labels));
 }
 
-/// A source that was not configured when the process started, and is now.
-#[tokio::test(start_paused = true)]
-async fn jobs_of_a_source_added_later_are_followed_again() {
+/// A process that starts without the source `metrics`, after one that tracked three jobs of it and watched two.
+async fn without_metrics() -> (Ground, TestGateway, Labels) {
     let ground = Ground::new();
     let (gateway, stop) = ground.start();
     let labels = Labels::from([("team".to_owned(), "audit".to_owned())]);
     let me = Principal::local();
     gateway.jobs.track(&me, &refs("metrics", 0..3), &labels).await.unwrap();
-    let watching = gateway.jobs.watch(me.clone(), refs("metrics", 3..5), None);
+    let watching = gateway.jobs.watch(me, refs("metrics", 3..5), None);
     let mut watching = Box::pin(watching);
     futures_util::StreamExt::next(&mut watching).await.unwrap();
     stop.cancel();
@@ -213,33 +212,76 @@ async fn jobs_of_a_source_added_later_are_followed_again() {
     let gateway = gateway_with(FOLLOW, Arc::clone(&ground.clock), Arc::clone(&ground.store), notes, without);
     gateway.jobs.start_following(CancellationToken::new());
     tokio::time::sleep(FOLLOW.pace.slowest * 2).await;
-    assert_eq!(gateway.jobs.followed(), 0, "there is no source to call");
+    (ground, gateway, labels)
+}
 
-    let all = || {
-        vec![Arc::clone(&gateway.mindbridge) as Arc<dyn JobReader>, Arc::clone(&gateway.supermetrics) as _]
-    };
+fn add_metrics(gateway: &TestGateway) {
+    let mindbridge = Arc::clone(&gateway.mindbridge) as Arc<dyn JobReader>;
+    gateway.jobs.put_sources(vec![mindbridge, Arc::clone(&gateway.supermetrics) as _]);
+}
+
+/// The jobs of the source `metrics` that were polled.
+fn polled(gateway: &TestGateway) -> BTreeSet<String> {
+    gateway.supermetrics.batches.lock().unwrap().iter().flatten().cloned().collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn jobs_of_an_unconfigured_source_are_not_followed() {
+    let (_ground, gateway, _) = without_metrics().await;
+    assert_eq!(gateway.jobs.followed(), 0, "there is no source to call");
+}
+
+#[tokio::test(start_paused = true)]
+async fn jobs_of_a_source_added_later_are_followed_again() {
+    let (_ground, gateway, _) = without_metrics().await;
+    add_metrics(&gateway);
+    tokio::time::sleep(FOLLOW.pace.slowest + Duration::from_secs(2)).await;
+    assert_eq!(polled(&gateway).len(), 5, "{:?}", polled(&gateway));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unreadable_ledger_is_read_again_for_an_added_source() {
+    let (ground, gateway, _) = without_metrics().await;
     ground.notes.shut.store(true, Ordering::Relaxed);
-    gateway.jobs.put_sources(all());
+    add_metrics(&gateway);
     tokio::time::sleep(FOLLOW.pace.slowest * 2).await;
     assert_eq!(gateway.jobs.followed(), 0, "the ledger cannot be read");
     ground.notes.shut.store(false, Ordering::Relaxed);
     tokio::time::sleep(FOLLOW.pace.slowest + Duration::from_secs(7)).await;
-    let batches: BTreeSet<String> =
-        gateway.supermetrics.batches.lock().unwrap().iter().flatten().cloned().collect();
-    assert_eq!(batches.len(), 5, "{batches:?}");
-    // removed and added again, it reports no change: followers continue
+    assert_eq!(polled(&gateway).len(), 5, "{:?}", polled(&gateway));
+}
+
+/// A source that was added, removed and added again, whose jobs have completed since.
+async fn with_metrics_added_again() -> (TestGateway, Labels) {
+    let (_, gateway, labels) = without_metrics().await;
+    add_metrics(&gateway);
+    tokio::time::sleep(FOLLOW.pace.slowest + Duration::from_secs(2)).await;
+    assert_eq!(gateway.jobs.followed(), 5);
+    // no change is reported between the two
     gateway.jobs.put_sources(vec![Arc::clone(&gateway.mindbridge) as Arc<dyn JobReader>]);
-    gateway.jobs.put_sources(all());
+    add_metrics(&gateway);
     gateway.supermetrics.respond_with(|_| Ok(Life::Succeeded));
     tokio::time::sleep(FOLLOW.pace.slowest + FOLLOW.unsubscribe_grace + Duration::from_secs(5)).await;
+    (gateway, labels)
+}
+
+#[tokio::test(start_paused = true)]
+async fn jobs_of_a_source_removed_and_added_again_are_followed() {
+    let (gateway, _) = with_metrics_added_again().await;
     assert_eq!(gateway.jobs.followed(), 0, "all have completed");
-    let held = gateway.jobs.lookup(&me, &refs("metrics", 0..3), None).await;
-    assert!(held.iter().flatten().all(|seen| seen.observation.job.state() == JobState::Succeeded));
+    let held = gateway.jobs.lookup(&Principal::local(), &refs("metrics", 0..3), None).await;
+    let states: Vec<_> = held.iter().flatten().map(|seen| seen.observation.job.state()).collect();
+    assert_eq!(states, [JobState::Succeeded; 3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn labels_survive_the_removal_of_their_source() {
+    let (gateway, labels) = with_metrics_added_again().await;
     let key = JobKey {
         source: SourceName::parse("metrics").unwrap(),
         external_id: ExternalId::parse("j2").unwrap(),
     };
-    assert_eq!(gateway.jobs.labels(&key), Some(labels), "and labels stay");
+    assert_eq!(gateway.jobs.labels(&key), Some(labels));
 }
 
 /// Only a gateway with a memory can distinguish "expired" from "never existed", also across a restart.

@@ -46,16 +46,32 @@ async fn a_rollout_spreads_the_ends_of_streams_over_the_window() {
     assert!(usual.is_some_and(|spread| *spread > WINDOW / 2), "{outcome:?}");
 }
 
-/// A client that reuses a connection is sent away with a response, not by a connection closed on its request; and a
-/// request after the listener is closed is still answered.
-#[tokio::test]
-async fn draining_closes_a_kept_connection_after_a_response() {
-    let mut setup = Setup::with(vec![MindBridgeJob::new("a", &[(0, "IN_PROGRESS")])], Vec::new());
+/// What clients that reuse a connection received while a process drained.
+#[derive(Debug)]
+struct DrainOutcome {
+    /// The answers before the signal.
+    before: [String; 2],
+    /// The answer on the first connection while the process drains, and whether the connection was closed after it.
+    draining: (String, bool),
+    /// The same on the second, which was idle until the listener was closed.
+    idle: (String, bool),
+    exit_code: Option<i32>,
+}
+
+/// The outcome of one run, which takes long, for the tests of kept connections.
+async fn drained() -> &'static DrainOutcome {
+    static RUN: OnceCell<DrainOutcome> = OnceCell::const_new();
+    RUN.get_or_init(|| Box::pin(drain_with_kept_connections())).await
+}
+
+async fn drain_with_kept_connections() -> DrainOutcome {
     // at least ten streams per second are closed: this many delay the shutdown for a minute
-    setup.rest =
+    let rest =
         "server: { listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0, drain_delay: 1s, drain_timeout: 1h }\n\
-                  streams: { drain_window: 10m }"
+                streams: { drain_window: 10m }"
             .to_owned();
+    let jobs = vec![MindBridgeJob::new("a", &[(0, "IN_PROGRESS")])];
+    let setup = Setup { rest, ..Setup::with(jobs, Vec::new()) };
     let simulator = Simulator::start(setup.scenario.clone(), Addresses::ephemeral()).await.unwrap();
     let config = Scratch::new(&setup.yaml(&simulator.mindbridge_url(), &simulator.supermetrics_url()));
     let env = [("MIND_TOKEN", TOKEN), ("METRICS_KEY", KEY)];
@@ -63,10 +79,9 @@ async fn draining_closes_a_kept_connection_after_a_response() {
     let (public, admin) = (gateway.address("public").await, gateway.address("admin").await);
     let mut streams = crowd(public, 600, &["a"]).await;
     all_receive(&mut streams, "SNAPSHOT RUNNING").await;
-    let mut kept = [TcpStream::connect(public).await.unwrap(), TcpStream::connect(public).await.unwrap()];
-    for socket in &mut kept {
-        assert!(!execute(socket).await.contains("connection: close"));
-    }
+    let (mut first, mut second) =
+        (TcpStream::connect(public).await.unwrap(), TcpStream::connect(public).await.unwrap());
+    let before = [execute(&mut first).await, execute(&mut second).await];
 
     gateway.signal("TERM").await;
     gateway.find("the beginning of the end", |line| line.contains("shutting down").then_some(())).await;
@@ -74,34 +89,65 @@ async fn draining_closes_a_kept_connection_after_a_response() {
         (wire::get(admin, "/readyz").await.status == 503).then_some(())
     })
     .await;
-    let [first, second] = &mut kept;
-    assert!(execute(first).await.contains("connection: close"));
-    assert_eq!(first.read_u8().await.ok(), None, "and it is closed");
+    let draining = (execute(&mut first).await, is_closed(&mut first).await);
     crate::redis_shared_store::until("the listener is closed", || async {
         TcpStream::connect(public).await.is_err().then_some(())
     })
     .await;
-    assert!(execute(second).await.contains("connection: close"), "an idle connection is not reset");
-    assert_eq!(second.read_u8().await.ok(), None);
+    let idle = (execute(&mut second).await, is_closed(&mut second).await);
     gateway.signal("TERM").await;
-    assert_eq!(gateway.ended().await.0.code(), Some(0));
+    let exit_code = gateway.ended().await.0.code();
     drop(streams);
+    DrainOutcome { before, draining, idle, exit_code }
 }
 
-/// Sends a request on a reused connection: the head of the response.
+/// The end of a complete answer.
+const COMPLETE: &str = r#""Query"}}"#;
+
+fn assert_closed_after_a_response((answer, closed): &(String, bool)) {
+    assert!(answer.contains("connection: close") && answer.ends_with(COMPLETE), "{answer}");
+    assert!(closed, "the connection stays open");
+}
+
+#[tokio::test]
+async fn draining_closes_a_kept_connection_after_a_response() {
+    let outcome = drained().await;
+    for answer in &outcome.before {
+        assert!(!answer.contains("connection: close") && answer.ends_with(COMPLETE), "{answer}");
+    }
+    assert_closed_after_a_response(&outcome.draining);
+}
+
+#[tokio::test]
+async fn draining_resets_no_idle_connection() {
+    assert_closed_after_a_response(&drained().await.idle);
+}
+
+#[tokio::test]
+async fn a_second_signal_during_a_drain_exits_with_0() {
+    assert_eq!(drained().await.exit_code, Some(0));
+}
+
+/// Sends a request on a reused connection: the answer, as far as it arrives.
 async fn execute(socket: &mut TcpStream) -> String {
     let body = json!({ "query": "{ __typename }" }).to_string();
     let request = format!(
         "POST /graphql HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     );
-    socket.write_all(request.as_bytes()).await.unwrap();
+    socket.write_all(request.as_bytes()).await.ok();
     let mut answer = Vec::new();
     let whole = async {
-        while !answer.ends_with(br#""Query"}}"#) {
-            assert!(socket.read_buf(&mut answer).await.unwrap() > 0, "cut");
+        while !answer.ends_with(COMPLETE.as_bytes()) {
+            if socket.read_buf(&mut answer).await.unwrap_or(0) == 0 {
+                return;
+            }
         }
     };
-    tokio::time::timeout(LIMIT, whole).await.unwrap();
+    tokio::time::timeout(LIMIT, whole).await.ok();
     String::from_utf8(answer).unwrap()
+}
+
+async fn is_closed(socket: &mut TcpStream) -> bool {
+    tokio::time::timeout(LIMIT, socket.read_u8()).await.is_ok_and(|read| read.is_err())
 }

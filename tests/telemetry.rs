@@ -2,11 +2,11 @@
 //! attributes of spans are the closed list of the code.
 
 mod outage;
+mod propagation;
 mod sink;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use jiff::Timestamp;
@@ -16,10 +16,8 @@ use jobgate::telemetry::trace::{SPANS, SpanAttribute};
 use jobgate_simulator::{Addresses, MindBridgeJob, MindBridgeStep, Simulator};
 use opentelemetry::metrics::MeterProvider as _;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::OnceCell;
-use tokio::task::JoinSet;
 use tokio_tungstenite::client_async;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
@@ -402,70 +400,6 @@ async fn no_span_lasts_as_long_as_a_subscription() {
 async fn spans_of_a_watched_job_contain_no_input() {
     let watched = watched_job().await;
     assert_harmless(&watched.exported, &watched.spans);
-}
-
-/// An upstream without jobs, which records the heads of its requests.
-async fn deaf_upstream(tasks: &mut JoinSet<()>) -> (String, Arc<Mutex<String>>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    let heads = Arc::new(Mutex::new(String::new()));
-    let head_log = Arc::clone(&heads);
-    tasks.spawn(async move {
-        while let Ok((mut socket, _)) = listener.accept().await {
-            let mut head = vec![0; 4096];
-            let read = socket.read(&mut head).await.unwrap();
-            head_log.lock().unwrap().push_str(&String::from_utf8_lossy(&head[..read]).to_lowercase());
-            let answer = b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\nx-request-id: up-7\r\n\r\n";
-            socket.write_all(answer).await.unwrap();
-        }
-    });
-    (url, heads)
-}
-
-#[tokio::test]
-async fn trace_context_is_propagated_only_to_configured_sources() {
-    let (mut tasks, sink) = (JoinSet::new(), Sink::http().await);
-    let ((sampled, sampled_heads), (unsampled, unsampled_heads)) =
-        (deaf_upstream(&mut tasks).await, deaf_upstream(&mut tasks).await);
-    let source = |url: &str, more: &str| {
-        format!(
-            "{{ upstream: mindbridge, base_url: '{url}', credential: {{ bearer: {{ env: MIND_TOKEN }} }}{more} }}"
-        )
-    };
-    let config = Scratch::new(&format!(
-        "server: {{ listen: 127.0.0.1:0, admin_listen: 127.0.0.1:0 }}\nstore: {{ kind: memory }}\n\
-         sources: {{ told: {}, untold: {} }}\ntelemetry: {{ otlp_endpoint: '{}', sample_ratio: 0 }}",
-        source(&sampled, ", propagate_trace: true"),
-        source(&unsampled, ""),
-        sink.url()
-    ));
-    let mut process = Process::start(&["serve", "--config", config.path()], &secrets());
-    let gateway = process.address("public").await;
-    let parent = traceparent(TRACE);
-    for name in ["told", "untold"] {
-        let path = format!("/v1/jobs/{name}/{JOB}");
-        let answer =
-            wire::exchange(gateway, &wire::request("GET", &path, &[("traceparent", &parent)], "")).await;
-        assert_eq!(answer.status, 502, "not MindBridge's own error: {}", answer.body);
-    }
-    // the client's own sampling decision precedes the ratio, for its own trace
-    let calls = |all: &[Got]| all.iter().filter(|span| span.name.starts_with("GET /v1/async")).count();
-    let requests = |all: &[Got]| all.iter().filter(|span| span.name.starts_with("GET /v1/jobs/")).count();
-    let spans = sink.spans("two calls", |all| calls(all) == 2 && requests(all) == 2).await;
-    let call = one(&spans, "GET /v1/async-results/{id}", |span| span.attribute("jobgate.source") == "told");
-    assert_eq!((call.attribute("upstream.request.id"), call.attribute("error.type")), ("up-7", "404"));
-    let expected = format!("traceparent: 00-{TRACE}-{}-01", call.id);
-    assert!(sampled_heads.lock().unwrap().contains(&expected), "{:?}", sampled_heads.lock().unwrap());
-    assert!(
-        !unsampled_heads.lock().unwrap().contains("traceparent"),
-        "{:?}",
-        unsampled_heads.lock().unwrap()
-    );
-    assert!(
-        spans.iter().all(|span| span.trace == TRACE),
-        "the ratio of traces that start here is 0: {spans:#?}"
-    );
-    assert!(spans.iter().any(|span| span.name == "GET /v1/jobs/{source}/{externalId}"), "{spans:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -104,40 +104,117 @@ async fn held_requests_are_in_flight_together_until_released() {
     );
 }
 
-#[tokio::test]
-async fn control_endpoints_match_the_handle() {
-    let simulator = simulator().await;
-    let client = client();
-    let origin = format!("http://{}", simulator.addresses().supermetrics);
-    let control = async |method: Method, path: &str, body: Value| {
-        let answer = call(&client, method, &format!("{origin}/_sim/{path}"), "", &body).await.unwrap();
+/// A client of the control endpoints and of the Supermetrics API.
+struct ControlClient {
+    simulator: Simulator,
+    client: Client,
+}
+
+impl ControlClient {
+    async fn new() -> Self {
+        Self { simulator: simulator().await, client: client() }
+    }
+
+    /// Sends a control request: the status, and the JSON of the answer, if it has a body.
+    async fn control(&self, method: Method, path: &str, body: Value) -> (u16, Value) {
+        let url = format!("http://{}/_sim/{path}", self.simulator.addresses().supermetrics);
+        let answer = call(&self.client, method, &url, "", &body).await.unwrap();
         (answer.0.as_u16(), serde_json::from_str::<Value>(&answer.1).unwrap_or_default())
-    };
-    let send = async |id: &str| {
-        let url = format!("{}/query/status?schedule_id={id}", simulator.supermetrics_url());
-        let (status, text) = call(&client, Method::GET, &url, KEY, &Value::Null).await.unwrap();
-        (status.as_u16(), serde_json::from_str::<Value>(&text).unwrap()["meta"]["status_code"].clone())
-    };
-    let job = json!({"id": "new", "steps": [{"status": "QUEUED", "at": "0s"}]});
-    assert_eq!(control(Method::POST, "jobs", job).await.0, 204);
-    assert_eq!(send("new").await, (200, json!("QUEUED")));
-    assert_eq!(control(Method::POST, "jobs/new/state", json!({"status": "SUCCESS"})).await.0, 204);
-    assert_eq!(send("new").await, (200, json!("SUCCESS")));
-    assert_eq!(control(Method::GET, "jobs", Value::Null).await.1, json!({"ids": ["q", "new"]}));
+    }
+
+    /// Reads the status of a job: the status of the answer, and its text.
+    async fn read(&self, id: &str) -> (u16, String) {
+        let url = format!("{}/query/status?schedule_id={id}", self.simulator.supermetrics_url());
+        let (status, text) = call(&self.client, Method::GET, &url, KEY, &Value::Null).await.unwrap();
+        (status.as_u16(), text)
+    }
+
+    /// Reads the status of a job: the status of the answer, and the job's.
+    async fn job_status(&self, id: &str) -> (u16, Value) {
+        let (status, text) = self.read(id).await;
+        (status, serde_json::from_str::<Value>(&text).unwrap()["meta"]["status_code"].clone())
+    }
+
+    /// Adds a queued job.
+    async fn add_job(&self, id: &str) {
+        let job = json!({"id": id, "steps": [{"status": "QUEUED", "at": "0s"}]});
+        assert_eq!(self.control(Method::POST, "jobs", job).await.0, 204);
+    }
+
+    async fn recorded(&self) -> Value {
+        self.control(Method::GET, "requests", Value::Null).await.1
+    }
+}
+
+#[tokio::test]
+async fn control_endpoint_adds_a_job() {
+    let client = ControlClient::new().await;
+    client.add_job("new").await;
+    assert_eq!(client.job_status("new").await, (200, json!("QUEUED")));
+}
+
+#[tokio::test]
+async fn control_endpoint_sets_the_state_of_a_job() {
+    let client = ControlClient::new().await;
+    client.add_job("new").await;
+    let state = json!({"status": "SUCCESS"});
+    assert_eq!(client.control(Method::POST, "jobs/new/state", state).await.0, 204);
+    assert_eq!(client.job_status("new").await, (200, json!("SUCCESS")));
+}
+
+#[tokio::test]
+async fn control_endpoint_lists_the_jobs() {
+    let client = ControlClient::new().await;
+    client.add_job("new").await;
+    assert_eq!(client.control(Method::GET, "jobs", Value::Null).await.1, json!({"ids": ["q", "new"]}));
+}
+
+#[tokio::test]
+async fn control_endpoint_removes_a_job() {
+    let client = ControlClient::new().await;
+    client.add_job("new").await;
+    assert_eq!(client.control(Method::DELETE, "jobs/new", Value::Null).await.0, 204);
+    assert_eq!(client.job_status("new").await.0, 404);
+}
+
+#[tokio::test]
+async fn control_endpoint_adds_a_fault() {
+    let client = ControlClient::new().await;
     let fault = json!({"times": 1, "kind": {"answer": {"status": 503}}});
-    assert_eq!(control(Method::POST, "faults", fault).await.0, 204);
-    let url = format!("{}/query/status?schedule_id=q", simulator.supermetrics_url());
-    assert_eq!(call(&client, Method::GET, &url, KEY, &Value::Null).await.unwrap().0, 503);
-    assert_eq!(control(Method::DELETE, "jobs/new", Value::Null).await.0, 204);
-    assert_eq!(send("new").await.0, 404);
-    let record = control(Method::GET, "requests", Value::Null).await.1;
+    assert_eq!(client.control(Method::POST, "faults", fault).await.0, 204);
+    assert_eq!(client.read("q").await.0, 503);
+}
+
+/// Control requests are not among them.
+#[tokio::test]
+async fn control_endpoint_lists_the_recorded_requests() {
+    let client = ControlClient::new().await;
+    client.read("q").await;
+    client.add_job("new").await;
+    client.read("new").await;
+    let fault = json!({"times": 1, "kind": {"answer": {"status": 503}}});
+    client.control(Method::POST, "faults", fault).await;
+    client.read("q").await;
+    client.read("absent").await;
+    let record = client.recorded().await;
     let statuses: Vec<_> =
         record["requests"].as_array().unwrap().iter().map(|it| it["status"].clone()).collect();
     assert_eq!(statuses, [200, 200, 503, 404]);
     assert_eq!(record["max_in_flight"], 1);
     assert_eq!(record["requests"][0]["auth"], "bearer");
-    assert_eq!(control(Method::DELETE, "requests", Value::Null).await.0, 204);
-    assert_eq!(control(Method::GET, "requests", Value::Null).await.1["requests"], json!([]));
+}
+
+#[tokio::test]
+async fn control_endpoint_clears_the_recorded_requests() {
+    let client = ControlClient::new().await;
+    client.read("q").await;
+    assert_eq!(client.control(Method::DELETE, "requests", Value::Null).await.0, 204);
+    assert_eq!(client.recorded().await["requests"], json!([]));
+}
+
+#[tokio::test]
+async fn invalid_control_request_is_rejected_with_its_problem() {
+    let client = ControlClient::new().await;
     // (path, body, status, part of the problem)
     for (path, body, status, problem) in [
         ("jobs", json!({"id": "x", "steps": []}), 400, "steps"),
@@ -147,7 +224,7 @@ async fn control_endpoints_match_the_handle() {
         ("jobs/absent/state", json!({"status": "SUCCESS"}), 404, "absent"),
         ("nothing", json!({}), 404, "control endpoint"),
     ] {
-        let (found, answer) = control(Method::POST, path, body).await;
+        let (found, answer) = client.control(Method::POST, path, body).await;
         assert_eq!(found, status, "{path}");
         assert!(answer["problem"].as_str().unwrap().contains(problem), "{answer}");
     }
