@@ -1,19 +1,23 @@
 #!/usr/bin/env python3
-"""Instructions in user space for each request of the hot paths, counted by callgrind.
+"""Instructions in user space for each request or delivered update of the hot paths, counted by callgrind.
 
     python3 tests/load/instructions.py target/release/jobgate [--case job] [--functions 40]
     python3 tests/load/instructions.py target/debug/jobgate --baseline tests/load/instructions.json [--write]
 
-Runs `jobgate simulate` and, under valgrind, `jobgate serve` with a client key and a store in memory. One connection sends
-the same request: first until the answer is cached and the plan compiled, then COUNT times with counting switched on. The
-figure does not depend on the load of the machine, and little on its model. Needs valgrind; Linux.
+Runs `jobgate simulate` and, under valgrind, `jobgate serve` with a client key and a store in memory. For a query, one
+connection sends the same request: first until the answer is cached and the plan compiled, then COUNT times with counting
+switched on. For an update, many sockets subscribe to one job, which then changes several times; the poll that detects the
+change is counted too. The figure does not depend on the load of the machine, and little on its model. Needs valgrind; Linux.
 
 With a baseline the run fails if a case takes more instructions than the tolerance allows, or so much fewer that the
 baseline is no guard any more; `--write` makes a new one. The baseline is of the build for development, which the tests
 have made: its figures are some ten times those of a release, and grow with the same work.
+
+Updates are counted only when they are named: how many of them are encoded depends on the time that they take.
 """
 
 import argparse
+import base64
 import hashlib
 import http.client
 import json
@@ -50,11 +54,102 @@ def body(jobs):
     return json.dumps({"query": query, "variables": {"refs": [reference(job) for job in jobs]}})
 
 
+WATCH = (
+    "subscription Watch($refs: [JobRef!]!) { jobUpdates(refs: $refs) { kind sequence isFinal result { ... on Job { "
+    "externalId state nativeState isTerminal freshness { observedAt ageMs isStale } } ... on MindBridgeJob { version } } } }"
+)
+WATCHED = "65f0c0ffee00000f00000000"
+WATCHERS = 200
+CHANGES = 10
+
 CASES = {
     "job": ([job_id(1, 0)], 400),
     "job-running": ([job_id(2, 0)], 400),
     "jobs": ([job_id(1, number) for number in range(200)], 20),
+    "update": ([WATCHED], WATCHERS * CHANGES),
+    "update-sse": ([WATCHED], WATCHERS * CHANGES),
 }
+QUERIES = [case for case in CASES if not case.startswith("update")]
+
+
+class Subscriber:
+    """One subscription on a socket of its own."""
+
+    def __init__(self, port, transport):
+        self.socket = socket.create_connection(("127.0.0.1", port), 120)
+        self.stream = self.socket.makefile("rb")
+        self.read = self.websocket_update if transport == "websocket" else self.event
+        payload = {"query": WATCH, "variables": {"refs": [reference(WATCHED)]}}
+        head = f"/graphql HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {KEY}\r\n"
+        if transport == "websocket":
+            key = base64.b64encode(os.urandom(16)).decode()
+            head = f"GET {head}connection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n"
+            head += f"sec-websocket-key: {key}\r\nsec-websocket-protocol: graphql-transport-ws\r\n\r\n"
+            self.socket.sendall(head.encode())
+        else:
+            text = json.dumps(payload)
+            head = f"POST {head}accept: text/event-stream\r\ncontent-type: application/json\r\n"
+            self.socket.sendall(f"{head}content-length: {len(text)}\r\n\r\n{text}".encode())
+        status = self.stream.readline()
+        while self.stream.readline() not in (b"\r\n", b""):
+            pass
+        if status.split()[1:2] not in ([b"101"], [b"200"]):
+            sys.exit(f"the stream was refused: {status!r}")
+        if transport == "websocket":
+            self.send({"type": "connection_init"})
+            self.frame()
+            self.send({"id": "1", "type": "subscribe", "payload": payload})
+        self.read()
+
+    def send(self, message):
+        text = json.dumps(message).encode()
+        length = bytes([0x80 | len(text)]) if len(text) < 126 else b"\xfe" + len(text).to_bytes(2, "big")
+        # a mask of zeros leaves the text as it is
+        self.socket.sendall(b"\x81" + length + bytes(4) + text)
+
+    def frame(self):
+        kind, length = self.stream.read(2)
+        if length == 126:
+            length = int.from_bytes(self.stream.read(2), "big")
+        return self.frame() if kind != 0x81 else self.stream.read(length)
+
+    def websocket_update(self):
+        return self.checked(self.frame())
+
+    def event(self):
+        while True:
+            line = self.stream.readline()
+            if line.startswith(b"data: ") or not line:
+                return self.checked(line)
+
+    @staticmethod
+    def checked(text):
+        if b'"jobUpdates"' not in text or b"JobProblem" in text:
+            sys.exit(f"unexpected update: {text[:400]!r}")
+        return text
+
+
+def change(mindbridge):
+    connection = http.client.HTTPConnection("127.0.0.1", mindbridge, timeout=20)
+    connection.request("POST", f"/_sim/jobs/{WATCHED}/state", json.dumps({"at": "0s", "status": "IN_PROGRESS"}))
+    response = connection.getresponse()
+    if response.status >= 300:
+        sys.exit(f"the job was not changed: {response.status} {response.read()!r}")
+    connection.close()
+
+
+def watch(public, mindbridge, transport):
+    """Subscribes, and returns what delivers CHANGES updates to each subscriber."""
+    subscribers = [Subscriber(public, transport) for _ in range(WATCHERS)]
+
+    def deliver(times=CHANGES):
+        for _ in range(times):
+            change(mindbridge)
+            for one in subscribers:
+                one.read()
+
+    deliver(2)
+    return deliver
 
 
 def free_port():
@@ -97,6 +192,7 @@ def count(binary, case, functions, folder):
             for group, status in steps
             for number in range(200)
         ]
+        known.append({"id": WATCHED, "steps": [{"at": "0s", "status": "IN_PROGRESS"}]})
         json.dump({"mindbridge": {"jobs": known}}, file)
     config = os.path.join(folder, "jobgate.yaml")
     with open(config, "w", encoding="utf-8") as file:
@@ -109,6 +205,7 @@ def count(binary, case, functions, folder):
                         "upstream": "mindbridge",
                         "base_url": f"http://127.0.0.1:{mindbridge}/api",
                         "credential": {"bearer": {"env": "TOKEN"}},
+                        "budget": {"per_second": 1000, "per_hour": many},
                     }
                 },
                 "clients": [
@@ -120,6 +217,7 @@ def count(binary, case, functions, folder):
                 ],
                 "store": {"kind": "memory"},
                 "cache": {"fresh_for": "1h"},
+                "poll": {"min_interval": "500ms", "max_interval": "1s"},
                 "limits": {"requests_per_second": many, "burst": many, "concurrent_requests": many},
             },
             file,
@@ -134,13 +232,19 @@ def count(binary, case, functions, folder):
     gateway = subprocess.Popen([*valgrind, binary, "serve", "--config", config], stdout=log, stderr=log, env=environment)
     try:
         until_ready(admin, time.monotonic() + 120, log.name)
-        connection = http.client.HTTPConnection("127.0.0.1", public, timeout=120)
-        text = body(jobs)
-        for _ in range(20):
-            send(connection, text)
+        if case.startswith("update"):
+            run = watch(public, mindbridge, "sse" if case == "update-sse" else "websocket")
+        else:
+            connection = http.client.HTTPConnection("127.0.0.1", public, timeout=120)
+            text = body(jobs)
+
+            def run(times=times):
+                for _ in range(times):
+                    send(connection, text)
+
+            run(20)
         subprocess.run(["callgrind_control", "-i", "on", str(gateway.pid)], check=True, stdout=log)
-        for _ in range(times):
-            send(connection, text)
+        run()
         subprocess.run(["callgrind_control", "-i", "off", str(gateway.pid)], check=True, stdout=log)
     finally:
         gateway.terminate()
@@ -151,7 +255,8 @@ def count(binary, case, functions, folder):
         ["callgrind_annotate", "--inclusive=yes", out], check=True, capture_output=True, text=True
     ).stdout
     each = int(re.search(r"([\d,]+) \([\d.]+%\)\s+PROGRAM TOTALS", report).group(1).replace(",", "")) // times
-    print(f"{case}: {each:,} instructions a request ({len(jobs)} jobs)")
+    unit = f"an update ({WATCHERS} subscribers)" if case.startswith("update") else f"a request ({len(jobs)} jobs)"
+    print(f"{case}: {each:,} instructions {unit}")
     for kind in ("yes", "no") if functions else ():
         report = subprocess.run(
             ["callgrind_annotate", f"--inclusive={kind}", out], check=True, capture_output=True, text=True
@@ -183,12 +288,14 @@ def main():
     parser.add_argument("binary")
     parser.add_argument("--case", action="append", choices=sorted(CASES))
     parser.add_argument("--functions", type=int, default=0, help="print this many functions")
+    parser.add_argument("--keep", help="write the files of callgrind to this folder")
     parser.add_argument("--baseline", help="the committed figures to compare with")
     parser.add_argument("--write", action="store_true", help="write the baseline instead")
     arguments = parser.parse_args()
     counts = {}
-    for case in arguments.case or CASES:
+    for case in arguments.case or QUERIES:
         with tempfile.TemporaryDirectory() as folder:
+            folder = arguments.keep or folder
             counts[case] = count(os.path.abspath(arguments.binary), case, arguments.functions, folder)
     if arguments.baseline and arguments.write:
         with open(arguments.baseline, "w", encoding="utf-8") as file:
