@@ -59,6 +59,17 @@ impl LabelSet {
     pub(super) const fn new(instrument: Instrument, words: LabelValues) -> Self {
         Self { names: instrument.labels(), words }
     }
+
+    /// The values as one number (FNV-1a).
+    pub(super) fn number(&self) -> u64 {
+        let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
+        for word in &self.words {
+            for byte in word.text().bytes() {
+                hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+            }
+        }
+        hash
+    }
 }
 
 impl PartialEq for LabelSet {
@@ -68,15 +79,9 @@ impl PartialEq for LabelSet {
 }
 
 impl Hash for LabelSet {
-    /// As one number (FNV-1a): the hasher of the family takes longer for each text than for all of them together.
+    /// As one number: the hasher of the family takes longer for each text than for all of them together.
     fn hash<H: Hasher>(&self, state: &mut H) {
-        let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
-        for word in &self.words {
-            for byte in word.text().bytes() {
-                hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-            }
-        }
-        state.write_u64(hash);
+        state.write_u64(self.number());
     }
 }
 

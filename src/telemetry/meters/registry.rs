@@ -1,5 +1,6 @@
 //! Stores the values of counters and histograms, and records them.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::sync::LazyLock;
 
@@ -36,6 +37,26 @@ pub(super) struct Exemplar {
 #[derive(Clone, Debug)]
 pub(super) struct Buckets(&'static [f64]);
 
+/// One metric of a family, shared with it.
+enum OwnedMetric {
+    Counter(CounterWithExemplar<Exemplar>),
+    Histogram(HistogramWithExemplars<Exemplar>),
+}
+
+/// A metric that this thread recorded: the next value is recorded without the lock and the hashing of the family.
+struct RecentMetric {
+    instrument: Instrument,
+    labels: LabelSet,
+    metric: OwnedMetric,
+}
+
+/// How many metrics each thread holds: a few more than the ones of a request and of a delivery.
+const RECENT_METRICS: usize = 128;
+
+thread_local! {
+    static RECENT: RefCell<Vec<Option<RecentMetric>>> = RefCell::default();
+}
+
 impl MetricFamily {
     fn new(instrument: Instrument) -> Self {
         match instrument.kind() {
@@ -55,6 +76,44 @@ impl MetricFamily {
 
     pub(super) fn of(instrument: Instrument) -> &'static Self {
         REGISTRY.get(instrument as usize).unwrap_or_else(|| unreachable!("each instrument has a family"))
+    }
+}
+
+impl RecentMetric {
+    fn new(instrument: Instrument, labels: LabelSet) -> Option<Self> {
+        let metric = match MetricFamily::of(instrument) {
+            MetricFamily::Counter(family) => OwnedMetric::Counter(family.get_or_create_owned(&labels)),
+            MetricFamily::Histogram(family) => OwnedMetric::Histogram(family.get_or_create_owned(&labels)),
+            MetricFamily::Read => return None,
+        };
+        Some(Self { instrument, labels, metric })
+    }
+
+    /// Records a value of a metric.
+    fn with(instrument: Instrument, words: LabelValues, record: impl Fn(&OwnedMetric)) {
+        let labels = LabelSet::new(instrument, words);
+        let index = (labels.number() ^ instrument as u64) % RECENT_METRICS as u64;
+        let index = usize::try_from(index).unwrap_or_default();
+        let recorded = RECENT.try_with(|recent| {
+            let mut recent = recent.borrow_mut();
+            if recent.is_empty() {
+                recent.resize_with(RECENT_METRICS, || None);
+            }
+            let Some(slot) = recent.get_mut(index) else { return };
+            let is_held = |held: &Self| held.instrument == instrument && held.labels == labels;
+            if !slot.as_ref().is_some_and(is_held) {
+                *slot = Self::new(instrument, labels.clone());
+            }
+            if let Some(held) = slot {
+                record(&held.metric);
+            }
+        });
+        // the thread ends
+        if recorded.is_err()
+            && let Some(held) = Self::new(instrument, labels)
+        {
+            record(&held.metric);
+        }
     }
 }
 
@@ -82,20 +141,23 @@ fn from_the_start(instrument: Instrument) -> Vec<LabelValues> {
 /// Adds to a counter.
 pub(super) fn add(instrument: Instrument, words: LabelValues, count: u64) {
     otlp::add(instrument, &words, count);
-    let MetricFamily::Counter(family) = MetricFamily::of(instrument) else { return };
-    let counter = family.get_or_create(&LabelSet::new(instrument, words));
-    match Exemplar::current() {
-        // The last exemplar of a sampled trace is kept.
-        Some(trace) => drop(counter.inc_by(count, Some(trace), None)),
-        None => drop(counter.inner().inc_by(count)),
-    }
+    RecentMetric::with(instrument, words, |metric| {
+        let OwnedMetric::Counter(counter) = metric else { return };
+        match Exemplar::current() {
+            // The last exemplar of a sampled trace is kept.
+            Some(trace) => drop(counter.inc_by(count, Some(trace), None)),
+            None => drop(counter.inner().inc_by(count)),
+        }
+    });
 }
 
 /// Adds to a histogram.
 pub(super) fn observe(instrument: Instrument, words: LabelValues, value: f64) {
     otlp::observe(instrument, &words, value);
-    let MetricFamily::Histogram(family) = MetricFamily::of(instrument) else { return };
-    family.get_or_create(&LabelSet::new(instrument, words)).observe(value, Exemplar::current(), None);
+    RecentMetric::with(instrument, words, |metric| {
+        let OwnedMetric::Histogram(histogram) = metric else { return };
+        histogram.observe(value, Exemplar::current(), None);
+    });
 }
 
 impl Exemplar {
