@@ -15,7 +15,7 @@ use super::tracked_jobs::TrackedJobs;
 use crate::domain::error::Problem;
 use crate::domain::id::JobKey;
 use crate::domain::job::Job;
-use crate::domain::principal::Principal;
+use crate::domain::principal::{Principal, Scope};
 pub use crate::ports::identity::AuthError;
 use crate::ports::ledger::Labels;
 use crate::ports::upstream::JobReader;
@@ -81,8 +81,8 @@ impl Visibility {
 
     /// Returns whether a client may read a job, based on all that is known of it.
     pub(super) fn may_see(&self, principal: &Principal, job: &Job) -> bool {
-        let of_kind = || principal.scope(&job.key.source).is_none_or(|scope| scope.admits_kind(job.kind()));
-        self.may_read(principal, &job.key) && of_kind()
+        let is_in = |scope: &Scope| scope.admits_kind(job.kind()) && self.carries(&job.key, &scope.labels);
+        principal.may_read_job(&job.key) && principal.scope(&job.key.source).is_none_or(is_in)
     }
 
     /// Converts an answer for a client: a job that it may not read becomes "not found".
