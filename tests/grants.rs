@@ -18,6 +18,7 @@ use fixture::{World, key, labels, name};
 mod fixture;
 mod hidden;
 mod random;
+mod shared;
 mod tokens;
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -213,8 +213,9 @@ async fn watch(world: &World, places: &[usize], fresh: Option<Duration>) -> bool
     let mut logs = vec![WatcherLog::default(); places.len()];
     let mut stream = Box::pin(world.jobs.watch(principal, refs.clone(), fresh));
     while let Some(update) = stream.next().await {
-        let place = refs.iter().position(|reference| *reference == update.reference).unwrap();
-        world.log.answered(plans[place], before[place], &update.answer, world.began.elapsed());
+        let place = refs.iter().position(|reference| *reference == *update.reference).unwrap();
+        let answer = update.answer.clone().map(Arc::unwrap_or_clone);
+        world.log.answered(plans[place], before[place], &answer, world.began.elapsed());
         if let Some(fault) = logs[place].record(&update) {
             world.log.fault(format!("{}: {fault}", plans[place].id));
         }

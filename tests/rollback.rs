@@ -163,7 +163,7 @@ async fn a_lower_version_starts_the_wait_for_a_vanished_job_anew() {
     let watching = gateway.jobs.watch(Principal::local(), vec![reference("mind", "a")], None);
     let updates: Vec<_> = watching.collect().await;
     let last = updates.last().unwrap();
-    let problem = last.answer.as_ref().map(short).map_err(|problem| problem.code);
+    let problem = last.answer.as_ref().map(|seen| short(seen)).map_err(|problem| problem.code);
     assert_eq!((problem, last.is_final), (Err(ProblemCode::NotFound), true));
     assert!(start.elapsed() >= SECOND * 130 + FOLLOW.missing_for, "{:?}", start.elapsed());
 }

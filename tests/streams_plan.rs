@@ -5,6 +5,7 @@ use std::time::Duration;
 use async_graphql::{Request as GraphqlRequest, Variables};
 use axum::body::Body;
 use futures_util::StreamExt as _;
+use futures_util::future::join_all;
 use http::Request;
 use http_body_util::BodyExt as _;
 use jobgate::domain::job::Life;
@@ -16,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 use crate::support::ports::{TestGateway, failed, gateway};
-use crate::support::public_listener::public;
+use crate::support::public_listener::{public, public_with};
 
 /// A gateway with jobs that run for a while: `good`, `bad` which fails, and a completed query of `metrics`.
 fn running() -> TestGateway {
@@ -146,4 +147,43 @@ async fn subscriptions_are_answered_like_the_graphql_engine() {
         assert_eq!(engine.len(), answers, "{query}: {engine:?}");
         assert_eq!(by_endpoint, engine, "{query}");
     }
+}
+
+/// What concurrent subscribers of one job receive: two that send the same request, two with other selections, of which one
+/// depends on the present state of the source, and one that subscribes later.
+async fn concurrently(by_plans: bool) -> Vec<String> {
+    let gateway = running();
+    let (app, _, _) = public_with(&gateway.jobs, by_plans.then(|| gateway.jobs.clone()));
+    let all = "kind sequence isFinal result { __typename ... on Job { id state freshness { observedAt ageMs isStale } } \
+               ... on MindBridgeJob { version kind } }";
+    let source = "kind result { ... on Job { id source { name health budget { inFlight } } } }";
+    let subscriptions = [(all, 0), (all, 0), ("number: sequence", 0), (source, 0), (source, 0), (all, 5)];
+    let answers = subscriptions.map(|(selection, after)| {
+        let (app, query) = (app.clone(), format!("subscription {{ jobUpdates({MIND}) {{ {selection} }} }}"));
+        async move {
+            tokio::time::sleep(Duration::from_secs(after)).await;
+            let request = Request::post("/graphql")
+                .header("content-type", "application/json")
+                .header("accept", "text/event-stream")
+                .body(Body::from(json!({ "query": query }).to_string()))
+                .unwrap();
+            let response = app.oneshot(request).await.unwrap();
+            let text = response.into_body().collect().await.unwrap().to_bytes();
+            String::from_utf8(text.to_vec()).unwrap()
+        }
+    });
+    join_all(answers).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn concurrent_subscribers_get_the_answers_of_the_engine() {
+    let answers = concurrently(true).await;
+    assert_eq!(answers, concurrently(false).await);
+    let [first, second, numbers, _, _, late] = &answers[..] else { panic!("{answers:?}") };
+    assert_eq!(first, second);
+    assert!(first.contains("\"kind\":\"SNAPSHOT\"") && first.contains("\"kind\":\"ENDED\""), "{first}");
+    assert!(numbers.contains(r#"{"data":{"jobUpdates":{"number":1}}}"#), "{numbers}");
+    // its snapshot is older than that of the others, and its last update is theirs
+    let last = |text: &str| text.split_once("ENDED").map(|(_, rest)| rest.to_owned());
+    assert!(first != late && last(first).is_some() && last(first) == last(late), "{first}\n{late}");
 }

@@ -4,6 +4,7 @@ mod failures;
 mod feed;
 mod polling;
 mod random;
+mod shared;
 mod waits;
 
 use std::time::Duration;

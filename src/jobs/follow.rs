@@ -4,6 +4,7 @@
 
 mod duration_stats;
 mod followed_job;
+mod last_snapshot;
 mod permits;
 mod poller;
 mod published;

@@ -210,7 +210,7 @@ impl Truth {
                 let updates = self.world.jobs.watch(principal.clone(), refs, None).take(chunk.len());
                 for update in updates.collect::<Vec<_>>().await {
                     assert_eq!(update.kind, UpdateKind::Snapshot);
-                    let named = match &update.reference {
+                    let named = match &*update.reference {
                         RequestedRef::External { source, external_id } => Some((source, external_id)),
                         RequestedRef::Id(_) => None,
                     };
@@ -303,7 +303,8 @@ impl Truth {
         for (feed, model) in &mut feeds {
             let mut visible = BTreeSet::new();
             while let Some(Some(update)) = feed.next().now_or_never() {
-                let job = update.answer.unwrap().observation.job;
+                let seen = update.answer.unwrap();
+                let job = &seen.observation.job;
                 let (source, id) = (job.key.source.to_string(), job.key.external_id.to_string());
                 assert_eq!(update.sequence, visible.len() as u64 + 1, "without a gap");
                 self.check(model, &source, &id, &json!(job.native_state), &Value::Null, "jobFeed");

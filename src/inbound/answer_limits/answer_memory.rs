@@ -163,6 +163,12 @@ impl ClientMemory {
         self.meter(bytes, UPDATE_BYTES)
     }
 
+    /// The memory of an update that was encoded before, for another subscriber: its bytes, until it is sent.
+    pub(in crate::inbound) fn begin_shared(&self, bytes: usize) -> Arc<AnswerReservation> {
+        self.add(bytes);
+        self.meter(bytes, bytes)
+    }
+
     /// The JSON of an answer that was built without a reservation, ready to be sent.
     ///
     /// # Errors
@@ -301,6 +307,9 @@ impl AnswerReservation {
     /// Records that the answer is serialized into this many bytes, and its values are dropped.
     pub(in crate::inbound) fn written(&self, bytes: usize) {
         let before = self.reserved.swap(bytes, Ordering::Relaxed);
+        if before == bytes {
+            return;
+        }
         self.of.add(bytes);
         self.of.give_back(before);
     }

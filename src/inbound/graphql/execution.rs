@@ -6,3 +6,4 @@ pub(super) mod delivery_span;
 pub mod endpoint;
 pub(super) mod response;
 mod results;
+pub(super) mod shared_updates;

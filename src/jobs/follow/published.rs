@@ -11,6 +11,7 @@ use crate::domain::state::JobState;
 use crate::ports::clock::ClockReading;
 use crate::ports::upstream::FetchError;
 
+use super::last_snapshot::LastSnapshot;
 use crate::jobs::answer::{JobSnapshot, LookupError, LookupResult, StaleReason};
 use crate::jobs::reference::not_found;
 
@@ -29,6 +30,7 @@ pub(in crate::jobs) struct PublishedState {
     /// Why it expired, while it is followed again for a new interest and has not been observed since.
     taken_back: Option<ProblemCode>,
     found: Option<Arc<DetectedChange>>,
+    last_snapshot: LastSnapshot,
 }
 
 /// The last change that a fetch found in a job that was known before; used to measure the delivery lag.
@@ -221,6 +223,25 @@ impl PublishedState {
             (_, Some(error), _) => Some(error.problem(key)),
             (_, None, _) => Some(not_found(key)),
         }
+    }
+
+    /// The snapshot that another watcher received, with the reading of the clock at `now`, if a new one has the same values.
+    pub(in crate::jobs) fn shared_snapshot(
+        &self,
+        now: Timestamp,
+    ) -> Option<(Arc<JobSnapshot>, ClockReading)> {
+        let observation = self.seen.as_ref().filter(|_| self.given_up.is_none())?;
+        self.last_snapshot.at(now, observation, self.stale())
+    }
+
+    /// Shares a snapshot of this state with the watchers that follow.
+    pub(in crate::jobs) fn share(&self, seen: &Arc<JobSnapshot>, reading: ClockReading) {
+        self.last_snapshot.keep(seen, reading);
+    }
+
+    /// Shares the last snapshot no more: the time of the next poll has changed.
+    pub(super) fn forget_snapshot(&self) {
+        self.last_snapshot.clear();
     }
 
     /// The answer for a client that may see the job.

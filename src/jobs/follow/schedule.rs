@@ -67,6 +67,9 @@ impl PollSchedule {
     /// Schedules a job, or removes it from the schedule.
     pub(super) fn set_schedule(&mut self, key: &JobKey, at: Option<Instant>) {
         let Some(followed) = self.jobs.get_mut(key) else { return };
+        if followed.scheduled_at != at {
+            followed.updates.borrow().forget_snapshot();
+        }
         let queue = self.queues.entry(key.source.clone()).or_default();
         if let Some(before) = std::mem::replace(&mut followed.scheduled_at, at) {
             queue.remove(&(before, followed.number));

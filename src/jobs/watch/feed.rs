@@ -44,13 +44,13 @@ impl Feed {
             let (KnownJob { observation, stale }, sequence) = reader.take(&feed.visibility).await?;
             let is_final = observation.job.is_terminal();
             let kind = if is_final { UpdateKind::Ended } else { UpdateKind::Changed };
-            let reference = RequestedRef::Id(observation.job.key.node_id());
+            let reference = Arc::new(RequestedRef::Id(observation.job.key.node_id()));
             let now = feed.clock.reading();
             meters::update_delivered(meters::SubscriptionKind::Feed);
             if stale.is_none() {
                 meters::detection_to_delivery(&observation.job.key.source, age(&observation, now));
             }
-            let answer = Ok(JobSnapshot::stale(observation, now, stale));
+            let answer = Ok(Arc::new(JobSnapshot::stale(observation, now, stale)));
             Some((WatchUpdate { reference, kind, answer, sequence, is_final }, (feed, reader)))
         })
     }

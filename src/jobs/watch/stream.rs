@@ -17,16 +17,16 @@ use tracing::Instrument as _;
 
 use super::update::{UpdateKind, WatchUpdate};
 use super::view::{View, VisibleState};
-use crate::domain::error::ProblemCode;
+use crate::domain::error::{Problem, ProblemCode};
 use crate::domain::principal::Principal;
-use crate::jobs::answer::LookupResult;
+use crate::jobs::answer::JobSnapshot;
 use crate::jobs::fetch::Ingest;
 use crate::jobs::first_requests::NotFoundRetry;
 use crate::jobs::follow::{FollowRegistry, Interest, PublishedState};
 use crate::jobs::lookup::{Lookup, PendingLookup, RequestedJobs, StartedLookup};
 use crate::jobs::reference::{RequestedRef, not_found};
 use crate::jobs::visibility::Visibility;
-use crate::ports::clock::Clock;
+use crate::ports::clock::{Clock, ClockReading};
 use crate::telemetry::meters::{self, DeliveryLag};
 use crate::telemetry::trace::{self, LookupSummary, TraceContext};
 
@@ -46,13 +46,22 @@ pub(in crate::jobs) struct JobWatch {
 struct WatchedJob {
     watch: Arc<JobWatch>,
     principal: Arc<Principal>,
-    reference: RequestedRef,
+    reference: Arc<RequestedRef>,
     interest: Interest,
     sequence: u64,
     last: Option<LastDelivered>,
     /// The time limit of waiting for a job that is not found.
     missing_timer: Option<Pin<Box<Sleep>>>,
     over: bool,
+}
+
+/// An update that was not delivered yet.
+struct PendingUpdate {
+    answer: Result<Arc<JobSnapshot>, Problem>,
+    last: LastDelivered,
+    is_final: bool,
+    /// The reading of the clock for the answer.
+    reading: ClockReading,
 }
 
 /// What was delivered to a watcher last.
@@ -141,8 +150,17 @@ impl JobWatch {
             }
         });
         let results = results.buffer_unordered(usize::MAX).boxed();
-        let changes = watched.into_iter().map(|one| stream::unfold(one, WatchedJob::next).map(Some).boxed());
-        let published = stream::select_all(changes.chain(std::iter::once(results)));
+        // boxed, since each step moves it
+        let mut changes =
+            watched.into_iter().map(|one| stream::unfold(Box::new(one), WatchedJob::next).map(Some));
+        let published = match (changes.next(), changes.len()) {
+            // the usual case, without a queue of the streams that were woken
+            (Some(only), 0) => stream::select(only, results).boxed(),
+            (first, _) => {
+                let changes = first.into_iter().chain(changes).map(stream::StreamExt::boxed);
+                stream::select_all(changes.chain(std::iter::once(results))).boxed()
+            }
+        };
         let problems =
             stream::iter(problems).inspect(|_| meters::update_delivered(meters::SubscriptionKind::Watch));
         problems.chain(published.filter_map(std::future::ready))
@@ -150,26 +168,25 @@ impl JobWatch {
 }
 
 impl WatchedJob {
-    const fn new(
+    fn new(
         watch: Arc<JobWatch>,
         principal: Arc<Principal>,
         reference: RequestedRef,
         interest: Interest,
     ) -> Self {
+        let reference = Arc::new(reference);
         let (sequence, last, missing_timer, over) = (0, None, None, false);
         Self { watch, principal, reference, interest, sequence, last, missing_timer, over }
     }
 
     /// The next update; `None` after the last one.
-    async fn next(mut self) -> Option<(WatchUpdate, Self)> {
+    async fn next(mut self: Box<Self>) -> Option<(WatchUpdate, Box<Self>)> {
         if self.over {
             return None;
         }
-        let (answer, last, is_final) = loop {
-            let published = self.interest.read();
-            if let Some(delivery) = self.next_delivery(&published) {
-                self.record_lag(&published);
-                break delivery;
+        let PendingUpdate { answer, last, is_final, .. } = loop {
+            if let Some(update) = self.pending_update() {
+                break update;
             }
             match &mut self.missing_timer {
                 None => self.interest.changed().await,
@@ -199,12 +216,20 @@ impl WatchedJob {
         // The last update is sent after the time in which a retry helps.
         let retryable = |problem| self.watch.retry.retryable(&self.principal, key, problem);
         let answer = if is_final { answer } else { answer.map_err(retryable) };
-        let (reference, sequence) = (self.reference.clone(), self.sequence);
+        let (reference, sequence) = (Arc::clone(&self.reference), self.sequence);
         Some((WatchUpdate { reference, kind, answer, sequence, is_final }, self))
     }
 
+    /// The update of the present state, if it was not delivered yet. Records its delivery lag.
+    fn pending_update(&mut self) -> Option<PendingUpdate> {
+        let published = self.interest.read();
+        let update = self.next_delivery(&published)?;
+        self.record_lag(&published, update.reading);
+        Some(update)
+    }
+
     /// Records the delivery lag of the next update, and the number of updates that it replaces.
-    fn record_lag(&self, published: &PublishedState) {
+    fn record_lag(&self, published: &PublishedState, reading: ClockReading) {
         let Some(LastDelivered::Seen(before)) = self.last else { return };
         meters::updates_coalesced(
             meters::SubscriptionKind::Watch,
@@ -212,7 +237,6 @@ impl WatchedJob {
         );
         if let Some(found) = published.found().filter(|found| found.sequence > before) {
             let since = |at, now: Timestamp| Duration::try_from(now.duration_since(at)).unwrap_or_default();
-            let reading = self.watch.clock.reading();
             let now = reading.now;
             // Times reported by the upstream use its clock, which is assumed correct; times of observations are process
             // time.
@@ -228,18 +252,18 @@ impl WatchedJob {
     }
 
     /// The next update that was not delivered yet, and whether it is the last.
-    fn next_delivery(&self, published: &PublishedState) -> Option<(LookupResult, LastDelivered, bool)> {
+    fn next_delivery(&self, published: &PublishedState) -> Option<PendingUpdate> {
         let key = self.interest.key();
         if self.watch.visibility.is_removed(key) {
             return Some(self.nothing_to_see());
         }
         match (self.watch.view.of(&self.principal, published, key), self.last) {
             (VisibleState::Seen, Some(LastDelivered::Seen(before))) if published.sequence <= before => None,
-            (VisibleState::Seen, _) => Some((
-                self.watch.view.answer(published, key),
-                LastDelivered::Seen(published.sequence),
-                published.is_over(),
-            )),
+            (VisibleState::Seen, _) => {
+                let (answer, reading) = self.watch.view.shared_answer(published, key);
+                let (last, is_final) = (LastDelivered::Seen(published.sequence), published.is_over());
+                Some(PendingUpdate { answer, last, is_final, reading })
+            }
             (_, Some(LastDelivered::Seen(_))) => Some(self.nothing_to_see()),
             (VisibleState::Nothing, _) => None,
             // An error is no update for an invisible job: it may be terminal, and then it is not polled.
@@ -250,13 +274,19 @@ impl WatchedJob {
             }
             (VisibleState::Unseen(problem), _) => {
                 let last = LastDelivered::Unseen(problem.code);
-                Some((Err(problem), last, last == LastDelivered::Unseen(ProblemCode::FollowLimit)))
+                let is_final = last == LastDelivered::Unseen(ProblemCode::FollowLimit);
+                Some(self.problem(problem, last, is_final))
             }
         }
     }
 
     /// The last update of a job that is not visible any more, or never was.
-    fn nothing_to_see(&self) -> (LookupResult, LastDelivered, bool) {
-        (Err(not_found(self.interest.key())), LastDelivered::Unseen(ProblemCode::NotFound), true)
+    fn nothing_to_see(&self) -> PendingUpdate {
+        let last = LastDelivered::Unseen(ProblemCode::NotFound);
+        self.problem(not_found(self.interest.key()), last, true)
+    }
+
+    fn problem(&self, problem: Problem, last: LastDelivered, is_final: bool) -> PendingUpdate {
+        PendingUpdate { answer: Err(problem), last, is_final, reading: self.watch.clock.reading() }
     }
 }

@@ -8,7 +8,7 @@ use crate::domain::principal::Principal;
 use crate::jobs::answer::{JobSnapshot, LookupResult};
 use crate::jobs::follow::{FollowRegistry, PublishedState};
 use crate::jobs::visibility::Visibility;
-use crate::ports::clock::Clock;
+use crate::ports::clock::{Clock, ClockReading};
 
 /// The part of a published state that a client may see.
 pub(super) enum VisibleState {
@@ -47,7 +47,30 @@ impl View {
 
     /// The answer for a client that may see the job.
     pub(super) fn answer(&self, published: &PublishedState, key: &JobKey) -> LookupResult {
-        published.answer(key, self.clock.reading()).map(|seen| {
+        self.answer_at(self.clock.reading(), published, key)
+    }
+
+    /// The same for a watcher, with the reading of the clock. Watchers of one job share the snapshot while its values are
+    /// the same.
+    pub(super) fn shared_answer(
+        &self,
+        published: &PublishedState,
+        key: &JobKey,
+    ) -> (Result<Arc<JobSnapshot>, Problem>, ClockReading) {
+        if let Some((seen, reading)) = published.shared_snapshot(self.clock.now()) {
+            return (Ok(seen), reading);
+        }
+        let reading = self.clock.reading();
+        let answer = self.answer_at(reading, published, key).map(|seen| {
+            let seen = Arc::new(seen);
+            published.share(&seen, reading);
+            seen
+        });
+        (answer, reading)
+    }
+
+    fn answer_at(&self, reading: ClockReading, published: &PublishedState, key: &JobKey) -> LookupResult {
+        published.answer(key, reading).map(|seen| {
             let next_poll = self.following.next_poll(key, self.clock.time_of_day());
             JobSnapshot { next_poll, ..seen }
         })

@@ -13,6 +13,7 @@ use tracing::Span;
 use super::endpoint::GraphqlEndpoint;
 use super::response::{self, was_executed};
 use super::results::{self, OperationRequest, OperationResult, UpdateAnswer};
+use super::shared_updates::EncodedUpdate;
 use crate::inbound::answer_limits::answer_memory::{AnswerReservation, ClientMemory};
 use crate::inbound::answer_limits::cpu_limiter::CpuGate;
 use crate::inbound::client_limits::RequestPermit;
@@ -27,6 +28,8 @@ use crate::telemetry::{meters, trace};
 pub(in crate::inbound::graphql) enum GraphqlAnswer {
     /// A GraphQL response.
     Result(Vec<u8>),
+    /// The same for an update, which other subscribers may receive too.
+    Update(Arc<EncodedUpdate>),
     /// Nothing was executed: a list of errors. The last answer.
     Refused(Vec<u8>),
 }
@@ -37,10 +40,19 @@ impl GraphqlAnswer {
         Self::Refused(serde_json::Value::from(vec![refusal.into_json()]).to_string().into_bytes())
     }
 
+    /// Whether nothing was executed.
+    pub(in crate::inbound::graphql) const fn is_refusal(&self) -> bool {
+        match self {
+            Self::Result(_) | Self::Update(_) => false,
+            Self::Refused(_) => true,
+        }
+    }
+
     /// The answer as a GraphQL response.
     pub(in crate::inbound::graphql) fn into_response(self) -> Vec<u8> {
         match self {
             Self::Result(json) => json,
+            Self::Update(update) => update.json().as_bytes().to_vec(),
             Self::Refused(errors) => [b"{\"errors\":", errors.as_slice(), b"}"].concat(),
         }
     }
@@ -156,9 +168,7 @@ impl AnswerStream {
                 }
                 Some(self.send(response::with_errors(written.json, errors).into_bytes(), meter))
             }
-            OperationResult::Update(UpdateAnswer { json, reservation }) => {
-                Some(self.send(json.into_bytes(), Some(reservation)))
-            }
+            OperationResult::Update(answer) => Some(self.send_update(answer)),
         }
     }
 
@@ -210,6 +220,17 @@ impl AnswerStream {
             meter.written(json.capacity());
         }
         GraphqlAnswer::Result(json)
+    }
+
+    /// The same for an update.
+    fn send_update(&mut self, UpdateAnswer { encoded, reservation }: UpdateAnswer) -> GraphqlAnswer {
+        let (memory, bytes) = (self.endpoint.memory(), encoded.json().len());
+        if bytes > memory.max_answer() {
+            return GraphqlAnswer::Result(too_large(memory.too_large()));
+        }
+        reservation.written(bytes);
+        self.sending = Some(reservation);
+        GraphqlAnswer::Update(encoded)
     }
 }
 

@@ -13,6 +13,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use secrecy::SecretString;
 
+use super::shared_updates::SharedUpdates;
 use crate::domain::principal::Principal;
 use crate::inbound::answer_limits::answer_memory::AnswerMemory;
 use crate::inbound::auth::authenticator::Authenticator;
@@ -45,6 +46,7 @@ struct EndpointState {
     admission: OperationAdmission,
     body_wait: Duration,
     planned: AtomicU64,
+    updates: SharedUpdates,
     streams: StreamRegistry,
 }
 
@@ -75,6 +77,7 @@ impl GraphqlEndpoint {
             admission: OperationAdmission::new(limits, types, admission),
             body_wait,
             planned: AtomicU64::new(0),
+            updates: SharedUpdates::default(),
             streams,
         }))
     }
@@ -171,6 +174,11 @@ impl GraphqlEndpoint {
     /// The use cases that plans call.
     pub(in crate::inbound::graphql) fn plan_jobs(&self) -> Option<&Jobs> {
         self.0.admission.plans()
+    }
+
+    /// The updates that subscribers share.
+    pub(super) fn shared_updates(&self) -> &SharedUpdates {
+        &self.0.updates
     }
 
     /// The plan of an operation of a valid document; see [`OperationAdmission::plan`].

@@ -11,6 +11,7 @@ use futures_util::stream::{self, BoxStream, StreamExt as _};
 use super::delivery_span::DeliverySpan;
 use super::endpoint::GraphqlEndpoint;
 use super::response::was_executed;
+use super::shared_updates::{EncodedUpdate, UpdateKey};
 use crate::domain::principal::Principal;
 use crate::inbound::answer_limits::answer_memory::{AnswerReservation, ClientMemory};
 use crate::inbound::graphql::document::admission::{PreparedPlan, engine_request};
@@ -38,7 +39,7 @@ pub(super) enum OperationResult {
 
 /// The answer for one update.
 pub(super) struct UpdateAnswer {
-    pub(super) json: String,
+    pub(super) encoded: Arc<EncodedUpdate>,
     pub(super) reservation: Arc<AnswerReservation>,
 }
 
@@ -105,12 +106,12 @@ pub(super) fn of_subscription(
             let subscription = trace::TraceContext::here().to_link();
             let updates = roots.into_iter().map(|RootUpdates { root, updates }| {
                 let delivery = UpdateDelivery {
+                    endpoint: endpoint.clone(),
                     plan: Arc::clone(&plan),
                     root,
                     jobs: jobs.clone(),
                     principal: request.principal.clone(),
                     subscription: subscription.clone(),
-                    max: endpoint.memory().max_answer(),
                     memory: memory.clone(),
                     values,
                 };
@@ -162,29 +163,39 @@ fn by_engine(
 
 /// Delivers the updates of one root field by its plan.
 struct UpdateDelivery {
+    endpoint: GraphqlEndpoint,
     plan: Arc<SubscriptionPlan>,
     root: usize,
     jobs: Jobs,
     principal: Principal,
     /// The trace of the subscription.
     subscription: Option<Box<opentelemetry::trace::SpanContext>>,
-    /// The size limit of an answer.
-    max: usize,
     memory: ClientMemory,
     /// The most values of an update.
     values: u64,
 }
 
 impl UpdateDelivery {
-    /// Writes an update, under the span of its delivery.
+    /// Encodes an update, or takes the bytes of a subscriber to which it was delivered before; under the span of its
+    /// delivery.
     fn deliver(&self, update: WatchUpdate) -> OperationResult {
         let span = DeliverySpan::of(&update).map(|delivery| delivery.span(self.subscription.as_deref()));
         let _entered = span.as_ref().map(|span| span.enter());
+        let shared = self.endpoint.shared_updates();
+        let can_share = self.plan.follows_jobs(self.root);
+        if can_share && let Some(encoded) = shared.get(&self.plan, self.root, &update) {
+            let reservation = self.memory.begin_shared(encoded.json().len());
+            return OperationResult::Update(UpdateAnswer { encoded, reservation });
+        }
+        let key = if can_share { UpdateKey::new(&self.plan, self.root, &update) } else { None };
         let reservation = self.memory.begin_update(self.values);
         let client = AnswerClient { jobs: &self.jobs, principal: &self.principal };
-        let error = match self.plan.write(self.root, update, client, self.max) {
+        let error = match self.plan.write(self.root, update, client, self.endpoint.memory().max_answer()) {
             Ok(written) => match reservation.admit(written.texts) {
-                Ok(()) => return OperationResult::Update(UpdateAnswer { json: written.json, reservation }),
+                Ok(()) => {
+                    let encoded = shared.keep(key, written);
+                    return OperationResult::Update(UpdateAnswer { encoded, reservation });
+                }
                 Err(refusal) => async_graphql::Error::from(refusal).into_server_error(Pos::default()),
             },
             Err(error) => error,

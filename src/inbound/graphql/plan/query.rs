@@ -142,7 +142,8 @@ impl QueryPlan {
             // no root field of a list or a page is nullable
             Err((index, error)) => {
                 let errors = self.roots.get(index).map(|root| root.error(error)).into_iter().collect();
-                let written = WrittenJson { json: "{\"data\":null}".to_owned(), texts: 0 };
+                let written =
+                    WrittenJson { json: "{\"data\":null}".to_owned(), texts: 0, is_for_any_client: false };
                 return Some(PlannedAnswer { written, errors });
             }
         };

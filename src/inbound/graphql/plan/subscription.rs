@@ -36,6 +36,12 @@ pub(in crate::inbound::graphql) struct RootUpdates {
 }
 
 impl SubscriptionPlan {
+    /// A plan without a root field.
+    #[cfg(test)]
+    pub(in crate::inbound::graphql) const fn empty() -> Self {
+        Self { roots: Vec::new() }
+    }
+
     /// Compiles a subscription of a valid document.
     ///
     /// # Errors
@@ -88,6 +94,14 @@ impl SubscriptionPlan {
             Some(RootUpdates { root, updates })
         };
         self.roots.iter().enumerate().map(start).collect()
+    }
+
+    /// Whether a root field follows jobs, so that other subscribers can receive the same update.
+    pub(in crate::inbound::graphql) fn follows_jobs(&self, root: usize) -> bool {
+        self.roots.get(root).is_some_and(|root| match root.field {
+            SubscriptionRootField::JobUpdates => true,
+            SubscriptionRootField::JobFeed => false,
+        })
     }
 
     /// Writes the answer for an update of a root field: `{"data":…}`, at most about `max` bytes.

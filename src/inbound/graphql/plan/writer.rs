@@ -16,6 +16,8 @@ pub(in crate::inbound::graphql) struct AnswerWriter<'a> {
     texts: usize,
     /// Whether something cannot be written without the engine.
     is_incomplete: bool,
+    /// Whether something was read for the client.
+    is_for_client: bool,
     client: AnswerClient<'a>,
 }
 
@@ -32,18 +34,27 @@ pub(in crate::inbound::graphql) struct WrittenJson {
     pub(in crate::inbound::graphql) json: String,
     /// The bytes of its texts of unlimited length.
     pub(in crate::inbound::graphql) texts: usize,
+    /// Whether any client gets the same answer from the same values, at whatever time.
+    pub(in crate::inbound::graphql) is_for_any_client: bool,
 }
 
 impl<'a> AnswerWriter<'a> {
     /// An empty answer of at most about `max` bytes.
     pub(in crate::inbound::graphql) fn new(max: usize, client: AnswerClient<'a>) -> Self {
-        Self { json: String::with_capacity(512), max, texts: 0, is_incomplete: false, client }
+        Self {
+            json: String::with_capacity(512),
+            max,
+            texts: 0,
+            is_incomplete: false,
+            is_for_client: false,
+            client,
+        }
     }
 
     /// The answer; `None` if only the engine can write it.
     pub(in crate::inbound::graphql) fn finish(self) -> Option<WrittenJson> {
-        let Self { json, texts, is_incomplete, .. } = self;
-        (!is_incomplete).then_some(WrittenJson { json, texts })
+        let Self { json, texts, is_incomplete, is_for_client, .. } = self;
+        (!is_incomplete).then_some(WrittenJson { json, texts, is_for_any_client: !is_for_client })
     }
 
     /// Leaves the answer to the engine.
@@ -52,7 +63,8 @@ impl<'a> AnswerWriter<'a> {
     }
 
     /// The present state of a source; `None` if it is no longer configured.
-    pub(in crate::inbound::graphql) fn source(&self, name: &SourceName) -> Option<SourceView> {
+    pub(in crate::inbound::graphql) fn source(&mut self, name: &SourceName) -> Option<SourceView> {
+        self.is_for_client = true;
         self.client.jobs.source(self.client.principal, name)
     }
 

@@ -1,5 +1,7 @@
 //! The updates that a subscription delivers.
 
+use std::sync::Arc;
+
 use async_graphql::Enum;
 
 use crate::jobs::watch::{self, WatchUpdate};
@@ -45,7 +47,7 @@ impl From<WatchUpdate> for JobUpdate {
     fn from(update: WatchUpdate) -> Self {
         Self {
             kind: update.kind.into(),
-            result: JobResult::new(&update.reference, update.answer),
+            result: JobResult::new(&update.reference, update.answer.map(Arc::unwrap_or_clone)),
             sequence: i32::try_from(update.sequence).unwrap_or(i32::MAX),
             is_final: update.is_final,
         }

@@ -105,7 +105,7 @@ impl LiveStream {
         };
         match answer {
             Poll::Ready(Some(answer)) => {
-                if matches!(answer, GraphqlAnswer::Refused(_)) {
+                if answer.is_refusal() {
                     self.source = EventSource::Refused(None);
                 }
                 self.quiet_until = Instant::now() + heartbeat;
@@ -136,6 +136,12 @@ impl StreamBody {
     fn bytes(&self, event: NextEvent) -> Option<Bytes> {
         let multipart = self.transport == Transport::Multipart;
         match event {
+            NextEvent::Answer(GraphqlAnswer::Update(update)) if multipart => {
+                Some(update.part(|json| multipart::next(json.as_bytes())))
+            }
+            NextEvent::Answer(GraphqlAnswer::Update(update)) => {
+                Some(update.event(|json| sse::next(json.as_bytes().to_vec())))
+            }
             NextEvent::Answer(answer) if multipart => Some(multipart::next(&answer.into_response())),
             NextEvent::Answer(answer) => Some(sse::next(answer.into_response())),
             NextEvent::Alive if multipart => Some(Bytes::from_static(multipart::HEARTBEAT)),
@@ -165,7 +171,7 @@ impl Stream for StreamBody {
         let Some(live) = &mut this.live else { return Poll::Ready(None) };
         let heartbeat = this.endpoint.streams().settings().heartbeat;
         let event = std::task::ready!(live.poll(heartbeat, cx));
-        if matches!(event, NextEvent::Answer(GraphqlAnswer::Result(_))) {
+        if matches!(&event, NextEvent::Answer(answer) if !answer.is_refusal()) {
             live.guard.update_delivered();
         }
         if let NextEvent::End(reason) = event

@@ -150,11 +150,36 @@ pub(super) fn pong(payload: Option<&str>) -> String {
 }
 
 /// A message about one operation, with a payload that is JSON already.
-pub(super) fn about(id: &str, kind: &'static str, payload: Option<&[u8]>) -> String {
-    let id = Value::from(id).to_string();
-    let payload = payload.and_then(|payload| std::str::from_utf8(payload).ok());
-    match payload {
-        None => format!(r#"{{"id":{id},"type":"{kind}"}}"#),
-        Some(payload) => format!(r#"{{"id":{id},"type":"{kind}","payload":{payload}}}"#),
+pub(super) fn about(id: &str, kind: &'static str, payload: Option<&str>) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\';
+    // the ids of common clients need no escape
+    let (quote, id) = if id.bytes().all(is_plain) {
+        ("\"", Cow::Borrowed(id))
+    } else {
+        ("", Cow::Owned(Value::from(id).to_string()))
+    };
+    let (name, payload) = payload.map_or(("", ""), |payload| (",\"payload\":", payload));
+    let parts = ["{\"id\":", quote, &id, quote, ",\"type\":\"", kind, "\"", name, payload, "}"];
+    // exactly as long as needed, so that the socket takes it without another allocation
+    let mut text = String::with_capacity(parts.iter().map(|part| part.len()).sum());
+    for part in parts {
+        text.push_str(part);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn message_about_an_operation_is_json_for_any_id() {
+        for id in ["1", "b5ef-4f", "a b", "\"", "\\", "\n", "ü"] {
+            let next: Value = serde_json::from_str(&about(id, "next", Some("{\"data\":1}"))).unwrap();
+            assert_eq!(next, serde_json::json!({ "id": id, "type": "next", "payload": { "data": 1 } }));
+            let complete: Value = serde_json::from_str(&about(id, "complete", None)).unwrap();
+            assert_eq!(complete, serde_json::json!({ "id": id, "type": "complete" }));
+        }
+        assert_eq!(about("1", "next", Some("{}")), r#"{"id":"1","type":"next","payload":{}}"#);
     }
 }

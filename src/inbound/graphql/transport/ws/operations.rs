@@ -24,7 +24,12 @@ pub(super) enum OperationMessage {
 #[derive(Default)]
 pub(super) struct SocketOperations {
     live: HashMap<Arc<str>, AbortHandle>,
-    streams: SelectAll<Abortable<SocketOperation>>,
+    /// One of them, which is polled directly: most sockets have only one at a time.
+    direct: Option<Abortable<SocketOperation>>,
+    /// The others.
+    queued: SelectAll<Abortable<SocketOperation>>,
+    /// Which of both is polled first: they alternate, so that neither waits for the other.
+    queued_first: bool,
 }
 
 struct SocketOperation {
@@ -50,7 +55,12 @@ impl SocketOperations {
         let id: Arc<str> = id.into();
         let (handle, registration) = AbortHandle::new_pair();
         let operation = SocketOperation { id: Arc::clone(&id), answers, over: false, _guard: guard };
-        self.streams.push(Abortable::new(operation, registration));
+        let operation = Abortable::new(operation, registration);
+        if self.direct.is_none() {
+            self.direct = Some(operation);
+        } else {
+            self.queued.push(operation);
+        }
         self.live.insert(id, handle);
     }
 
@@ -61,22 +71,51 @@ impl SocketOperations {
         }
     }
 
-    /// The next event of any of them. Pending while there is none. Cancel safe.
-    pub(super) async fn next(&mut self) -> (Arc<str>, OperationMessage) {
-        std::future::poll_fn(|cx| {
-            let Poll::Ready(Some((id, message))) = Pin::new(&mut self.streams).poll_next(cx) else {
-                // none is left; the message that starts one wakes the task
-                return Poll::Pending;
-            };
-            if matches!(
-                message,
-                OperationMessage::Complete | OperationMessage::Answer(GraphqlAnswer::Refused(_))
-            ) {
-                self.live.remove(&id);
+    /// The next event of any of them. Pending while there is none; if none is left, the message that starts one wakes the
+    /// task.
+    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<(Arc<str>, OperationMessage)> {
+        self.queued_first = !self.queued_first;
+        let polled = if self.queued_first {
+            self.poll_queued(cx).or_else(|| self.poll_direct(cx))
+        } else {
+            self.poll_direct(cx).or_else(|| self.poll_queued(cx))
+        };
+        let Some((id, message)) = polled else { return Poll::Pending };
+        if message.is_last() {
+            self.live.remove(&id);
+        }
+        Poll::Ready((id, message))
+    }
+
+    fn poll_direct(&mut self, cx: &mut Context<'_>) -> Option<(Arc<str>, OperationMessage)> {
+        match Pin::new(self.direct.as_mut()?).poll_next(cx) {
+            Poll::Ready(Some(event)) => Some(event),
+            Poll::Ready(None) => {
+                self.direct = None;
+                None
             }
-            Poll::Ready((id, message))
-        })
-        .await
+            Poll::Pending => None,
+        }
+    }
+
+    fn poll_queued(&mut self, cx: &mut Context<'_>) -> Option<(Arc<str>, OperationMessage)> {
+        if self.queued.is_empty() {
+            return None;
+        }
+        match Pin::new(&mut self.queued).poll_next(cx) {
+            Poll::Ready(event) => event,
+            Poll::Pending => None,
+        }
+    }
+}
+
+impl OperationMessage {
+    /// Whether the operation is over.
+    const fn is_last(&self) -> bool {
+        match self {
+            Self::Answer(answer) => answer.is_refusal(),
+            Self::Complete => true,
+        }
     }
 }
 
@@ -88,8 +127,8 @@ impl Stream for SocketOperation {
             return Poll::Ready(None);
         }
         let answer = ready!(Pin::new(&mut self.answers).poll_next(cx));
-        self.over = !matches!(answer, Some(GraphqlAnswer::Result(_)));
         let message = answer.map_or(OperationMessage::Complete, OperationMessage::Answer);
+        self.over = message.is_last();
         Poll::Ready(Some((Arc::clone(&self.id), message)))
     }
 }

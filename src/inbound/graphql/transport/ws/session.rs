@@ -1,7 +1,10 @@
 //! One socket from its first message to its close frame. One task, one timer; nothing is serialized before the socket
 //! is ready for it, so a slow reader costs the coalesced state and no queue.
 
+use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
@@ -91,6 +94,18 @@ struct SocketSession<S> {
     unanswered: u32,
 }
 
+/// What a socket reacts to.
+enum SocketEvent {
+    /// The stream must end.
+    End(EndReason),
+    /// The timer has fired.
+    TimerFired,
+    /// A message of the client, or the end of the connection.
+    Received(Option<Result<Message, Error>>),
+    /// An event of an operation.
+    Operation(Arc<str>, OperationMessage),
+}
+
 /// Whether the socket continues, or why not.
 type SocketStep = Result<(), EndReason>;
 
@@ -105,25 +120,56 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SocketSession<S> {
 
     async fn step(&mut self) -> SocketStep {
         self.arm();
-        tokio::select! {
-            reason = self.guard.end_reason() => Err(reason),
-            () = &mut self.timer => self.tick().await,
-            received = self.socket.next() => match received {
-                Some(Ok(message)) => self.receive(message).await,
-                Some(Err(error)) => Err(reason_of(&error)),
-                None => Err(EndReason::ClientLeft),
-            },
-            (id, message_out) = self.operations.next() => match message_out {
-                OperationMessage::Answer(GraphqlAnswer::Result(json)) => {
-                    self.guard.update_delivered();
-                    self.send(message::about(&id, "next", Some(&json))).await
-                }
-                OperationMessage::Answer(GraphqlAnswer::Refused(errors)) => {
-                    self.send(message::about(&id, "error", Some(&errors))).await
-                }
-                OperationMessage::Complete => self.send(message::about(&id, "complete", None)).await,
-            },
+        match self.next_event().await {
+            SocketEvent::End(reason) => Err(reason),
+            SocketEvent::TimerFired => self.tick().await,
+            SocketEvent::Received(Some(Ok(message))) => self.receive(message).await,
+            SocketEvent::Received(Some(Err(error))) => Err(reason_of(&error)),
+            SocketEvent::Received(None) => Err(EndReason::ClientLeft),
+            SocketEvent::Operation(id, OperationMessage::Answer(answer)) => self.answer(&id, answer).await,
+            SocketEvent::Operation(id, OperationMessage::Complete) => {
+                self.send(message::about(&id, "complete", None)).await
+            }
         }
+    }
+
+    /// The next event. The operations come last, so that they do not delay the other events; but when the task is woken,
+    /// it is mostly by an operation, and the other events are polled before the next one.
+    fn next_event(&mut self) -> impl Future<Output = SocketEvent> + use<'_, S> {
+        let mut was_polled = false;
+        poll_fn(move |cx| {
+            let is_woken = std::mem::replace(&mut was_polled, true);
+            if is_woken && let Poll::Ready((id, message)) = self.operations.poll_next(cx) {
+                return Poll::Ready(SocketEvent::Operation(id, message));
+            }
+            if let Poll::Ready(reason) = self.guard.poll_ended(cx) {
+                return Poll::Ready(SocketEvent::End(reason));
+            }
+            if self.timer.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(SocketEvent::TimerFired);
+            }
+            if let Poll::Ready(received) = self.socket.poll_next_unpin(cx) {
+                return Poll::Ready(SocketEvent::Received(received));
+            }
+            if is_woken {
+                return Poll::Pending;
+            }
+            self.operations.poll_next(cx).map(|(id, message)| SocketEvent::Operation(id, message))
+        })
+    }
+
+    /// Sends an answer of an operation.
+    async fn answer(&mut self, id: &str, answer: GraphqlAnswer) -> SocketStep {
+        if !answer.is_refusal() {
+            self.guard.update_delivered();
+        }
+        let text = match &answer {
+            GraphqlAnswer::Update(update) => message::about(id, "next", Some(update.json())),
+            GraphqlAnswer::Result(json) => message::about(id, "next", str::from_utf8(json).ok()),
+            GraphqlAnswer::Refused(errors) => message::about(id, "error", str::from_utf8(errors).ok()),
+        };
+        drop(answer);
+        self.send(text).await
     }
 
     /// Sets the one timer to whatever is due first.
@@ -252,11 +298,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SocketSession<S> {
                 self.operations.start(id, answers, guard);
                 Ok(())
             }
-            Err(refusal) => match GraphqlAnswer::refused(refusal) {
-                GraphqlAnswer::Refused(json) | GraphqlAnswer::Result(json) => {
-                    self.send(message::about(id, "error", Some(&json))).await
-                }
-            },
+            Err(refusal) => self.answer(id, GraphqlAnswer::refused(refusal)).await,
         }
     }
 
