@@ -6,7 +6,7 @@ use serde_json::json;
 use super::corners::{ABSENT, JOB1, call, same};
 use super::world::{World, node_id};
 
-/// Checks the answer to the second request, whoever executes it.
+/// Checks the answer to the second request, whether a plan or the engine executes it.
 async fn second_answer_is_the_engines(world: &World, query: &str) {
     let call = call(query, json!({}));
     let expected = world.by_the_engine(&call).await;

@@ -33,11 +33,15 @@ impl<K: Hash + Eq, V: Clone> Generations<K, V> {
         Some(value)
     }
 
-    /// Caches an entry of this many bytes. One that is too large is not cached.
+    /// Caches an entry of this many bytes in place of one of the same key. One that is too large is not cached.
     pub(super) fn put(&mut self, key: K, value: V, bytes: usize) {
-        if bytes <= self.max_bytes / 2 && !self.young.contains_key(&key) {
-            self.push(key, value, bytes);
+        if bytes > self.max_bytes / 2 {
+            return;
         }
+        if let Some((_, before)) = self.young.remove(&key) {
+            self.young_bytes -= before;
+        }
+        self.push(key, value, bytes);
     }
 
     fn push(&mut self, key: K, value: V, bytes: usize) {
@@ -53,5 +57,19 @@ impl<K: Hash + Eq, V: Clone> Generations<K, V> {
     #[cfg(test)]
     pub(super) fn bytes(&self) -> usize {
         self.young.values().chain(self.old.values()).map(|(_, bytes)| bytes).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A known request whose document was dropped is replaced by the same request with its new document.
+    #[test]
+    fn later_entry_of_a_key_replaces_the_earlier_one() {
+        let mut held = Generations::new(100);
+        held.put("key", 1, 30);
+        held.put("key", 2, 20);
+        assert_eq!((held.get("key"), held.bytes()), (Some(2), 20));
     }
 }
