@@ -8,6 +8,7 @@ pub(in crate::inbound::graphql) mod document;
 pub(in crate::inbound::graphql) mod operation_costs;
 pub(in crate::inbound::graphql) mod output;
 pub(in crate::inbound::graphql) mod query;
+pub(in crate::inbound::graphql) mod rendered;
 mod root;
 pub(in crate::inbound::graphql) mod selection;
 pub(in crate::inbound::graphql) mod subscription;

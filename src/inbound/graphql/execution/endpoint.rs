@@ -27,6 +27,7 @@ use crate::inbound::graphql::document::operation::OperationInfo;
 use crate::inbound::graphql::document::request::{GraphqlRequest, RequestText};
 use crate::inbound::graphql::plan::document::ParsedDocument;
 use crate::inbound::graphql::plan::query::{PlannedAnswer, QueryScope};
+use crate::inbound::graphql::plan::rendered::RenderedJobs;
 use crate::inbound::graphql::plan::writer::AnswerClient;
 use crate::inbound::http::error::HttpRefusal;
 use crate::inbound::streams::{StreamGuard, StreamLimitReached, StreamRegistry};
@@ -47,6 +48,7 @@ struct EndpointState {
     body_wait: Duration,
     planned: AtomicU64,
     updates: SharedUpdates,
+    rendered: RenderedJobs,
     streams: StreamRegistry,
 }
 
@@ -78,6 +80,7 @@ impl GraphqlEndpoint {
             body_wait,
             planned: AtomicU64::new(0),
             updates: SharedUpdates::default(),
+            rendered: RenderedJobs::default(),
             streams,
         }))
     }
@@ -165,7 +168,7 @@ impl GraphqlEndpoint {
         let (Some(PreparedPlan::Query(query)), Some(jobs)) = (plan, self.0.admission.plans()) else {
             return None;
         };
-        let (client, max) = (AnswerClient { jobs, principal }, self.memory().max_answer());
+        let (client, max) = (self.answer_client(jobs, principal), self.memory().max_answer());
         let answer = query.plan.execute(&query.calls, QueryScope { client, max }).await;
         self.0.planned.fetch_add(u64::from(answer.is_some()), Ordering::Relaxed);
         answer
@@ -174,6 +177,11 @@ impl GraphqlEndpoint {
     /// The use cases that plans call.
     pub(in crate::inbound::graphql) fn plan_jobs(&self) -> Option<&Jobs> {
         self.0.admission.plans()
+    }
+
+    /// A client of answers.
+    pub(super) fn answer_client<'a>(&'a self, jobs: &'a Jobs, principal: &'a Principal) -> AnswerClient<'a> {
+        AnswerClient { jobs, principal, rendered: &self.0.rendered }
     }
 
     /// The updates that subscribers share.

@@ -20,7 +20,6 @@ use crate::inbound::graphql::plan::document::ParsedDocument;
 use crate::inbound::graphql::plan::query::PlannedAnswer;
 use crate::inbound::graphql::plan::subscription::{RootUpdates, SubscriptionPlan};
 use crate::inbound::graphql::plan::validation::ValidateOnly;
-use crate::inbound::graphql::plan::writer::AnswerClient;
 use crate::jobs::Jobs;
 use crate::jobs::watch::WatchUpdate;
 use crate::telemetry::trace;
@@ -99,7 +98,7 @@ pub(super) fn of_subscription(
             plan => plan,
         };
         let begun = stream::once(future::ready(OperationResult::Begun));
-        let client = AnswerClient { jobs: &jobs, principal: &request.principal };
+        let client = endpoint.answer_client(&jobs, &request.principal);
         if let Some(PreparedPlan::Subscription(plan)) = plan
             && let Some(roots) = plan.start(client, &request.variables)
         {
@@ -189,7 +188,7 @@ impl UpdateDelivery {
         }
         let key = if can_share { UpdateKey::new(&self.plan, self.root, &update) } else { None };
         let reservation = self.memory.begin_update(self.values);
-        let client = AnswerClient { jobs: &self.jobs, principal: &self.principal };
+        let client = self.endpoint.answer_client(&self.jobs, &self.principal);
         let error = match self.plan.write(self.root, update, client, self.endpoint.memory().max_answer()) {
             Ok(written) => match reservation.admit(written.texts) {
                 Ok(()) => {

@@ -3,8 +3,9 @@
 
 use std::borrow::Cow;
 
-use super::selection::{SelectedField, SelectedValue};
-use super::writer::{AnswerWriter, WriteJson};
+use super::rendered::{ObservedJob, RenderedJob};
+use super::selection::{ObjectSelection, SelectedField, SelectedValue};
+use super::writer::{AnswerWriter, WriteJson, WritePosition};
 use crate::inbound::graphql::document::limits::field_cost::FieldCost;
 
 /// Writes a field of a value.
@@ -18,6 +19,8 @@ pub(in crate::inbound::graphql) struct ObjectField<T> {
     pub(in crate::inbound::graphql) cost: FieldCost,
     /// Writes it; `None` if only the engine can.
     pub(in crate::inbound::graphql) write: Option<FieldWriter<T>>,
+    /// Whether it depends on more than the observation of a job: on the time, or on the client.
+    pub(in crate::inbound::graphql) is_live: bool,
 }
 
 /// An object type of the schema.
@@ -26,6 +29,11 @@ pub(in crate::inbound::graphql) trait OutputObject: Sized + 'static {
     const NAME: &'static str;
     /// All of its fields.
     const FIELDS: &'static [ObjectField<Self>];
+
+    /// The observation of a job, on which all fields depend that are not live.
+    fn observed(&self) -> Option<ObservedJob<'_>> {
+        None
+    }
 }
 
 /// The description of an object type, without the Rust type.
@@ -63,21 +71,71 @@ impl<T: OutputObject> WriteJson for T {
         if out.is_full() {
             return;
         }
-        let fields = of.below.of(T::NAME);
-        if fields.is_empty() {
-            return out.raw("{}");
+        let Some(selected) = of.below.of(T::NAME) else { return out.raw("{}") };
+        match self.observed() {
+            Some(observed) => write_observed(self, observed, selected, out),
+            None => write_fields(self, selected, out, |_, _, _| {}),
         }
-        for field in fields {
-            out.raw(&field.prefix);
-            match field.value {
-                SelectedValue::TypeName => out.quoted_text(T::NAME),
-                SelectedValue::Field(index) => match T::FIELDS.get(index).and_then(|field| field.write) {
-                    Some(write) => write(self, field, out),
-                    None => out.leave_to_engine(),
-                },
-            }
+    }
+}
+
+/// Writes the selected fields of a job: those that are not live as the selection made them before.
+fn write_observed<T: OutputObject>(
+    value: &T,
+    observed: ObservedJob<'_>,
+    selected: &ObjectSelection,
+    out: &mut AnswerWriter<'_>,
+) {
+    let rendered = out.rendered();
+    let Some(kept) = rendered.get(selected.id, observed) else {
+        let mut recorder = out.record();
+        write_fields(value, selected, out, |out, index, began| recorder.live(out, index, began));
+        if let Some((json, live, texts)) = recorder.finish(out) {
+            rendered.keep(RenderedJob::new(selected.id, observed, json, live, texts));
         }
-        out.raw("}");
+        return;
+    };
+    let mut from = 0;
+    for live in &kept.live {
+        out.raw(kept.json.get(from..live.at).unwrap_or_default());
+        if let Some(field) = selected.fields.get(live.index) {
+            write_field(value, field, out);
+        }
+        from = live.at;
+    }
+    out.raw(kept.json.get(from..).unwrap_or_default());
+    out.count_texts(kept.texts);
+}
+
+/// Writes the selected fields of an object, and calls `after_live` after each live one with its index and its start.
+fn write_fields<T: OutputObject>(
+    value: &T,
+    selected: &ObjectSelection,
+    out: &mut AnswerWriter<'_>,
+    mut after_live: impl FnMut(&AnswerWriter<'_>, usize, WritePosition),
+) {
+    for (index, field) in selected.fields.iter().enumerate() {
+        out.raw(&field.prefix);
+        let began = out.position();
+        write_field(value, field, out);
+        let is_live = match field.value {
+            SelectedValue::TypeName => false,
+            SelectedValue::Field(of) => T::FIELDS.get(of).is_some_and(|field| field.is_live),
+        };
+        if is_live {
+            after_live(out, index, began);
+        }
+    }
+    out.raw("}");
+}
+
+fn write_field<T: OutputObject>(value: &T, field: &SelectedField, out: &mut AnswerWriter<'_>) {
+    match field.value {
+        SelectedValue::TypeName => out.quoted_text(T::NAME),
+        SelectedValue::Field(index) => match T::FIELDS.get(index).and_then(|field| field.write) {
+            Some(write) => write(value, field, out),
+            None => out.leave_to_engine(),
+        },
     }
 }
 
@@ -124,6 +182,7 @@ macro_rules! output_object {
                     write: Some(|this, field, out| {
                         $crate::inbound::graphql::plan::writer::WriteJson::write(&this.$field, field, out);
                     }),
+                    is_live: false,
                 },)*
             ];
         }

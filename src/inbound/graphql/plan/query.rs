@@ -247,7 +247,7 @@ impl QueryCall {
     /// # Errors
     /// Returns an error if an argument is out of its bounds, or the store does not respond.
     async fn resolve(&self, QueryScope { client, .. }: QueryScope<'_>) -> async_graphql::Result<QueryValue> {
-        let AnswerClient { jobs, principal } = client;
+        let AnswerClient { jobs, principal, .. } = client;
         Ok(match self {
             Self::TypeName => QueryValue::TypeName,
             Self::Node(id) => QueryValue::Node(query::node(jobs, principal, id).await.map(Box::new)),

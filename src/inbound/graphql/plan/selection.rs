@@ -1,15 +1,19 @@
 //! A compiled selection: for each object type that a value can have, its fields in the order of the answer. Fragments,
 //! type conditions and directives are resolved, and fields of one response key are merged.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 /// The fields that are selected from a value, for each object type that the value can have.
 #[derive(Debug, Default)]
 pub(in crate::inbound::graphql) struct Selection(Vec<ObjectSelection>);
 
 /// The fields that are selected from one object type.
 #[derive(Debug)]
-struct ObjectSelection {
+pub(in crate::inbound::graphql) struct ObjectSelection {
     of: &'static str,
-    fields: Vec<SelectedField>,
+    /// Identifies it: no other selection of this process has the same.
+    pub(in crate::inbound::graphql) id: u64,
+    pub(in crate::inbound::graphql) fields: Vec<SelectedField>,
 }
 
 /// One field of the answer.
@@ -34,12 +38,14 @@ pub(in crate::inbound::graphql) enum SelectedValue {
 impl Selection {
     /// Adds the fields that are selected from an object type.
     pub(in crate::inbound::graphql) fn push(&mut self, of: &'static str, fields: Vec<SelectedField>) {
-        self.0.push(ObjectSelection { of, fields });
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        self.0.push(ObjectSelection { of, id, fields });
     }
 
-    /// The fields that are selected from an object type.
-    pub(in crate::inbound::graphql) fn of(&self, name: &str) -> &[SelectedField] {
-        self.0.iter().find(|one| one.of == name).map_or(&[], |one| one.fields.as_slice())
+    /// The fields that are selected from an object type; `None` if there are none.
+    pub(in crate::inbound::graphql) fn of(&self, name: &str) -> Option<&ObjectSelection> {
+        self.0.iter().find(|one| one.of == name).filter(|one| !one.fields.is_empty())
     }
 }
 

@@ -72,7 +72,7 @@ impl SubscriptionPlan {
     /// Starts the updates of every root field; `None` if an argument is not valid, which the engine then reports.
     pub(in crate::inbound::graphql) fn start(
         &self,
-        AnswerClient { jobs, principal }: AnswerClient<'_>,
+        AnswerClient { jobs, principal, .. }: AnswerClient<'_>,
         variables: &Variables,
     ) -> Option<Vec<RootUpdates>> {
         let start = |(root, plan): (usize, &PlannedRoot<SubscriptionRootField>)| {

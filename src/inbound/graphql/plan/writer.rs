@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Display, Write as _};
 
+use super::rendered::{LiveField, RenderedJobs};
 use super::selection::SelectedField;
 use crate::domain::id::{JobKey, SourceName};
 use crate::domain::principal::Principal;
@@ -26,6 +27,43 @@ pub(in crate::inbound::graphql) struct AnswerWriter<'a> {
 pub(in crate::inbound::graphql) struct AnswerClient<'a> {
     pub(in crate::inbound::graphql) jobs: &'a Jobs,
     pub(in crate::inbound::graphql) principal: &'a Principal,
+    pub(in crate::inbound::graphql) rendered: &'a RenderedJobs,
+}
+
+/// A position in an answer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct WritePosition {
+    bytes: usize,
+    texts: usize,
+}
+
+/// Records what is written from a position on, without the live fields.
+pub(super) struct Recorder {
+    json: String,
+    live: Vec<LiveField>,
+    texts: usize,
+    /// The end of what is recorded.
+    end: WritePosition,
+}
+
+impl Recorder {
+    /// Leaves out the live field that was just written.
+    pub(super) fn live(&mut self, out: &AnswerWriter<'_>, index: usize, began: WritePosition) {
+        self.record(out, began);
+        self.live.push(LiveField { index, at: self.json.len() });
+        self.end = out.position();
+    }
+
+    /// What was recorded: its JSON, its live fields and the bytes of its texts; `None` if it is not complete.
+    pub(super) fn finish(mut self, out: &AnswerWriter<'_>) -> Option<(String, Vec<LiveField>, usize)> {
+        self.record(out, out.position());
+        (!out.is_incomplete && !out.is_full()).then_some((self.json, self.live, self.texts))
+    }
+
+    fn record(&mut self, out: &AnswerWriter<'_>, until: WritePosition) {
+        self.json.push_str(out.json.get(self.end.bytes..until.bytes).unwrap_or_default());
+        self.texts += until.texts.saturating_sub(self.end.texts);
+    }
 }
 
 /// A written answer.
@@ -55,6 +93,26 @@ impl<'a> AnswerWriter<'a> {
     pub(in crate::inbound::graphql) fn finish(self) -> Option<WrittenJson> {
         let Self { json, texts, is_incomplete, is_for_client, .. } = self;
         (!is_incomplete).then_some(WrittenJson { json, texts, is_for_any_client: !is_for_client })
+    }
+
+    /// What selections made of observations before.
+    pub(super) const fn rendered(&self) -> &'a RenderedJobs {
+        self.client.rendered
+    }
+
+    /// The position of the next byte.
+    pub(super) const fn position(&self) -> WritePosition {
+        WritePosition { bytes: self.json.len(), texts: self.texts }
+    }
+
+    /// Starts to record what is written.
+    pub(super) const fn record(&self) -> Recorder {
+        Recorder { json: String::new(), live: Vec::new(), texts: 0, end: self.position() }
+    }
+
+    /// Counts bytes of texts of unlimited length.
+    pub(super) const fn count_texts(&mut self, bytes: usize) {
+        self.texts += bytes;
     }
 
     /// Leaves the answer to the engine.

@@ -2,8 +2,9 @@
 //! is described once, for the engine and for plans.
 
 /// Defines an object of the schema over a [`JobSnapshot`]: the fields of the `GqlJob` interface, and its own.
-/// The named fields have a description for each upstream. Each own field states its cost; one that only the engine can
-/// resolve follows `@engine`, with its resolver.
+/// The named fields have a description for each upstream. Each own field states its cost, and whether it is `stable`, which
+/// depends on the observation alone and is written once for all clients, or `live`, which is written each time. One that only
+/// the engine can resolve follows `@engine`, with its resolver.
 macro_rules! job_object {
     ($(#[$doc:meta])* $name:ident = $graphql:literal {
         $(#[$external_id:meta])* external_id;
@@ -13,61 +14,61 @@ macro_rules! job_object {
         $(#[$progress:meta])* progress;
         $(
             $(#[$own_doc:meta])*
-            $cost:ident $own:ident: $own_type:ty = $own_value:expr;
+            $cost:ident $kept:ident $own:ident: $own_type:ty = $own_value:expr;
         )*
         $(@engine $engine_cost:ident $engine:ident { $($resolver:tt)* })?
     }) => {
         $crate::inbound::graphql::schema::job_object::job_object! { @object
             $(#[$doc])* $name = $graphql {
                 $(#[$external_id])*
-                Free external_id: String = |this| this.job().key.external_id.as_str().to_owned();
+                Free stable external_id: String = |this| this.job.key.external_id.as_str().to_owned();
                 /// The state of the job.
-                Free state: $crate::inbound::graphql::schema::job_fields::GqlJobState =
-                    |this| this.job().state().into();
+                Free stable state: $crate::inbound::graphql::schema::job_fields::GqlJobState =
+                    |this| this.job.state().into();
                 /// Whether the state is terminal: the run is completed. A later report of the upstream can still correct
                 /// the state: for example, another terminal state replaces `EXPIRED`, and the state of a restored backup
                 /// replaces any other.
-                Free is_terminal: bool = |this| this.job().is_terminal();
+                Free stable is_terminal: bool = |this| this.job.is_terminal();
                 /// The state as the upstream reports it, verbatim. Upstreams can add values at any time. Null if the
                 /// upstream reports none.
-                Free native_state: Option<$crate::inbound::graphql::schema::scalars::UpstreamText> =
-                    |this| this.job().native_state.clone().map(Into::into);
+                Free stable native_state: Option<$crate::inbound::graphql::schema::scalars::UpstreamText> =
+                    |this| this.job.native_state.clone().map(Into::into);
                 $(#[$created_at])*
-                Free created_at: Option<$crate::inbound::graphql::schema::scalars::DateTime> =
-                    |this| this.job().created_at.map($crate::inbound::graphql::schema::scalars::DateTime);
+                Free stable created_at: Option<$crate::inbound::graphql::schema::scalars::DateTime> =
+                    |this| this.job.created_at.map($crate::inbound::graphql::schema::scalars::DateTime);
                 $(#[$updated_at])*
-                Free updated_at: Option<$crate::inbound::graphql::schema::scalars::DateTime> =
-                    |this| this.job().updated_at.map($crate::inbound::graphql::schema::scalars::DateTime);
+                Free stable updated_at: Option<$crate::inbound::graphql::schema::scalars::DateTime> =
+                    |this| this.job.updated_at.map($crate::inbound::graphql::schema::scalars::DateTime);
                 $(#[$finished_at])*
-                Free finished_at: Option<$crate::inbound::graphql::schema::scalars::DateTime> =
-                    |this| this.job().finished_at.map($crate::inbound::graphql::schema::scalars::DateTime);
+                Free stable finished_at: Option<$crate::inbound::graphql::schema::scalars::DateTime> =
+                    |this| this.job.finished_at.map($crate::inbound::graphql::schema::scalars::DateTime);
                 /// The date and time when the gateway first observed this run, by the gateway's clock. Null if unknown.
-                Free first_seen_at: Option<$crate::inbound::graphql::schema::scalars::DateTime> =
-                    |this| this.0.sightings.first_seen_at.map($crate::inbound::graphql::schema::scalars::DateTime);
+                Free stable first_seen_at: Option<$crate::inbound::graphql::schema::scalars::DateTime> =
+                    |this| this.sightings.first_seen_at.map($crate::inbound::graphql::schema::scalars::DateTime);
                 /// The date and time when the gateway first observed the current state, by the gateway's clock. Null if
                 /// unknown.
-                Free state_since: Option<$crate::inbound::graphql::schema::scalars::DateTime> =
-                    |this| this.0.sightings.state_since.map($crate::inbound::graphql::schema::scalars::DateTime);
+                Free stable state_since: Option<$crate::inbound::graphql::schema::scalars::DateTime> =
+                    |this| this.sightings.state_since.map($crate::inbound::graphql::schema::scalars::DateTime);
                 /// The date and time when the gateway first observed a terminal state of this run, by the gateway's
                 /// clock. Null if the job is not terminal, or if unknown.
-                Free terminal_seen_at: Option<$crate::inbound::graphql::schema::scalars::DateTime> =
-                    |this| this.0.sightings.terminal_seen_at.map($crate::inbound::graphql::schema::scalars::DateTime);
+                Free stable terminal_seen_at: Option<$crate::inbound::graphql::schema::scalars::DateTime> =
+                    |this| this.sightings.terminal_seen_at.map($crate::inbound::graphql::schema::scalars::DateTime);
                 $(#[$progress])*
-                Free progress: Option<$crate::inbound::graphql::schema::job_fields::JobProgress> =
-                    |this| this.job().progress.map(Into::into);
+                Free stable progress: Option<$crate::inbound::graphql::schema::job_fields::JobProgress> =
+                    |this| this.job.progress.map(Into::into);
                 /// The failure as the upstream reports it. Null if `state` is not `FAILED`. Both fields of the failure can
                 /// be null.
-                Free failure: Option<$crate::inbound::graphql::schema::job_fields::JobFailure> =
-                    |this| this.job().failure().map(Into::into);
+                Free stable failure: Option<$crate::inbound::graphql::schema::job_fields::JobFailure> =
+                    |this| this.job.failure().map(Into::into);
                 /// The age of this result, and whether it is stale.
-                Free freshness: $crate::inbound::graphql::schema::job_fields::GqlFreshness = |this| (&this.0).into();
-                $($(#[$own_doc])* $cost $own: $own_type = $own_value;)*
+                Free live freshness: $crate::inbound::graphql::schema::job_fields::GqlFreshness = |this| (&this.0).into();
+                $($(#[$own_doc])* $cost $kept $own: $own_type = $own_value;)*
             }
             $(@engine $engine_cost $engine { $($resolver)* })?
         }
     };
     (@object $(#[$doc:meta])* $name:ident = $graphql:literal {
-        $($(#[$field_doc:meta])* $cost:ident $field:ident: $ty:ty = $value:expr;)*
+        $($(#[$field_doc:meta])* $cost:ident $kept:ident $field:ident: $ty:ty = $value:expr;)*
     } $(@engine $engine_cost:ident $engine:ident { $($resolver:tt)* })?) => {
         $(#[$doc])*
         #[derive(Clone, Debug)]
@@ -92,8 +93,7 @@ macro_rules! job_object {
             $(
                 $(#[$field_doc])*
                 pub async fn $field(&self) -> $ty {
-                    let value: fn(&Self) -> $ty = $value;
-                    value(self)
+                    $crate::inbound::graphql::schema::job_object::job_object!(@value $kept self: $ty = $value)
                 }
             )*
 
@@ -107,6 +107,7 @@ macro_rules! job_object {
                     name: "id",
                     cost: $crate::inbound::graphql::document::limits::field_cost::FieldCost::Free,
                     write: Some(|this, _, out| out.node_id(&this.job().key)),
+                    is_live: false,
                 },
                 $crate::inbound::graphql::plan::output::ObjectField {
                     name: "source",
@@ -114,21 +115,29 @@ macro_rules! job_object {
                     write: Some(|this, field, out| {
                         $crate::inbound::graphql::schema::job_fields::write_source(&this.0, field, out);
                     }),
+                    is_live: true,
                 },
                 $($crate::inbound::graphql::plan::output::ObjectField {
                     name: stringify!($field),
                     cost: $crate::inbound::graphql::document::limits::field_cost::FieldCost::$cost,
                     write: Some(|this, field, out| {
-                        let value: fn(&Self) -> $ty = $value;
-                        $crate::inbound::graphql::plan::writer::WriteJson::write(&value(this), field, out);
+                        let value =
+                            $crate::inbound::graphql::schema::job_object::job_object!(@value $kept this: $ty = $value);
+                        $crate::inbound::graphql::plan::writer::WriteJson::write(&value, field, out);
                     }),
+                    is_live: $crate::inbound::graphql::schema::job_object::job_object!(@is_live $kept),
                 },)*
                 $($crate::inbound::graphql::plan::output::ObjectField {
                     name: stringify!($engine),
                     cost: $crate::inbound::graphql::document::limits::field_cost::FieldCost::$engine_cost,
                     write: None,
+                    is_live: true,
                 },)?
             ];
+
+            fn observed(&self) -> Option<$crate::inbound::graphql::plan::rendered::ObservedJob<'_>> {
+                Some($crate::inbound::graphql::plan::rendered::ObservedJob::of(&self.0))
+            }
         }
 
         impl $name {
@@ -137,5 +146,15 @@ macro_rules! job_object {
             }
         }
     };
+    (@value stable $this:ident: $ty:ty = $value:expr) => {{
+        let value: fn(&$crate::inbound::graphql::plan::rendered::ObservedJob<'_>) -> $ty = $value;
+        value(&$crate::inbound::graphql::plan::rendered::ObservedJob::of(&$this.0))
+    }};
+    (@value live $this:ident: $ty:ty = $value:expr) => {{
+        let value: fn(&Self) -> $ty = $value;
+        value($this)
+    }};
+    (@is_live stable) => { false };
+    (@is_live live) => { true };
 }
 pub(super) use job_object;

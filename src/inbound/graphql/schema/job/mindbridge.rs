@@ -3,6 +3,7 @@
 use crate::domain::details::{self, MindBridgeDetails};
 
 use crate::inbound::graphql::plan::output::{ObjectDescription, output_object};
+use crate::inbound::graphql::plan::rendered::ObservedJob;
 
 use crate::inbound::graphql::schema::job_object::job_object;
 use crate::inbound::graphql::schema::scalars::{Int64, UpstreamText};
@@ -26,27 +27,27 @@ job_object! {
         /// values: `ANALYSIS_RUN`, `ANALYSIS_SOURCE_INGESTION`, `ADMIN_REPORT`, `DATA_TABLE_EXPORT`,
         /// `ANALYSIS_ROLL_FORWARD`, `GDPDU_UNPACK_JOB`, `ACCOUNT_GROUPING_EXPORT`, `ACCOUNT_MAPPING_EXPORT`,
         /// `DATA_TRANSFORMATION_JOB`.
-        Free kind: Option<UpstreamText> = |this| this.details()?.kind.clone().map(Into::into);
+        Free stable kind: Option<UpstreamText> = |this| details(this)?.kind.clone().map(Into::into);
 
         /// The MindBridge object that the job processed or created. Null if not reported.
-        Free entity: Option<GqlEntityRef> = |this| this.details()?.entity.as_ref().map(GqlEntityRef::from);
+        Free stable entity: Option<GqlEntityRef> = |this| details(this)?.entity.as_ref().map(GqlEntityRef::from);
 
         /// The data-integrity version of the job. Increases with each save. Null if not reported.
-        Free version: Option<Int64> = |this| this.details()?.version.map(Int64);
+        Free stable version: Option<Int64> = |this| details(this)?.version.map(Int64);
 
         /// The user who started the job. Null if not reported.
-        Free created_by: Option<GqlUserInfo> = |this| this.details()?.created_by.as_ref().map(GqlUserInfo::from);
+        Free stable created_by: Option<GqlUserInfo> = |this| details(this)?.created_by.as_ref().map(GqlUserInfo::from);
 
         /// The user who last modified the job. Null if not reported.
-        Free last_modified_by: Option<GqlUserInfo> = |this| this.details()?.last_modified_by.as_ref().map(GqlUserInfo::from);
+        Free stable last_modified_by: Option<GqlUserInfo> = |this| details(this)?.last_modified_by.as_ref().map(GqlUserInfo::from);
 
         /// The value of `error` in the MindBridge API, verbatim. `failure` is derived from `error` and `errorMessage`. Null if
         /// not reported.
-        Free error: Option<UpstreamText> = |this| this.details()?.error.clone().map(Into::into);
+        Free stable error: Option<UpstreamText> = |this| details(this)?.error.clone().map(Into::into);
 
         /// The value of `errorMessage` in the MindBridge API, verbatim. `failure` is derived from `error` and `errorMessage`.
         /// Null if not reported.
-        Free error_message: Option<UpstreamText> = |this| this.details()?.error_message.clone().map(Into::into);
+        Free stable error_message: Option<UpstreamText> = |this| details(this)?.error_message.clone().map(Into::into);
     }
 }
 
@@ -59,10 +60,8 @@ pub(super) fn objects() -> Vec<ObjectDescription> {
     ]
 }
 
-impl MindBridgeJob {
-    fn details(&self) -> Option<&MindBridgeDetails> {
-        self.job().details.as_mindbridge()
-    }
+fn details<'a>(this: &ObservedJob<'a>) -> Option<&'a MindBridgeDetails> {
+    this.job.details.as_mindbridge()
 }
 
 output_object! {

@@ -5,6 +5,7 @@ use async_graphql::Context;
 use crate::domain::details::{self, SupermetricsDetails};
 
 use crate::inbound::graphql::plan::output::{ObjectDescription, output_object};
+use crate::inbound::graphql::plan::rendered::ObservedJob;
 
 use crate::inbound::graphql::schema::job_object::job_object;
 use crate::inbound::graphql::schema::page::page_size;
@@ -27,20 +28,20 @@ job_object! {
 
         /// The ID of the Supermetrics API request that this result was read with. Different for each request; include it in
         /// reports to Supermetrics support. Null if not reported.
-        Free request_id: Option<UpstreamText> = |this| this.details()?.request_id.clone().map(Into::into);
+        Free stable request_id: Option<UpstreamText> = |this| details(this)?.request_id.clone().map(Into::into);
 
         /// The `schedule_id` of the query, as Supermetrics reports it. Null if not reported.
-        Free schedule_id: Option<UpstreamText> = |this| this.details()?.schedule_id.clone().map(Into::into);
+        Free stable schedule_id: Option<UpstreamText> = |this| details(this)?.schedule_id.clone().map(Into::into);
 
         /// The task queue of the whole Supermetrics licence, not of this query. Null if not reported.
-        Free queue: Option<GqlLicenceQueue> = |this| this.details()?.queue.as_ref().map(GqlLicenceQueue::from);
+        Free stable queue: Option<GqlLicenceQueue> = |this| details(this)?.queue.as_ref().map(GqlLicenceQueue::from);
 
         /// The parameters of the query. Null if not reported; Supermetrics reports them when the query has succeeded.
-        Free query: Option<GqlQueryMeta> = |this| this.details()?.query.as_ref().map(GqlQueryMeta::from);
+        Free stable query: Option<GqlQueryMeta> = |this| details(this)?.query.as_ref().map(GqlQueryMeta::from);
 
         /// Statistics of the result of the query. Null if not reported; Supermetrics reports them when the query has
         /// succeeded.
-        Free result: Option<GqlQueryResult> = |this| this.details()?.result.as_ref().map(GqlQueryResult::from);
+        Free stable result: Option<GqlQueryResult> = |this| details(this)?.result.as_ref().map(GqlQueryResult::from);
 
         @engine EachJob rows {
         /// A page of the rows of the result. Null until the query has succeeded. Supermetrics keeps the rows for about an
@@ -76,10 +77,8 @@ pub(super) fn objects() -> Vec<ObjectDescription> {
     ]
 }
 
-impl SupermetricsJob {
-    fn details(&self) -> Option<&SupermetricsDetails> {
-        self.job().details.as_supermetrics()
-    }
+fn details<'a>(this: &ObservedJob<'a>) -> Option<&'a SupermetricsDetails> {
+    this.job.details.as_supermetrics()
 }
 
 output_object! {

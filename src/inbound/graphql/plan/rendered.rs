@@ -1,0 +1,172 @@
+//! What selections made of observations: the fields of a job that depend on its observation alone are written once for all
+//! clients. The others, which the description of a field marks as live, are written each time.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use crate::domain::job::Job;
+use crate::domain::sightings::Sightings;
+use crate::jobs::answer::JobSnapshot;
+
+/// How many are kept. One in ten of 1,000 shares its slot with another, and each then replaces the other.
+const SLOTS: usize = 8 * 1024;
+/// The longest JSON that is kept, so that all together take 16 MiB at most.
+const MAX_BYTES: usize = 2 * 1024;
+
+/// What a field of a job may depend on to be written once: its observation.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::inbound::graphql) struct ObservedJob<'a> {
+    pub(in crate::inbound::graphql) job: &'a Arc<Job>,
+    pub(in crate::inbound::graphql) sightings: &'a Sightings,
+}
+
+impl<'a> ObservedJob<'a> {
+    /// The observation of a snapshot.
+    pub(in crate::inbound::graphql) fn of(seen: &'a JobSnapshot) -> Self {
+        Self { job: &seen.observation.job, sightings: &seen.sightings }
+    }
+}
+
+/// What one selection made of an observation.
+pub(super) struct RenderedJob {
+    selection: u64,
+    /// Holds the address of the job, so that it identifies the job, but not the job.
+    job: Weak<Job>,
+    sightings: Sightings,
+    /// The JSON without its live fields.
+    pub(super) json: Box<str>,
+    pub(super) live: Box<[LiveField]>,
+    /// The bytes of its texts of unlimited length.
+    pub(super) texts: usize,
+}
+
+/// A field that is written each time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LiveField {
+    /// Its index in the selection.
+    pub(super) index: usize,
+    /// Where it is in the JSON.
+    pub(super) at: usize,
+}
+
+impl RenderedJob {
+    /// What the selection of this identity made of an observation.
+    pub(super) fn new(
+        selection: u64,
+        observed: ObservedJob<'_>,
+        json: String,
+        live: Vec<LiveField>,
+        texts: usize,
+    ) -> Self {
+        let (json, live) = (json.into_boxed_str(), live.into_boxed_slice());
+        Self {
+            selection,
+            job: Arc::downgrade(observed.job),
+            sightings: *observed.sightings,
+            json,
+            live,
+            texts,
+        }
+    }
+
+    fn is_of(&self, selection: u64, observed: ObservedJob<'_>) -> bool {
+        self.selection == selection
+            && std::ptr::eq(self.job.as_ptr(), Arc::as_ptr(observed.job))
+            && self.sightings == *observed.sightings
+    }
+}
+
+/// The rendered jobs that were used last.
+pub(in crate::inbound::graphql) struct RenderedJobs(Box<[Mutex<Option<Arc<RenderedJob>>>]>);
+
+impl RenderedJobs {
+    /// What a selection made of an observation, if it is kept.
+    pub(super) fn get(&self, selection: u64, observed: ObservedJob<'_>) -> Option<Arc<RenderedJob>> {
+        let slot = self.slot(selection, Arc::as_ptr(observed.job))?;
+        slot.as_ref().filter(|held| held.is_of(selection, observed)).map(Arc::clone)
+    }
+
+    /// Keeps what a selection made of an observation, unless it is too long.
+    pub(super) fn keep(&self, rendered: RenderedJob) {
+        if rendered.json.len() > MAX_BYTES {
+            return;
+        }
+        let rendered = Arc::new(rendered);
+        let slot = self.slot(rendered.selection, rendered.job.as_ptr());
+        // what it replaces is dropped without the lock
+        let before = slot.map(|mut slot| slot.replace(Arc::clone(&rendered)));
+        drop(before);
+    }
+
+    fn slot(&self, selection: u64, job: *const Job) -> Option<MutexGuard<'_, Option<Arc<RenderedJob>>>> {
+        let key = job.addr() as u64 ^ selection.rotate_right(16);
+        // Fibonacci hashing: the upper bits of the product depend on all bits of the key
+        let index = key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        let slot = self.0.get(usize::try_from(index).unwrap_or_default() % SLOTS)?;
+        Some(slot.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Default for RenderedJobs {
+    fn default() -> Self {
+        Self(std::iter::repeat_with(Mutex::default).take(SLOTS).collect())
+    }
+}
+
+impl fmt::Debug for RenderedJobs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RenderedJobs").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::domain::details::Details;
+    use crate::domain::id::{ExternalId, JobKey, SourceName};
+    use crate::domain::job::Life;
+    use crate::domain::state::JobState;
+
+    fn job() -> Arc<Job> {
+        let key =
+            JobKey { source: SourceName::parse("s").unwrap(), external_id: ExternalId::parse("j").unwrap() };
+        Arc::new(Job::new(key, Life::Running, Details::Supermetrics(Box::default())))
+    }
+
+    fn rendered(selection: u64, observed: ObservedJob<'_>, json: &str) -> RenderedJob {
+        RenderedJob::new(selection, observed, json.to_owned(), Vec::new(), 0)
+    }
+
+    #[test]
+    fn rendered_job_is_found_by_selection_and_observation() {
+        let jobs = RenderedJobs::default();
+        let (first, second) = (job(), job());
+        let sightings = Sightings::default();
+        let later = Sightings::first(JobState::Running, Timestamp::UNIX_EPOCH);
+        let observed = ObservedJob { job: &first, sightings: &sightings };
+        jobs.keep(rendered(1, observed, "{}"));
+        assert_eq!(jobs.get(1, observed).unwrap().json.as_ref(), "{}");
+        assert!(jobs.get(2, observed).is_none());
+        assert!(jobs.get(1, ObservedJob { job: &second, sightings: &sightings }).is_none());
+        assert!(jobs.get(1, ObservedJob { job: &first, sightings: &later }).is_none());
+    }
+
+    #[test]
+    fn rendered_job_does_not_keep_its_job() {
+        let jobs = RenderedJobs::default();
+        let (job, sightings) = (job(), Sightings::default());
+        jobs.keep(rendered(1, ObservedJob { job: &job, sightings: &sightings }, "{}"));
+        assert_eq!(Arc::strong_count(&job), 1);
+    }
+
+    #[test]
+    fn rendered_job_longer_than_the_limit_is_not_kept() {
+        let jobs = RenderedJobs::default();
+        let (job, sightings) = (job(), Sightings::default());
+        let observed = ObservedJob { job: &job, sightings: &sightings };
+        jobs.keep(rendered(1, observed, &" ".repeat(MAX_BYTES + 1)));
+        assert!(jobs.get(1, observed).is_none());
+    }
+}
