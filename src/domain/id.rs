@@ -122,6 +122,10 @@ impl fmt::Debug for ExternalId {
     }
 }
 
+/// The hasher of maps by job: seeded at random in each process, and several times faster than the one of the standard
+/// library, which half of a lookup would be.
+pub type JobHasher = foldhash::quality::RandomState;
+
 /// Identifies a job: a source and the upstream's id. Compared in full, never by a hash of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct JobKey {

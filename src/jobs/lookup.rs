@@ -17,7 +17,7 @@ use super::follow::FollowRegistry;
 use super::reference::RequestedRef;
 use super::visibility::{CheckedRef, Visibility};
 use crate::domain::error::Problem;
-use crate::domain::id::JobKey;
+use crate::domain::id::{JobHasher, JobKey};
 use crate::domain::observation::Observation;
 use crate::domain::principal::Principal;
 use crate::ports::clock::Clock;
@@ -26,7 +26,7 @@ use crate::telemetry::meters::{LookupOutcome, LookupOutcomes};
 use crate::telemetry::trace::{self, LookupSummary};
 
 /// The requested jobs, each once, with the reader of its source. Their order is that of the answers.
-pub(super) type RequestedJobs = IndexMap<JobKey, Arc<dyn JobReader>>;
+pub(super) type RequestedJobs = IndexMap<JobKey, Arc<dyn JobReader>, JobHasher>;
 
 /// The jobs that were answered at once, and those that are pending.
 pub(super) struct StartedLookup {
@@ -93,7 +93,7 @@ impl Lookup {
         refs: &[RequestedRef],
         max_staleness: Option<Duration>,
     ) -> Vec<LookupResult> {
-        let mut requested = RequestedJobs::with_capacity(refs.len());
+        let mut requested = RequestedJobs::with_capacity_and_hasher(refs.len(), JobHasher::default());
         let resolve = |reference| {
             let CheckedRef { key, reader } = self.visibility.resolve(principal, reference)?;
             Ok(requested.insert_full(key, reader).0)

@@ -14,7 +14,7 @@ use super::followed_job::FollowedJob;
 use super::round_robin::round_robin;
 use super::settings::FollowSettings;
 use super::source_polls::{PollCapacity, PollLoad, PollQueue, SourcePolls};
-use crate::domain::id::{JobKey, SourceName};
+use crate::domain::id::{JobHasher, JobKey, SourceName};
 use crate::telemetry::meters;
 
 /// After an error of the source a watched job is polled again within this time, a limited number of times.
@@ -25,7 +25,7 @@ const RETRIES_WATCHED: u32 = 5;
 /// The followed jobs and the times of their polls.
 #[derive(Debug, Default)]
 pub(super) struct PollSchedule {
-    pub(super) jobs: HashMap<JobKey, FollowedJob>,
+    pub(super) jobs: HashMap<JobKey, FollowedJob, JobHasher>,
     queues: HashMap<SourceName, PollQueue>,
     polls: HashMap<SourceName, SourcePolls>,
     /// The jobs that were forgotten since the last batch; they are reported to the ledger after it.

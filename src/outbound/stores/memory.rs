@@ -10,7 +10,7 @@ use moka::future::Cache;
 use moka::ops::compute::{CompResult, Op};
 use tokio::time::Instant;
 
-use crate::domain::id::JobKey;
+use crate::domain::id::{JobHasher, JobKey};
 use crate::domain::job::Job;
 use crate::domain::observation::Observation;
 use crate::ports::BoxFuture;
@@ -40,7 +40,7 @@ pub struct Retention {
 /// A store in memory.
 #[derive(Debug)]
 pub struct MemoryStore {
-    pub(super) jobs: Cache<JobKey, Observation>,
+    pub(super) jobs: Cache<JobKey, Observation, JobHasher>,
     pub(super) missing: Cache<JobKey, Instant>,
 }
 
@@ -52,8 +52,8 @@ impl MemoryStore {
     /// An empty store.
     pub fn new(retention: Retention) -> Self {
         let weigh = |key: &JobKey, held: &Observation| weight(key, &held.job);
-        let jobs =
-            Cache::builder().max_capacity(retention.max_bytes).weigher(weigh).expire_after(retention).build();
+        let jobs = Cache::builder().max_capacity(retention.max_bytes).weigher(weigh).expire_after(retention);
+        let jobs = jobs.build_with_hasher(JobHasher::default());
         let missing = Cache::builder().max_capacity(MISSING_MAX).time_to_live(retention.missing).build();
         Self { jobs, missing }
     }

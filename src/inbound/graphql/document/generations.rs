@@ -5,19 +5,21 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::mem;
 
+use foldhash::quality::RandomState;
+
 /// Two generations of entries. A used entry moves to the young one; when that is full the old one is dropped as a
 /// whole. So no operation is linear, and entries that are used repeatedly stay.
 pub(super) struct Generations<K, V> {
-    young: HashMap<K, (V, usize)>,
+    young: HashMap<K, (V, usize), RandomState>,
     young_bytes: usize,
-    old: HashMap<K, (V, usize)>,
+    old: HashMap<K, (V, usize), RandomState>,
     max_bytes: usize,
 }
 
 impl<K: Hash + Eq, V: Clone> Generations<K, V> {
     /// Empty, with a limit of about `max_bytes`.
     pub(super) fn new(max_bytes: usize) -> Self {
-        Self { young: HashMap::new(), young_bytes: 0, old: HashMap::new(), max_bytes }
+        Self { young: HashMap::default(), young_bytes: 0, old: HashMap::default(), max_bytes }
     }
 
     /// Returns an entry, if it is cached.
