@@ -114,7 +114,7 @@ impl JobWatch {
         let viewer = Arc::new(principal.clone());
         let mut problems = Vec::new();
         let mut watched = Vec::new();
-        let mut requested = RequestedJobs::new();
+        let mut requested = RequestedJobs::default();
         for reference in refs {
             match self.visibility.resolve(principal, &reference) {
                 Ok(target) => {
@@ -149,7 +149,8 @@ impl JobWatch {
                 None
             }
         });
-        let results = results.buffer_unordered(usize::MAX).boxed();
+        // a chain drops what has ended: the stream lasts for hours
+        let results = results.buffer_unordered(usize::MAX).chain(stream::empty()).boxed();
         // boxed, since each step moves it
         let mut changes =
             watched.into_iter().map(|one| stream::unfold(Box::new(one), WatchedJob::next).map(Some));
