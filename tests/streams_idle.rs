@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use axum::Router;
 use futures_util::future::join_all;
 use futures_util::{SinkExt as _, StreamExt as _};
 use http::HeaderValue;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use jobgate::domain::job::Life;
+use jobgate::inbound::router::PublicRoutes;
 use jobgate::inbound::streams::StreamCounts;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
@@ -36,7 +36,7 @@ fn body(client: usize) -> Value {
 }
 
 /// A connection to the whole HTTP server.
-fn connect(app: &Router) -> DuplexStream {
+fn connect(app: &PublicRoutes) -> DuplexStream {
     let (ours, theirs) = tokio::io::duplex(16 * 1024);
     let service = TowerToHyperService::new(app.clone());
     let http = hyper::server::conn::http1::Builder::new();
@@ -53,7 +53,7 @@ struct StreamLog {
     signs_of_life: usize,
 }
 
-async fn by_websocket(app: &Router, client: usize, snapshots: &AtomicUsize) -> StreamLog {
+async fn by_websocket(app: &PublicRoutes, client: usize, snapshots: &AtomicUsize) -> StreamLog {
     let start = Instant::now();
     let mut request = "ws://gateway.example/graphql".into_client_request().unwrap();
     let protocol = HeaderValue::from_static("graphql-transport-ws");
@@ -81,7 +81,7 @@ async fn by_websocket(app: &Router, client: usize, snapshots: &AtomicUsize) -> S
     }
 }
 
-async fn by_sse(app: &Router, client: usize, snapshots: &AtomicUsize) -> StreamLog {
+async fn by_sse(app: &PublicRoutes, client: usize, snapshots: &AtomicUsize) -> StreamLog {
     let start = Instant::now();
     let mut socket = connect(app);
     let headers = [("content-type", "application/json"), ("accept", "text/event-stream")];

@@ -1,24 +1,46 @@
 //! The routes of the public listener.
 
+use std::convert::Infallible;
+use std::fmt;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
 use axum::Router;
-use axum::response::IntoResponse as _;
+use axum::body::{Body, Bytes, HttpBody};
+use axum::response::{IntoResponse as _, Response};
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use tower::Service;
 
 use super::client_limits::ClientLimits;
 use super::graphql;
 use super::graphql::execution::endpoint::GraphqlEndpoint;
 use super::http::error::{HttpRefusal, RefusalKind};
-use super::http::layers::{self, LayerSettings, LiveSettings};
+use super::http::layers::{LayerSettings, Layers, LiveSettings};
 use super::http::route::Route;
 use super::{page, rest};
 use crate::jobs::Jobs;
 
-/// The router of the public listener.
+/// The service of the public listener: all routes, with the layers around them. A clone is cheap.
+///
+/// Most requests are GraphQL, so `/graphql` is matched here, and the router has all other paths: a route of a router
+/// clones its services and moves the request several times.
+#[derive(Clone)]
+pub struct PublicRoutes(Arc<RouteState>);
+
+struct RouteState {
+    layers: Layers,
+    endpoint: GraphqlEndpoint,
+    others: Router,
+}
+
+/// The routes of the public listener.
 pub fn public(
     endpoint: GraphqlEndpoint,
     jobs: Jobs,
     clients: ClientLimits,
     settings: &LayerSettings,
-) -> Router {
+) -> PublicRoutes {
     public_live(endpoint, jobs, clients, settings, LiveSettings::new(settings))
 }
 
@@ -29,14 +51,48 @@ pub fn public_live(
     clients: ClientLimits,
     settings: &LayerSettings,
     live: LiveSettings,
-) -> Router {
+) -> PublicRoutes {
     let no_such_path = async || {
         HttpRefusal::new(RefusalKind::NoSuchPath, "not found; the gateway serves /, /graphql and /v1/jobs")
             .into_response()
     };
     let rest = rest::router(jobs, clients, endpoint.memory().clone());
-    let graphql = graphql::transport::http::route(endpoint);
-    let routes = Router::new().merge(rest).merge(page::router()).fallback(no_such_path);
-    let routes = Route::Graphql.patterns().fold(routes, |routes, path| routes.route(path, graphql.clone()));
-    layers::around_live(routes, settings, live)
+    let layers = Layers::new(settings, live);
+    let others = Router::new().merge(rest).merge(page::router()).fallback(no_such_path);
+    let others = layers.clone().around_all(others);
+    PublicRoutes(Arc::new(RouteState { layers, endpoint, others }))
+}
+
+impl<B> Service<http::Request<B>> for PublicRoutes
+where
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<axum::BoxError>,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<B>) -> Self::Future {
+        let request = request.map(Body::new);
+        if !Route::Graphql.patterns().any(|pattern| pattern == request.uri().path()) {
+            return self.0.others.clone().call(request).boxed();
+        }
+        let state = Arc::clone(&self.0);
+        async move {
+            // boxed here, since each layer moves the future below it once or more
+            let serve = |request| graphql::transport::http::serve(&state.endpoint, request).boxed();
+            Ok(state.layers.around(Some(Route::Graphql), request, serve).await)
+        }
+        .boxed()
+    }
+}
+
+impl fmt::Debug for PublicRoutes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PublicRoutes").field("endpoint", &self.0.endpoint).finish_non_exhaustive()
+    }
 }

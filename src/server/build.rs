@@ -28,7 +28,7 @@ use crate::inbound::http::concurrency_limit::ConcurrencyLimit;
 use crate::inbound::http::layers::{LayerSettings, LiveSettings};
 use crate::inbound::http::min_rate_body::BodyRate as BodyPace;
 use crate::inbound::http::peer::TrustedProxies;
-use crate::inbound::router;
+use crate::inbound::router::{self, PublicRoutes};
 use crate::inbound::streams::{StreamCounts, StreamRegistry};
 use crate::jobs::{Jobs, Ports};
 use crate::outbound::credentials::SecretFiles;
@@ -64,7 +64,7 @@ pub struct Gateway {
     public: Listener,
     admin: Listener,
     jobs: Jobs,
-    routes: axum::Router,
+    routes: PublicRoutes,
     limits: ConnectionLimits,
     certificate: Option<Certificate>,
     readiness: Readiness,
@@ -248,11 +248,7 @@ impl Gateway {
     /// Starts both listeners. Returns at once; the gateway serves in the background.
     pub fn serve(self) -> Serving {
         let ends = Shutdown::default();
-        let start = |listener: Listener, limits, routes, tls, ends| {
-            let spawner = Arc::new(self.spawner.clone());
-            let task = listener.serve(routes, tls, limits, spawner, ends);
-            self.spawner.spawn(TaskKind::Listener, Box::pin(task));
-        };
+        let spawner = Arc::new(self.spawner.clone());
         tracing::info!(public = %self.public_addr(), admin = %self.admin_addr(), "listening");
         let probes_end = CancellationToken::new();
         let tls = self.certificate.as_ref().map(Certificate::acceptor);
@@ -268,18 +264,14 @@ impl Gateway {
             started: self.started,
         };
         // a flood at the public listener does not affect the admin listener
-        let apart = ConnectionLimits {
-            connections: ConcurrencyLimit::new(self.admin_connections),
-            ..self.limits.clone()
-        };
-        start(self.public, self.limits, self.routes, tls, ends.clone());
-        start(
-            self.admin,
-            apart,
-            admin::router(self.readiness.clone(), metrics, status),
-            None,
-            Shutdown { closed: probes_end.clone(), idle: probes_end.clone(), ..Shutdown::default() },
-        );
+        let apart =
+            ConnectionLimits { connections: ConcurrencyLimit::new(self.admin_connections), ..self.limits };
+        let public = self.public.serve(self.routes, tls, self.limits, spawner.clone(), ends.clone());
+        let probes = admin::router(self.readiness.clone(), metrics, status);
+        let closed = Shutdown { closed: probes_end.clone(), idle: probes_end.clone(), ..Shutdown::default() };
+        let admin = self.admin.serve(probes, None, apart, spawner, closed);
+        self.spawner.spawn(TaskKind::Listener, Box::pin(public));
+        self.spawner.spawn(TaskKind::Listener, Box::pin(admin));
         if let Some(certificate) = self.certificate {
             let task = certificate.keep_fresh(ends.closed.clone());
             self.spawner.spawn(TaskKind::Certificate, Box::pin(task));

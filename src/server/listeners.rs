@@ -4,25 +4,27 @@
 mod timeout_stream;
 mod unread_body;
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use axum::Router;
+use axum::extract::Request;
+use axum::response::Response;
 use http::{HeaderValue, StatusCode, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper::service::{Service as _, service_fn};
+use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use hyper_util::service::TowerToHyperService;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
+use tower::Service;
 
 use crate::inbound::http::concurrency_limit::ConcurrencyLimit;
 use crate::inbound::http::peer;
@@ -40,6 +42,21 @@ const HEAD_MAX: usize = 32 * 1024;
 /// How long the system retries when a peer acknowledges nothing, or accepts no data, before it closes the connection.
 /// Longer than a minute, so that the streams of a machine that was suspended for a minute survive.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(75);
+
+/// The routes of a listener: always ready, and every request has a response.
+pub trait Routes:
+    Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone + Send + Sync + 'static
+{
+}
+
+impl<R> Routes for R where
+    R: Service<Request, Response = Response, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static
+{
+}
 
 /// A bound address that is not served yet.
 #[derive(Debug)]
@@ -90,16 +107,16 @@ impl Listener {
 
     /// Serves until the shutdown begins; then accepts only the connections in the system's queue, and lets each
     /// connection finish its request. With `tls` each begins with a handshake.
-    pub async fn serve(
+    pub async fn serve<R: Routes>(
         self,
-        router: Router,
+        routes: R,
         tls: Option<TlsAcceptor>,
         limits: ConnectionLimits,
         spawner: Arc<dyn Spawner>,
         ends: Shutdown,
     ) {
         let room = limits.connections.semaphore();
-        let connection_service = ConnectionService { router, timeouts: limits.timeouts, ends };
+        let connection_service = ConnectionService { routes, timeouts: limits.timeouts, ends };
         let begin = |stream, address, permit| {
             let connection = peer::ConnectionPeer { address, tls: tls.is_some() };
             let serve =
@@ -149,18 +166,18 @@ impl Listener {
 
 /// The state of a connection's service.
 #[derive(Clone)]
-struct ConnectionService {
-    router: Router,
+struct ConnectionService<R> {
+    routes: R,
     timeouts: ConnectionTimeouts,
     ends: Shutdown,
 }
 
 /// Sets a connection up, and serves it.
-async fn handle_connection(
+async fn handle_connection<R: Routes>(
     stream: TcpStream,
     tls: Option<TlsAcceptor>,
     connection: peer::ConnectionPeer,
-    connection_service: ConnectionService,
+    connection_service: ConnectionService<R>,
     room: OwnedSemaphorePermit,
 ) {
     if let Err(error) = stream.set_nodelay(true) {
@@ -169,7 +186,21 @@ async fn handle_connection(
     if let Err(error) = SockRef::from(&stream).set_tcp_user_timeout(Some(TCP_USER_TIMEOUT)) {
         tracing::debug!(%error, "setting TCP_USER_TIMEOUT failed");
     }
-    let Some(tls) = tls else { return serve(stream, connection, connection_service, room).await };
+    match tls {
+        None => serve(stream, connection, connection_service, room).await,
+        // boxed, so that a connection without TLS does not have its size
+        Some(tls) => Box::pin(serve_tls(stream, &tls, connection, connection_service, room)).await,
+    }
+}
+
+/// Serves a connection that begins with a handshake.
+async fn serve_tls<R: Routes>(
+    stream: TcpStream,
+    tls: &TlsAcceptor,
+    connection: peer::ConnectionPeer,
+    connection_service: ConnectionService<R>,
+    room: OwnedSemaphorePermit,
+) {
     let shaken = tokio::select! {
         shaken = tokio::time::timeout(connection_service.timeouts.header, tls.accept(stream)) => shaken,
         () = connection_service.ends.idle.cancelled() => return,
@@ -189,15 +220,15 @@ async fn over(ends: Shutdown, activity: RequestActivity) {
     }
 }
 
-async fn serve<IO>(
+async fn serve<IO, R: Routes>(
     io: IO,
     connection: peer::ConnectionPeer,
-    connection_service: ConnectionService,
+    connection_service: ConnectionService<R>,
     room: OwnedSemaphorePermit,
 ) where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let ConnectionService { router, timeouts, ends } = connection_service;
+    let ConnectionService { routes, timeouts, ends } = connection_service;
     let mut http = http1::Builder::new();
     // `TimeoutStream` has the timeouts: hyper's own would count an idle connection as a slow head
     http.header_read_timeout(None).max_buf_size(HEAD_MAX);
@@ -213,14 +244,14 @@ async fn serve<IO>(
         let mut request = http::Request::from_parts(head, body);
         request.extensions_mut().insert(room.clone());
         request.extensions_mut().insert(connection);
-        let answer = TowerToHyperService::new(router.clone()).call(request);
+        let answer = routes.clone().call(request);
         let (activity, leaving, remainder) = (activity.clone(), ends.leaving.clone(), remainder.clone());
         async move {
             let mut response = answer.await?;
             // an upgraded connection has no further request
             if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                 activity.upgrade();
-                return Ok::<_, std::convert::Infallible>(response);
+                return Ok::<_, Infallible>(response);
             }
             // a client that was too slow gets no second timeout
             let reusable = remainder.drain(response.status() != StatusCode::REQUEST_TIMEOUT).await;

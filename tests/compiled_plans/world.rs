@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
 use fastrand::Rng;
 use http::{HeaderMap, Request, StatusCode};
@@ -25,6 +24,7 @@ use jobgate::domain::upstream::Upstream;
 use jobgate::inbound::answer_limits::answer_memory::AnswerMemory;
 use jobgate::inbound::graphql::document::admission::Admission;
 use jobgate::inbound::graphql::execution::endpoint::GraphqlEndpoint;
+use jobgate::inbound::router::PublicRoutes;
 use jobgate::outbound::stores::memory::{MemoryStore, NoLedger};
 use jobgate::ports::identity::{AuthError, Identity, WatchToken, WatchTokenError};
 use jobgate::ports::upstream::{Detail, FetchError};
@@ -84,8 +84,8 @@ const JSON: [&str; 9] = [
 
 /// The gateway.
 pub(super) struct World {
-    engine: Router,
-    planned: Router,
+    engine: PublicRoutes,
+    planned: PublicRoutes,
     endpoint: GraphqlEndpoint,
     pub(super) references: References,
 }
@@ -174,7 +174,7 @@ impl World {
     }
 }
 
-async fn answer(router: &Router, call: &GraphqlCall) -> Answer {
+async fn answer(router: &PublicRoutes, call: &GraphqlCall) -> Answer {
     let mut body = serde_json::json!({ "query": call.query, "variables": call.variables });
     if let Some(operation) = &call.operation {
         body["operationName"] = operation.as_str().into();

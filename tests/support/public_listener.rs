@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use axum::Router;
 use jobgate::inbound::client_limits::ClientLimits;
 use jobgate::inbound::graphql::document::admission::Admission;
 use jobgate::inbound::graphql::document::limits::DocumentLimits;
@@ -10,18 +9,22 @@ use jobgate::inbound::graphql::execution::endpoint::GraphqlEndpoint;
 use jobgate::inbound::graphql::schema;
 use jobgate::inbound::http::layers::LayerSettings;
 use jobgate::inbound::router;
+use jobgate::inbound::router::PublicRoutes;
 use jobgate::inbound::streams::{StreamRegistry, StreamSettings};
 use jobgate::jobs::Jobs;
 use tokio_util::task::TaskTracker;
 
 /// The router as the gateway builds it with its defaults, and its streams.
-pub(crate) fn public(jobs: &Jobs) -> (Router, StreamRegistry) {
+pub(crate) fn public(jobs: &Jobs) -> (PublicRoutes, StreamRegistry) {
     let (router, streams, _) = public_with(jobs, Some(jobs.clone()));
     (router, streams)
 }
 
 /// The same, with or without plans, and its endpoint.
-pub(crate) fn public_with(jobs: &Jobs, plans: Option<Jobs>) -> (Router, StreamRegistry, GraphqlEndpoint) {
+pub(crate) fn public_with(
+    jobs: &Jobs,
+    plans: Option<Jobs>,
+) -> (PublicRoutes, StreamRegistry, GraphqlEndpoint) {
     public_admitting(jobs, Admission { plans, ..Admission::default() })
 }
 
@@ -29,7 +32,7 @@ pub(crate) fn public_with(jobs: &Jobs, plans: Option<Jobs>) -> (Router, StreamRe
 pub(crate) fn public_admitting(
     jobs: &Jobs,
     admission: Admission,
-) -> (Router, StreamRegistry, GraphqlEndpoint) {
+) -> (PublicRoutes, StreamRegistry, GraphqlEndpoint) {
     let tasks = TaskTracker::new();
     let streams = StreamRegistry::new(StreamSettings::default(), move |task| drop(tasks.spawn(task)));
     let types = schema::input_types().unwrap();

@@ -27,7 +27,7 @@ pub(in crate::inbound) fn token(headers: &HeaderMap) -> Result<Option<SecretStri
             "the authorization header exceeds 8 KiB; send a shorter token",
         ));
     }
-    if let Some(token) = value.to_str().ok().and_then(from_text) {
+    if let Some(token) = std::str::from_utf8(value.as_bytes()).ok().and_then(from_text) {
         return Ok(Some(token));
     }
     let message = "the authorization header must have the form \"Bearer <client key or token>\"";

@@ -2,23 +2,23 @@
 //! media types, documents).
 
 use std::any::Any;
+use std::future::ready;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use futures_util::FutureExt as _;
-use http::{HeaderName, HeaderValue, header};
-use tower::ServiceBuilder;
-use tower::util::option_layer;
+use http::{HeaderName, HeaderValue, StatusCode, header};
+use tower::{Layer as _, ServiceExt as _, service_fn};
 use tower_http::CompressionLevel;
 use tower_http::compression::CompressionLayer;
-use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
-use tower_http::set_header::SetResponseHeaderLayer;
+use tower_http::compression::predicate::{And, NotForContentType, Predicate as _, SizeAbove};
 use tracing::Instrument as _;
 
 use super::access_log;
@@ -119,80 +119,119 @@ impl LiveSettings {
 
 /// Adds the layers to all routes and the fallback of a router.
 pub fn around(routes: Router, settings: &LayerSettings) -> Router {
-    around_live(routes, settings, LiveSettings::new(settings))
+    Layers::new(settings, LiveSettings::new(settings)).around_all(routes)
 }
 
-/// The same, with the settings that a reload can change.
+/// The layers of a listener. A clone is cheap and shares their limits.
 ///
-/// One middleware has all layers but the headers: with one middleware each, every request would clone the services below
-/// each layer, and allocate a future for it. Futures that contain each other would be as costly: each level copies the
-/// request.
-pub fn around_live(routes: Router, settings: &LayerSettings, live: LiveSettings) -> Router {
-    let load_shed = LoadShed::new(settings.concurrency.clone(), settings.retry_after);
-    let layers = Layers { settings: settings.clone(), live, load_shed };
-    let secure = settings.tls.then(|| fixed(header::STRICT_TRANSPORT_SECURITY, TRANSPORT_SECURITY));
-    routes.layer(
-        ServiceBuilder::new()
-            // outermost, so that every response has them, also those of the layers below
-            .layer(fixed(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
-            .layer(fixed(header::REFERRER_POLICY, "no-referrer"))
-            // an answer is data: it may load nothing, and not be framed. The live page sets its own
-            .layer(fixed(header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"))
-            // no other site may embed an answer as an image or a script
-            .layer(fixed(CROSS_ORIGIN_RESOURCE_POLICY, "same-origin"))
-            .layer(option_layer(secure))
-            // answers depend on the client and the time: no cache may store one
-            .layer(fixed(header::CACHE_CONTROL, "no-store"))
-            .layer(from_fn_with_state(Arc::new(layers), all))
-            // innermost, so that the access log has the bytes that are sent
-            .layer(compression()),
-    )
-}
+/// All of them are one function: with one middleware each, every request would clone the services below each layer, and
+/// allocate a future for it.
+#[derive(Clone)]
+pub(in crate::inbound) struct Layers(Arc<LayerState>);
 
-/// Compresses large answers for clients that accept it: never a stream, of which each event is sent at once.
-fn compression() -> CompressionLayer<impl Predicate> {
-    let predicate = SizeAbove::new(COMPRESSED_FROM)
-        .and(NotForContentType::const_new("text/event-stream"))
-        .and(NotForContentType::const_new("multipart/mixed"));
-    // the cheapest level has most of the effect on JSON
-    CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(predicate)
-}
-
-/// What the layers use.
-struct Layers {
+struct LayerState {
     settings: LayerSettings,
     live: LiveSettings,
     load_shed: LoadShed,
-}
-
-/// Every other layer around a request, the first outermost. Only what must be around a future is: the rest is done before
-/// and after it.
-async fn all(State(layers): State<Arc<Layers>>, mut request: Request, next: Next) -> Response {
-    let route = Route::of(&request);
-    // around all layers that can reject a request, so that refusals are counted as well
-    let timer = RequestTimer::start(route, &request);
-    // before anything can fail, so that a failure can be found by its id
-    let id = request_id::of(&request);
-    let scope = RequestScope::of(id.clone());
-    // around everything that takes time or logs
-    let span = request_span::of(route, &request);
-    // next: the line about a request contains its outcome, whichever layer rejected it
-    let line = span.in_scope(|| access_log::begin(layers.settings.access_log, route, &scope, &mut request));
-    let checked = layers.checked(route, request, next).instrument(span.clone());
-    let mut response = scope.hold(checked).await;
-    if let Some(line) = line {
-        response = line.around(response);
-    }
-    trace::answered(&span, response.status());
-    drop(span);
-    response.headers_mut().insert(REQUEST_ID, id);
-    timer.count(&response);
-    response
+    /// The headers of every response that does not have them.
+    fixed: Vec<(HeaderName, HeaderValue)>,
+    compression: CompressionLayer<Compressible>,
 }
 
 impl Layers {
+    /// The layers with these settings, and those that a reload can change.
+    pub(in crate::inbound) fn new(settings: &LayerSettings, live: LiveSettings) -> Self {
+        let load_shed = LoadShed::new(settings.concurrency.clone(), settings.retry_after);
+        let secure = settings.tls.then_some((header::STRICT_TRANSPORT_SECURITY, TRANSPORT_SECURITY));
+        let fixed = FIXED.into_iter().chain(secure);
+        Self(Arc::new(LayerState {
+            settings: settings.clone(),
+            live,
+            load_shed,
+            fixed: fixed.map(|(name, value)| (name, HeaderValue::from_static(value))).collect(),
+            compression: compression(),
+        }))
+    }
+
+    /// Adds them to all routes and the fallback of a router.
+    pub(in crate::inbound) fn around_all(self, routes: Router) -> Router {
+        let all = async |State(layers): State<Self>, request: Request, next: Next| {
+            layers.around(Route::of(&request), request, |request| next.run(request)).await
+        };
+        routes.layer(from_fn_with_state(self, all))
+    }
+
+    /// Runs every layer around the handler of a request, the first outermost. Only what must be around a future is: the
+    /// rest is done before and after it.
+    pub(in crate::inbound) async fn around<F: Future<Output = Response>>(
+        &self,
+        route: Option<Route>,
+        mut request: Request,
+        handler: impl FnOnce(Request) -> F,
+    ) -> Response {
+        let layers = &*self.0;
+        // around all layers that can reject a request, so that refusals are counted as well
+        let timer = RequestTimer::start(route, &request);
+        // before anything can fail, so that a failure can be found by its id
+        let id = request_id::of(&request);
+        let scope = RequestScope::of(id.clone());
+        // around everything that takes time or logs
+        let span = request_span::of(route, &request);
+        // next: the line about a request contains its outcome, whichever layer rejected it
+        let line =
+            span.in_scope(|| access_log::begin(layers.settings.access_log, route, &scope, &mut request));
+        let checked = layers.checked(route, request, handler).instrument(span.clone());
+        let mut response = scope.hold(checked).await;
+        if let Some(line) = line {
+            response = line.around(response);
+        }
+        trace::answered(&span, response.status());
+        drop(span);
+        let headers = response.headers_mut();
+        headers.reserve(layers.fixed.len() + 1);
+        headers.insert(REQUEST_ID, id);
+        for (name, value) in &layers.fixed {
+            headers.entry(name).or_insert_with(|| value.clone());
+        }
+        timer.count(&response);
+        response
+    }
+}
+
+/// The headers of every response, also of those that a layer rejects. A route may override them.
+const FIXED: [(HeaderName, &str); 5] = [
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    // an answer is data: it may load nothing, and not be framed. The live page sets its own
+    (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+    // no other site may embed an answer as an image or a script
+    (CROSS_ORIGIN_RESOURCE_POLICY, "same-origin"),
+    // answers depend on the client and the time: no cache may store one
+    (header::CACHE_CONTROL, "no-store"),
+];
+
+/// Which answers are compressed: large ones, but never a stream, of which each event is sent at once.
+type Compressible = And<And<SizeAbove, NotForContentType>, NotForContentType>;
+
+fn compressible() -> Compressible {
+    SizeAbove::new(COMPRESSED_FROM)
+        .and(NotForContentType::const_new("text/event-stream"))
+        .and(NotForContentType::const_new("multipart/mixed"))
+}
+
+fn compression() -> CompressionLayer<Compressible> {
+    // the cheapest level has most of the effect on JSON
+    CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(compressible())
+}
+
+impl LayerState {
     /// The layers that can reject a request, and those that need its peer; the first outermost.
-    async fn checked(&self, route: Option<Route>, mut request: Request, next: Next) -> Response {
+    async fn checked<F: Future<Output = Response>>(
+        &self,
+        route: Option<Route>,
+        mut request: Request,
+        handler: impl FnOnce(Request) -> F,
+    ) -> Response {
         let Self { settings, live, .. } = self;
         // before every layer that reads the peer
         if let Err(refusal) = locate(&live.proxies.load(), &mut request) {
@@ -205,7 +244,7 @@ impl Layers {
             Err(refusal) => refuse(route, refusal),
             Ok(()) if cors::is_preflight(&request) => cors::permission(request.headers()),
             Ok(()) => {
-                let running = self.admitted(route, request, next);
+                let running = self.admitted(route, request, handler);
                 // a bug in one request becomes its 500, not an aborted connection
                 AssertUnwindSafe(running).catch_unwind().await.unwrap_or_else(panicked)
             }
@@ -218,8 +257,13 @@ impl Layers {
     }
 
     /// The layers that limit a request, the first outermost.
-    async fn admitted(&self, route: Option<Route>, request: Request, next: Next) -> Response {
-        let Self { settings, live, load_shed } = self;
+    async fn admitted<F: Future<Output = Response>>(
+        &self,
+        route: Option<Route>,
+        request: Request,
+        handler: impl FnOnce(Request) -> F,
+    ) -> Response {
+        let Self { settings, live, load_shed, .. } = self;
         // before any work is done or body read; rejected at once, since a queue would only add waiting
         let _permit = match load_shed.admit() {
             Ok(permit) => permit,
@@ -227,21 +271,36 @@ impl Layers {
         };
         // around the authentication, whose 401 it counts
         let presented = PresentedCredential::of(&request);
+        let encodings: Vec<HeaderValue> =
+            request.headers().get_all(header::ACCEPT_ENCODING).iter().cloned().collect();
         // innermost, around the body that the routes read
         let response = match body_limit::bounded(settings.max_body, settings.pace, request) {
             // inside the load shedding, so that a request that hangs releases its permit
-            Ok(request) => deadline::in_time(settings.deadline, next.run(request)).await,
+            Ok(request) => deadline::in_time(settings.deadline, handler(request)).await,
             Err(refusal) => Err(refusal),
         };
-        let response = response.unwrap_or_else(|refusal| refuse(route, refusal));
+        let mut response = response.unwrap_or_else(|refusal| refuse(route, refusal));
+        // inside the access log, so that it has the bytes that are sent
+        if !encodings.is_empty() && compressible().should_compress(&response) {
+            response = self.compressed(encodings, response).boxed().await;
+        }
         let limited = presented.limit(&live.bad_credentials, response);
         limited.unwrap_or_else(|refusal| refuse(route, refusal))
     }
-}
 
-/// A header that a route may override.
-fn fixed(name: HeaderName, value: &'static str) -> SetResponseHeaderLayer<HeaderValue> {
-    SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value))
+    /// Compresses a response by one of the encodings that its request accepts.
+    async fn compressed(&self, encodings: Vec<HeaderValue>, response: Response) -> Response {
+        let mut request = http::Request::new(());
+        for encoding in encodings {
+            request.headers_mut().append(header::ACCEPT_ENCODING, encoding);
+        }
+        let mut response = Some(response);
+        let answer = service_fn(move |_| ready(response.take().ok_or(())));
+        match self.compression.layer(answer).oneshot(request).await {
+            Ok(response) => response.map(Body::new),
+            Err(()) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+        }
+    }
 }
 
 /// The payload of a panic can quote data, so only the panic hook uses it.

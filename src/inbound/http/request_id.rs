@@ -24,10 +24,32 @@ fn harmless(id: &HeaderValue) -> bool {
 }
 
 fn fresh_id() -> HeaderValue {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut id = [0; 2 * size_of::<u128>()];
-    for (pair, byte) in id.chunks_exact_mut(2).zip(fastrand::u128(..).to_be_bytes()) {
-        pair.copy_from_slice(&[byte >> 4, byte & 15].map(|half| DIGITS[usize::from(half)]));
+    for (half, number) in id.chunks_exact_mut(16).zip([fastrand::u64(..), fastrand::u64(..)]) {
+        half.copy_from_slice(&hexadecimal(number));
     }
     HeaderValue::from_bytes(&id).unwrap_or_else(|_| HeaderValue::from_static("none"))
+}
+
+/// The hexadecimal digits of a number.
+fn hexadecimal(number: u64) -> [u8; 16] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut digits = [0; 16];
+    for (index, byte) in number.to_be_bytes().into_iter().enumerate() {
+        digits[2 * index] = DIGITS[usize::from(byte >> 4)];
+        digits[2 * index + 1] = DIGITS[usize::from(byte & 15)];
+    }
+    digits
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hexadecimal_digits_are_those_of_the_number() {
+        for number in [0, 1, 0x0123_4567_89ab_cdef, u64::MAX] {
+            assert_eq!(hexadecimal(number), *format!("{number:016x}").as_bytes());
+        }
+    }
 }

@@ -10,8 +10,11 @@ use std::sync::Arc;
 
 use async_graphql::Response as GraphqlResponse;
 use async_graphql::parser::types::OperationType;
-use axum::extract::{Request, State};
+use axum::extract::Request;
+#[cfg(test)]
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+#[cfg(test)]
 use axum::routing::{MethodRouter, any};
 use futures_util::FutureExt as _;
 use http::{HeaderMap, Method};
@@ -34,15 +37,18 @@ use crate::telemetry::{meters, trace};
 use negotiate::{ResponseForm, ResponseType};
 
 /// The route: every method, so that a wrong one gets a response of the same form.
+#[cfg(test)]
 pub fn route<S: Clone + Send + Sync + 'static>(endpoint: GraphqlEndpoint) -> MethodRouter<S> {
-    any(serve).with_state(endpoint)
+    any(async |State(endpoint): State<GraphqlEndpoint>, request: Request| serve(&endpoint, request).await)
+        .with_state(endpoint)
 }
 
-async fn serve(State(endpoint): State<GraphqlEndpoint>, request: Request) -> Response {
+/// Answers a request of any method.
+pub async fn serve(endpoint: &GraphqlEndpoint, request: Request) -> Response {
     let answer = if ws::is_handshake(&request) {
-        ws::upgrade(&endpoint, request)
+        ws::upgrade(endpoint, request)
     } else {
-        answer(&endpoint, request).await
+        answer(endpoint, request).await
     };
     answer.unwrap_or_else(IntoResponse::into_response)
 }

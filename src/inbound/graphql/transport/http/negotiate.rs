@@ -161,6 +161,10 @@ pub(super) fn check_content_type(headers: &HeaderMap) -> Result<(), HttpRefusal>
     let (Some(value), None) = (sent.next(), sent.next()) else {
         return unsupported("send one content-type header: application/json");
     };
+    // what most clients send
+    if value == "application/json" && !headers.contains_key(header::CONTENT_ENCODING) {
+        return Ok(());
+    }
     let Ok(value) = value.to_str() else { return unsupported("the content-type must be application/json") };
     let mut parts = split(value, ';').map(str::trim);
     if !parts.next().is_some_and(|essence| essence.eq_ignore_ascii_case("application/json")) {
