@@ -15,7 +15,8 @@ use crate::jobs::watch::{UpdateKind, WatchUpdate};
 
 /// How many updates are kept. The subscribers of a change are woken one after the other, so few are needed at a time.
 const SLOTS: usize = 64;
-/// The longest update that is kept, so that all together take 1 MiB at most.
+/// The longest update that is kept, so that all together take 3 MiB at most, with a frame for SSE and one for multipart,
+/// beside the snapshots of their jobs.
 const MAX_BYTES: usize = 16 * 1024;
 
 /// An update as JSON, with its frames.

@@ -10,7 +10,7 @@ use crate::jobs::answer::JobSnapshot;
 
 /// How many are kept. One in ten of 1,000 shares its slot with another, and each then replaces the other.
 const SLOTS: usize = 8 * 1024;
-/// The longest JSON that is kept, so that all together take 16 MiB at most.
+/// The longest JSON that is kept, so that all JSON together takes 16 MiB at most. The rest of an entry takes some 500 bytes.
 const MAX_BYTES: usize = 2 * 1024;
 
 /// What a field of a job may depend on to be written once: its observation.
@@ -88,7 +88,7 @@ impl RenderedJobs {
 
     /// Keeps what a selection made of an observation, unless it is too long.
     pub(super) fn keep(&self, rendered: RenderedJob) {
-        if rendered.json.len() > MAX_BYTES {
+        if rendered.json.len() + size_of_val(&*rendered.live) > MAX_BYTES {
             return;
         }
         let rendered = Arc::new(rendered);
@@ -99,8 +99,9 @@ impl RenderedJobs {
     }
 
     fn slot(&self, selection: u64, job: *const Job) -> Option<MutexGuard<'_, Option<Arc<RenderedJob>>>> {
-        let key = job.addr() as u64 ^ selection.rotate_right(16);
-        // Fibonacci hashing: the upper bits of the product depend on all bits of the key
+        let key = job.addr() as u64 ^ selection.rotate_left(20);
+        // Fibonacci hashing: these bits of the product depend on all lower bits of the key, so the number of the selection,
+        // which is small, is put above those of the address that differ
         let index = key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
         let slot = self.0.get(usize::try_from(index).unwrap_or_default() % SLOTS)?;
         Some(slot.lock().unwrap_or_else(PoisonError::into_inner))
@@ -151,6 +152,17 @@ mod tests {
         assert!(jobs.get(2, observed).is_none());
         assert!(jobs.get(1, ObservedJob { job: &second, sightings: &sightings }).is_none());
         assert!(jobs.get(1, ObservedJob { job: &first, sightings: &later }).is_none());
+    }
+
+    #[test]
+    fn selections_of_one_job_do_not_replace_each_other() {
+        let jobs = RenderedJobs::default();
+        let (job, sightings) = (job(), Sightings::default());
+        let observed = ObservedJob { job: &job, sightings: &sightings };
+        for selection in 0..4 {
+            jobs.keep(rendered(selection, observed, "{}"));
+        }
+        assert_eq!((0..4).filter(|selection| jobs.get(*selection, observed).is_some()).count(), 4);
     }
 
     #[test]
