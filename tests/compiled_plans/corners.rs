@@ -245,3 +245,20 @@ async fn answer_beyond_the_memory_is_refused_as_by_the_engine() {
         }
     }
 }
+
+/// Equal requests are found without their document, whose cache has room for some hundred others.
+#[tokio::test(start_paused = true)]
+async fn document_that_only_equal_requests_use_stays_planned() {
+    let world = World::new().await;
+    let hot = call(&format!("{{ {JOB1} {{ __typename }} }}"), json!({}));
+    same(&world, &hot, true).await;
+    for other in 0..1_500 {
+        let fields: String = (0..60).map(|field| format!(" a{other}x{field}: __typename")).collect();
+        world.by_a_plan(&call(&format!("{{{fields} }}"), json!({}))).await;
+        // often enough to be in use throughout
+        for _ in 0..2 {
+            let (_, by_a_plan) = world.by_a_plan(&hot).await;
+            assert!(by_a_plan, "{other}");
+        }
+    }
+}

@@ -86,7 +86,6 @@ pub(in crate::inbound::graphql) enum PreparedPlan {
 
 /// A document to be cached once the engine has validated it.
 pub(in crate::inbound::graphql) struct UncachedDocument {
-    text: String,
     tokens: usize,
     document: Arc<ParsedDocument>,
     learn: Option<DocumentHash>,
@@ -201,7 +200,7 @@ impl OperationAdmission {
         }
         let fresh = match (fresh, learn) {
             (Some(tokens), learn) => {
-                Some(Box::new(UncachedDocument { text, tokens, document: Arc::clone(&document), learn }))
+                Some(Box::new(UncachedDocument { tokens, document: Arc::clone(&document), learn }))
             }
             (None, Some(hash)) => {
                 self.settings.documents.register(hash, &text);
@@ -236,6 +235,11 @@ impl OperationAdmission {
     ) -> Option<Result<PreparedOperation, HttpRefusal>> {
         let known = self.known.get(text)?;
         let (document, query) = known.query()?;
+        if document.is_reported_use() {
+            // else a document that is only found here would age out of the caches of texts
+            self.parsed.get(document.text());
+            self.settings.documents.used(document.hash());
+        }
         if let Err(refusal) = permits(known.operation.kind) {
             return Some(Err(refusal));
         }
@@ -308,10 +312,10 @@ impl OperationAdmission {
 
     /// Caches a document that the engine has validated.
     pub(in crate::inbound::graphql) fn keep(&self, fresh: UncachedDocument) {
-        self.parsed.keep(&fresh.text, fresh.tokens, fresh.document);
         if let Some(hash) = fresh.learn {
-            self.settings.documents.register(hash, &fresh.text);
+            self.settings.documents.register(hash, fresh.document.text());
         }
+        self.parsed.keep(fresh.tokens, fresh.document);
     }
 
     /// Returns the document of a text, and the number of its tokens if it was not cached.

@@ -35,7 +35,8 @@ impl<K: Hash + Eq, V: Clone> Generations<K, V> {
         Some(value)
     }
 
-    /// Caches an entry of this many bytes in place of one of the same key. One that is too large is not cached.
+    /// Caches an entry of this many bytes in place of one of the same key. One that is too large is not cached. Drops the
+    /// old generation when the young one is full, at most every `max_bytes / 2`.
     pub(super) fn put(&mut self, key: K, value: V, bytes: usize) {
         if bytes > self.max_bytes / 2 {
             return;

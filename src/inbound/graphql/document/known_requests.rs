@@ -17,6 +17,8 @@ use crate::inbound::graphql::plan::query::{BoundQuery, QueryCall, QueryPlan};
 const KNOWN_BYTES: usize = 16 * 1024 * 1024;
 /// The size of an entry beside its text and its variables.
 const ENTRY_BYTES: usize = 512;
+/// The most bytes of an argument for each byte of a literal in the document: a short reference has several strings.
+const LITERAL_BYTES: usize = 4;
 
 /// A request that was prepared before. The document belongs to the cache of parsed documents: when that drops it, the
 /// request is not known any more.
@@ -28,6 +30,8 @@ pub(super) struct KnownRequest {
     pub(super) variables: Arc<Variables>,
     /// The most values of its answer.
     pub(super) values: u64,
+    /// The approximate size of the arguments.
+    argument_bytes: usize,
 }
 
 /// The requests that were prepared before. The same text has another meaning in a body than in a URL.
@@ -46,8 +50,13 @@ impl KnownRequest {
         values: u64,
     ) -> Self {
         let calls = Arc::clone(&query.calls);
+        // each root field can have a copy of each variable, and of a literal of the document
+        let variable_bytes: usize = variables.values().map(value_bytes).sum();
+        let literals = LITERAL_BYTES.saturating_mul(document.text().len());
+        let argument_bytes =
+            (calls.len() * (size_of::<QueryCall>() + variable_bytes)).saturating_add(literals);
         let (document, plan) = (Arc::downgrade(document), Arc::downgrade(&query.plan));
-        Self { document, plan, calls, operation, variables, values }
+        Self { document, plan, calls, operation, variables, values, argument_bytes }
     }
 
     /// Its document and its query, while the document is cached.
@@ -67,9 +76,8 @@ impl KnownRequests {
     /// Keeps a request.
     pub(super) fn keep(&self, text: RequestText<'_>, request: KnownRequest) {
         let (held, bytes) = self.of(text);
-        // the arguments repeat the text and the variables
-        let variables: usize = request.variables.values().map(value_bytes).sum();
-        let size = ENTRY_BYTES + 2 * (bytes.len() + variables);
+        // the variables are values of the request
+        let size = (ENTRY_BYTES + 2 * bytes.len()).saturating_add(request.argument_bytes);
         held.lock().unwrap_or_else(PoisonError::into_inner).put(bytes.into(), Arc::new(request), size);
     }
 
@@ -108,5 +116,38 @@ fn value_bytes(value: &Constant) -> usize {
 impl fmt::Debug for KnownRequests {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KnownRequests").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use async_graphql::parser::parse_query;
+    use async_graphql::{Name, Value};
+
+    use super::*;
+
+    /// The size of the arguments of a request whose document has a comment of this length, and whose fields each have the
+    /// value of a variable of this length.
+    fn argument_bytes(fields: usize, literal: usize, variable: usize) -> usize {
+        let text = format!("{{ a }}#{}", "x".repeat(literal));
+        let document = Arc::new(ParsedDocument::new(parse_query(&text).unwrap(), &text, 3));
+        let (operation, _) = OperationInfo::select(&document.executable, None).unwrap();
+        let value = "x".repeat(variable);
+        let call = || QueryCall::JobList { filter: None, first: 1, after: Some(value.clone()) };
+        let calls = std::iter::repeat_with(call).take(fields).collect();
+        let query = BoundQuery { plan: Arc::new(QueryPlan::empty()), calls };
+        let mut variables = Variables::default();
+        variables.insert(Name::new("after"), Value::String(value.clone()));
+        KnownRequest::new(&document, &query, operation, Arc::new(variables), 1).argument_bytes
+    }
+
+    #[test]
+    fn each_field_counts_its_copy_of_a_variable() {
+        assert!(argument_bytes(20, 0, 100_000) >= 20 * 100_000);
+    }
+
+    #[test]
+    fn literals_of_a_document_that_is_sent_by_its_hash_count() {
+        assert!(argument_bytes(1, 200_000, 0) >= 200_000);
     }
 }

@@ -21,10 +21,11 @@ impl ParseCache {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(text)
     }
 
-    /// Caches a document with its text and its number of tokens. One that is too large is not cached.
-    pub(super) fn keep(&self, text: &str, tokens: usize, document: Arc<ParsedDocument>) {
+    /// Caches a document with its number of tokens. One that is too large is not cached.
+    pub(super) fn keep(&self, tokens: usize, document: Arc<ParsedDocument>) {
+        let text = Arc::clone(document.text());
         let bytes = ParsedDocument::bytes(text.len(), tokens);
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).put(text.into(), document, bytes);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).put(text, document, bytes);
     }
 }
 
@@ -44,7 +45,7 @@ mod tests {
     fn recently_used_document_stays_in_the_bounded_cache() {
         let documents = ParseCache::new(120_000);
         let keep = |text: &str| {
-            documents.keep(text, 10, Arc::new(ParsedDocument::new(parse_query(text).unwrap(), text, 10)));
+            documents.keep(10, Arc::new(ParsedDocument::new(parse_query(text).unwrap(), text, 10)));
         };
         keep("{ wanted }");
         for index in 0..1000 {
@@ -59,7 +60,7 @@ mod tests {
     #[test]
     fn document_larger_than_the_cache_is_not_cached() {
         let documents = ParseCache::new(1000);
-        documents.keep("{ a }", 3, Arc::new(ParsedDocument::new(parse_query("{ a }").unwrap(), "{ a }", 3)));
+        documents.keep(3, Arc::new(ParsedDocument::new(parse_query("{ a }").unwrap(), "{ a }", 3)));
         assert!(documents.get("{ a }").is_none());
     }
 }

@@ -172,6 +172,13 @@ impl PersistedDocuments {
         Some(found.to_string())
     }
 
+    /// Records that a document was used by its hash.
+    pub(in crate::inbound::graphql) fn used(&self, hash: &DocumentHash) {
+        if let Some(automatic) = &self.automatic {
+            automatic.lock().unwrap_or_else(PoisonError::into_inner).get(hash);
+        }
+    }
+
     /// Clients of automatic persisted queries compare these messages, so they are identical to Apollo's.
     fn unknown(&self) -> HttpRefusal {
         if self.only {

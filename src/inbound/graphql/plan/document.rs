@@ -1,6 +1,7 @@
 //! A parsed document with its plans, which are compiled when they are first needed.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_graphql::parser::types::{ExecutableDocument, OperationDefinition, OperationType};
@@ -25,10 +26,16 @@ const PLAN_BYTES_A_BYTE: usize = 4;
 /// three tokens.
 const PARSED_BYTES_A_TOKEN: usize = 200;
 
+/// Of so many uses of a document without its text, the caches of texts hear of one.
+const REPORTED_USE: u32 = 64;
+
 /// A document that was parsed and is within the limits.
 pub(in crate::inbound::graphql) struct ParsedDocument {
     pub(in crate::inbound::graphql) executable: ExecutableDocument,
+    text: Arc<str>,
     hash: DocumentHash,
+    /// How many requests found it without its text.
+    uses: AtomicU32,
     conditions: ConditionNames,
     plans: Mutex<HeldPlans>,
     costs: Mutex<CheckedCosts>,
@@ -67,11 +74,23 @@ impl ParsedDocument {
         let left = plan_bytes(text.len(), tokens);
         Self {
             executable,
+            text: text.into(),
             hash: hash_of(text),
+            uses: AtomicU32::new(0),
             conditions,
             plans: Mutex::new(HeldPlans { plans: Vec::new(), left }),
             costs: Mutex::default(),
         }
+    }
+
+    /// Its text.
+    pub(in crate::inbound::graphql) const fn text(&self) -> &Arc<str> {
+        &self.text
+    }
+
+    /// Counts a request that found it without its text. Whether the caches of texts must hear of it now.
+    pub(in crate::inbound::graphql) fn is_reported_use(&self) -> bool {
+        self.uses.fetch_add(1, Ordering::Relaxed) % REPORTED_USE == 0
     }
 
     /// The hash of its text.

@@ -86,6 +86,12 @@ pub(in crate::inbound::graphql) struct PlannedAnswer {
 }
 
 impl QueryPlan {
+    /// A plan without a root field.
+    #[cfg(test)]
+    pub(in crate::inbound::graphql) const fn empty() -> Self {
+        Self { roots: Vec::new() }
+    }
+
     /// Compiles a query of a valid document.
     ///
     /// # Errors
