@@ -55,7 +55,8 @@ pub(super) async fn run<S>(
         .max_frame_size(Some(settings.max_message));
     let now = Instant::now();
     let init_until = now + settings.init_timeout;
-    let mut session = SocketSession {
+    // boxed with what is rare, so that the task, which lasts for hours, has no place for it several times
+    let mut session = Box::new(SocketSession {
         socket: WebSocketStream::from_raw_socket(socket, Role::Server, Some(config)).await,
         init_until: Some(init_until),
         ping_at: now + settings.ping_interval,
@@ -67,13 +68,13 @@ pub(super) async fn run<S>(
         trace_context: None,
         endpoint,
         guard,
-    };
+    });
     let reason = session.serve().await;
-    let SocketSession { socket, operations, guard, .. } = session;
+    let SocketSession { socket, operations, guard, .. } = *session;
     // its resources are free before the peer has read the reason
     drop(operations);
     guard.leave(reason);
-    close(socket, reason).await;
+    Box::pin(close(socket, reason)).await;
 }
 
 struct SocketSession<S> {
@@ -123,7 +124,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SocketSession<S> {
         match self.next_event().await {
             SocketEvent::End(reason) => Err(reason),
             SocketEvent::TimerFired => self.tick().await,
-            SocketEvent::Received(Some(Ok(message))) => self.receive(message).await,
+            SocketEvent::Received(Some(Ok(message))) => Box::pin(self.receive(message)).await,
             SocketEvent::Received(Some(Err(error))) => Err(reason_of(&error)),
             SocketEvent::Received(None) => Err(EndReason::ClientLeft),
             SocketEvent::Operation(id, OperationMessage::Answer(answer)) => self.answer(&id, answer).await,
