@@ -1,6 +1,6 @@
 //! The longest request body, and its minimum rate.
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody as _};
 use axum::extract::Request;
 use http::header;
 use http_body_util::Limited;
@@ -17,6 +17,9 @@ pub(super) fn bounded(max_body: usize, pace: BodyRate, request: Request) -> Resu
     let announced = announced.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|length| length > max_body as u64) {
         return Err(body_too_large(Some(max_body)));
+    }
+    if request.body().is_end_stream() {
+        return Ok(request);
     }
     Ok(request.map(|body| Body::new(MinRateBody::new(Body::new(Limited::new(body, max_body)), pace))))
 }

@@ -281,8 +281,12 @@ impl LayerState {
         };
         let mut response = response.unwrap_or_else(|refusal| refuse(route, refusal));
         // inside the access log, so that it has the bytes that are sent
-        if !encodings.is_empty() && compressible().should_compress(&response) {
-            response = self.compressed(encodings, response).boxed().await;
+        if compressible().should_compress(&response) {
+            if !encodings.is_empty() {
+                response = self.compressed(encodings, response).boxed().await;
+            } else if !varies_by_encoding(&response) {
+                response.headers_mut().append(header::VARY, HeaderValue::from_static("accept-encoding"));
+            }
         }
         let limited = presented.limit(&live.bad_credentials, response);
         limited.unwrap_or_else(|refusal| refuse(route, refusal))
@@ -301,6 +305,12 @@ impl LayerState {
             Err(()) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
         }
     }
+}
+
+/// Whether a response says already that it depends on the encodings that the client accepts.
+fn varies_by_encoding(response: &Response) -> bool {
+    let mut lists = response.headers().get_all(header::VARY).iter().filter_map(|list| list.to_str().ok());
+    lists.any(|list| list.split(',').any(|name| name.trim().eq_ignore_ascii_case("accept-encoding")))
 }
 
 /// The payload of a panic can quote data, so only the panic hook uses it.

@@ -1,5 +1,6 @@
 //! The routes of the public listener, in one table: patterns, methods, and the labels in traces, logs and metrics. The
-//! router registers them; the layers read the route of a request from axum's [`MatchedPath`], never from its path.
+//! router registers them; the layers read the route of a request from axum's [`MatchedPath`]. Only `/graphql`, whose patterns
+//! have no parameter, is matched before the router.
 
 use axum::extract::{MatchedPath, Request};
 

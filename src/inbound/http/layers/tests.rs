@@ -137,3 +137,23 @@ async fn small_answers_and_streams_are_not_compressed() {
         assert_eq!(encoding(path, "gzip").await, None, "{path}");
     }
 }
+
+#[tokio::test]
+async fn answer_that_could_be_compressed_varies_by_encoding() {
+    for (path, accepted, varies) in [
+        ("/large", Some("gzip"), 1),
+        ("/large", Some("identity"), 1),
+        ("/large", None, 1),
+        ("/fine", Some("gzip"), 0),
+        ("/events", None, 0),
+    ] {
+        let request = Request::get(path);
+        let request =
+            accepted.into_iter().fold(request, |request, one| request.header("accept-encoding", one));
+        let response =
+            app(&LayerSettings::default()).oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+        let lists = response.headers().get_all(header::VARY).iter();
+        let named = lists.filter(|list| list.to_str().unwrap().contains("accept-encoding")).count();
+        assert_eq!(named, varies, "{path} {accepted:?}");
+    }
+}

@@ -17,7 +17,7 @@ use crate::inbound::http::etag;
 /// A browser may keep the answer to a GET for itself, and asks each time whether it is still the same.
 const REVALIDATED: HeaderValue = HeaderValue::from_static("private, no-cache");
 /// The headers of a request that its answer depends on.
-const REQUESTED_FORM: HeaderValue = HeaderValue::from_static("accept, authorization");
+const REQUESTED_FORM: HeaderValue = HeaderValue::from_static("accept, accept-encoding, authorization");
 
 /// Converts the engine's response to an HTTP response. `revalidates`: the headers of a request that may have the answer
 /// already.

@@ -33,7 +33,7 @@ async fn changed_answer_to_a_get_is_sent() {
 async fn answer_to_a_get_is_for_the_cache_of_its_client_alone() {
     let answer = get_knowing(&fixture(), "query={hello}", None).await;
     assert_eq!(answer.headers()[header::CACHE_CONTROL], "private, no-cache");
-    assert_eq!(answer.headers()[header::VARY], "accept, authorization");
+    assert_eq!(answer.headers()[header::VARY], "accept, accept-encoding, authorization");
     assert!(
         answer.headers()[header::ETAG].to_str().unwrap().starts_with("W/\""),
         "weak: it can be compressed"
