@@ -182,7 +182,9 @@ async fn no_hostile_id_changes_the_upstream_request_path() {
             let place = match request.endpoint {
                 Endpoint::Query => "/api/v1/async-results/query".to_owned(),
                 Endpoint::One => format!("/api/v1/async-results/{}", request.ids[0]),
-                Endpoint::Status | Endpoint::Unexpected => "/enterprise/v2/query/status".to_owned(),
+                Endpoint::Status | Endpoint::List | Endpoint::Unexpected => {
+                    "/enterprise/v2/query/status".to_owned()
+                }
             };
             assert_eq!(request.path, place, "{request:?}");
             requested.extend(request.ids);

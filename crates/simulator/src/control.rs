@@ -5,11 +5,12 @@
 use std::sync::Arc;
 
 use http::Method;
-use serde::de::DeserializeOwned;
+use jiff::SignedDuration;
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use super::{
-    Handle, MindBridgeJob, MindBridgeStep, SimFault, SimJob, SimStep, SimUpstream, SupermetricsJob,
+    Handle, MindBridgeJob, MindBridgeStep, SimFault, SimJob, SimList, SimStep, SimUpstream, SupermetricsJob,
     SupermetricsStep,
 };
 
@@ -34,6 +35,7 @@ pub(super) fn answer(world: &Arc<SimWorld>, upstream: SimUpstream, incoming: &In
         (&Method::GET, ["requests"]) => Ok(json!({
             "requests": handle.record_as_json(upstream),
             "max_in_flight": handle.max_in_flight(upstream),
+            "received": handle.received_as_json(upstream),
         })),
         (&Method::DELETE, ["requests"]) => {
             handle.world().ledger.clear(Some(upstream));
@@ -60,6 +62,14 @@ pub(super) fn answer(world: &Arc<SimWorld>, upstream: SimUpstream, incoming: &In
             handle.clear_faults(Some(upstream));
             Ok(Value::Null)
         }
+        (&Method::PUT, ["list"]) => list(upstream, incoming).map(|list| {
+            handle.set_list(upstream, list);
+            Value::Null
+        }),
+        (&Method::PUT, ["clock"]) => read::<ClockSetting>(incoming).map(|ClockSetting { skew }| {
+            handle.set_clock_skew(upstream, skew);
+            Value::Null
+        }),
         (&Method::POST, ["release"]) => {
             handle.release();
             Ok(Value::Null)
@@ -86,6 +96,17 @@ fn job(upstream: SimUpstream, incoming: &Incoming) -> Result<SimJob, ControlErro
     }
     scenario.check().map_err(|error| refusal(400, &error.to_string()))?;
     Ok(job)
+}
+
+fn list(upstream: SimUpstream, incoming: &Incoming) -> Result<SimList, ControlError> {
+    let list: SimList = read(incoming)?;
+    let mut scenario = super::Scenario::default();
+    match upstream {
+        SimUpstream::MindBridge => scenario.mindbridge.list = list.clone(),
+        SimUpstream::Supermetrics => scenario.supermetrics.list = list.clone(),
+    }
+    scenario.check().map_err(|error| refusal(400, &error.to_string()))?;
+    Ok(list)
 }
 
 fn step(upstream: SimUpstream, incoming: &Incoming) -> Result<SimStep, ControlError> {
@@ -116,6 +137,13 @@ fn read<T: DeserializeOwned>(incoming: &Incoming) -> Result<T, ControlError> {
 
 fn bad(error: &serde_path_to_error::Error<serde_json::Error>) -> ControlError {
     refusal(400, &format!("{}: {}", error.path(), error.inner()))
+}
+
+/// The setting of an upstream's clock.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ClockSetting {
+    skew: SignedDuration,
 }
 
 /// Why a control request is rejected.

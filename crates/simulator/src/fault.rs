@@ -142,7 +142,7 @@ pub enum FaultKind {
     },
     /// The true answer, with fields set or removed.
     Edit(Edit),
-    /// Omits these ids from the collection query's `content`.
+    /// Omits these ids from the collection query's `content`, or from the query history.
     Omit {
         /// The ids.
         ids: Vec<String>,

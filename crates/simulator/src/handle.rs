@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use jiff::SignedDuration;
 use secrecy::SecretString;
 use serde_json::Value;
 
 use super::{
-    MindBridgeJob, MindBridgeStep, RecordedRequest, SimFault, SimUpstream, SupermetricsJob, SupermetricsStep,
-    mindbridge, supermetrics,
+    Endpoint, MindBridgeJob, MindBridgeStep, RecordedRequest, SimFault, SimList, SimUpstream,
+    SupermetricsJob, SupermetricsStep, mindbridge, supermetrics,
 };
 
 use super::progress::standing;
@@ -168,7 +169,7 @@ impl Handle {
                 scenario.supermetrics.jobs.iter().flat_map(|job| job.family().members(now)).collect()
             }
         };
-        born.retain(|(id, _)| !state.forgotten.contains(&(upstream, id.clone())));
+        born.retain(|(id, _)| !state.is_forgotten(upstream, id));
         born.sort();
         born.dedup_by(|left, right| left.0 == right.0);
         born.sort_by_key(|(_, born)| *born);
@@ -184,6 +185,18 @@ impl Handle {
     pub fn clear_faults(&self, upstream: Option<SimUpstream>) {
         let faults = &mut self.world.lock().scenario.faults;
         faults.retain(|fault| upstream.is_some_and(|only| only != fault.upstream));
+    }
+
+    /// Sets the anomalies of the list of an upstream from now on, in place of those in use.
+    pub fn set_list(&self, upstream: SimUpstream, list: SimList) {
+        let now = self.world.now();
+        self.world.lock().set_list(upstream, list, now);
+    }
+
+    /// Sets how far the clock of an upstream is ahead from now on; behind, when negative. The dates of what happened
+    /// before stay.
+    pub fn set_clock_skew(&self, upstream: SimUpstream, skew: SignedDuration) {
+        self.world.set_clock(upstream, skew);
     }
 
     /// Accepts this credential from now on, and no longer the previous one.
@@ -227,12 +240,18 @@ impl Handle {
         record
     }
 
+    /// How many requests an endpoint of an upstream received since the record was cleared, also those that the record
+    /// does not contain any more.
+    pub fn received(&self, upstream: SimUpstream, endpoint: Endpoint) -> u64 {
+        self.world.ledger.received(upstream, endpoint)
+    }
+
     /// The violations in the record, which a test of a correct client expects to be none.
     pub fn violations(&self) -> Vec<String> {
         self.record().into_iter().filter_map(|request| request.violation).collect()
     }
 
-    /// Clears the record, and resets the highest number in flight.
+    /// Clears the record and the counters, and resets the highest number in flight.
     pub fn clear_record(&self) {
         self.world.ledger.clear(None);
     }
@@ -245,6 +264,14 @@ impl Handle {
     /// Waits until the record contains `count` requests. Cancel safe; never returns if they do not arrive.
     pub async fn wait_for_requests(&self, count: usize) {
         self.world.ledger.wait_for(count).await;
+    }
+
+    /// The counters of one upstream in the form of `/_sim/requests`.
+    pub(super) fn received_as_json(&self, upstream: SimUpstream) -> Value {
+        let counters = Endpoint::ALL
+            .into_iter()
+            .map(|endpoint| (endpoint.as_str().to_owned(), self.received(upstream, endpoint).into()));
+        Value::Object(counters.collect())
     }
 
     /// The record of one upstream in the form of `/_sim/requests`.

@@ -31,8 +31,8 @@ pub use self::{
     record::{Auth, RecordedRequest},
     scenario::{
         Column, ColumnKind, MindBridgeJob, MindBridgeStep, MindBridgeTenant, QueryError, Scenario,
-        ScenarioError, ScenarioFault, SimQueryMeta, SimResultMeta, SimRows, SimUserInfo, SupermetricsAccount,
-        SupermetricsJob, SupermetricsStep,
+        ScenarioError, ScenarioFault, SimList, SimQueryMeta, SimResultMeta, SimRows, SimUserInfo,
+        SupermetricsAccount, SupermetricsJob, SupermetricsStep,
     },
 };
 
@@ -71,22 +71,37 @@ impl SimUpstream {
 pub enum Endpoint {
     /// `MindBridgeTenant`: one async result.
     One,
-    /// `MindBridgeTenant`: the paged query of the collection.
+    /// `MindBridgeTenant`: the paged query of the collection by ids.
     Query,
     /// Supermetrics: the status call.
     Status,
+    /// The list: `MindBridgeTenant`'s paged query by anything but ids, or Supermetrics' query history.
+    List,
     /// A path of neither upstream.
     Unexpected,
 }
 
 impl Endpoint {
+    pub(crate) const ALL: [Self; 5] = [Self::One, Self::Query, Self::Status, Self::List, Self::Unexpected];
+
     /// The word used in scenario files.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::One => "one",
             Self::Query => "query",
             Self::Status => "status",
+            Self::List => "list",
             Self::Unexpected => "unexpected",
+        }
+    }
+
+    const fn index(self) -> usize {
+        match self {
+            Self::One => 0,
+            Self::Query => 1,
+            Self::Status => 2,
+            Self::List => 3,
+            Self::Unexpected => 4,
         }
     }
 }

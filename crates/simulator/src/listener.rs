@@ -128,6 +128,9 @@ pub(super) async fn respond(
         }
     }
     let (mut reply, delivery) = compose(&world, &question, fault.as_ref(), allowance);
+    if !reply.headers.contains_key("date") {
+        reply = reply.with_header("date", &world.http_date(upstream, Duration::ZERO));
+    }
     if let Some((limit, remaining)) = allowance.hourly {
         reply = reply
             .with_header("x-ratelimit-limit", &limit.to_string())
@@ -201,7 +204,7 @@ fn too_many() -> MadeUpBody {
 fn truly(world: &SimWorld, question: &SimRequest, fault: Option<&FaultKind>) -> SimReply {
     match question.upstream {
         SimUpstream::MindBridge => mindbridge::answer(world, question, fault),
-        SimUpstream::Supermetrics => supermetrics::answer(world, question),
+        SimUpstream::Supermetrics => supermetrics::answer(world, question, fault),
     }
 }
 
@@ -232,10 +235,7 @@ fn made_up(world: &SimWorld, question: &SimRequest, answer: &MadeUpAnswer) -> Si
     }
     let retry_after = retry_after.as_ref().map(|it| match it {
         RetryAfter::Seconds(seconds) => seconds.to_string(),
-        RetryAfter::DateIn(seconds) => {
-            let at = world.wall(world.now() + Duration::from_secs(*seconds));
-            at.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
-        }
+        RetryAfter::DateIn(seconds) => world.http_date(question.upstream, Duration::from_secs(*seconds)),
         RetryAfter::Text(text) => text.clone(),
     });
     retry_after.into_iter().fold(reply, |reply, value| reply.with_header("retry-after", &value))

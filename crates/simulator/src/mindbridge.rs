@@ -2,20 +2,21 @@
 //!
 //! Written from the vendor's public description alone; it shares nothing with the adapter it tests.
 
+mod entity;
 mod filter;
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use http::Method;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use url::form_urlencoded;
 
+use self::entity::SimAsyncResult;
 use self::filter::Filter;
-use super::progress::{LifePosition, standing};
 use super::reply::SimReply;
 use super::request::{Incoming, SimRequest, decode, note};
-use super::world::{SimState, SimWorld};
-use super::{Endpoint, FaultKind, MindBridgeJob, MindBridgeStep, SimUpstream, SimUserInfo};
+use super::world::{SimState, SimWorld, rotate};
+use super::{Endpoint, FaultKind, MindBridgeJob, SimUpstream};
 
 /// The prefix of the API's own paths on a tenant's host.
 pub(super) const PREFIX: &str = "/api";
@@ -82,6 +83,9 @@ fn read_query(incoming: &Incoming, question: &mut SimRequest) {
             Ok(filter) => {
                 question.ids = filter.ids();
                 question.filter = Some(document);
+                if !filter.is_by_id() {
+                    question.endpoint = Endpoint::List;
+                }
             }
             Err(problem) => note(&mut question.refusal, &problem),
         },
@@ -109,17 +113,22 @@ pub(super) fn answer(world: &SimWorld, question: &SimRequest, fault: Option<&Fau
         }
         Endpoint::One => {
             let id = question.ids.first().map_or("", String::as_str);
-            job(world, id).map_or_else(
+            one(world, id).map_or_else(
                 || problem(world, 404, "NOT_FOUND", "no async result has this id", &question.path),
                 |document| SimReply::json(200, document),
             )
         }
-        Endpoint::Query => query(world, question, fault),
+        Endpoint::Query | Endpoint::List => query(world, question, fault),
     }
 }
 
 fn query(world: &SimWorld, question: &SimRequest, fault: Option<&FaultKind>) -> SimReply {
-    let refused = world.lock().scenario.mindbridge.refuse_query;
+    let is_list = question.endpoint == Endpoint::List;
+    let refused = {
+        let state = world.lock();
+        let tenant = &state.scenario.mindbridge;
+        tenant.refuse_query.or_else(|| tenant.list.refuse.filter(|_| is_list))
+    };
     if let Some(status) = refused {
         return problem(world, status, "REFUSED", "this tenant does not offer the query", &question.path);
     }
@@ -137,22 +146,27 @@ fn query(world: &SimWorld, question: &SimRequest, fault: Option<&FaultKind>) -> 
     if let Some(FaultKind::PageSize { size: forced }) = fault {
         size = u64::from(*forced).max(1);
     }
-    let mut found = all(world);
-    found.retain(|document| filter.holds(document));
+    let now = world.now();
+    let mut state = world.lock();
+    let shift = if is_list { state.next_shift(question.upstream) } else { 0 };
+    let mut found =
+        if is_list { listed(world, &state, now) } else { by_id(world, &state, &question.ids, now) };
+    found.retain(|job| filter.holds(&|field| job.field(field)));
     if let Some(FaultKind::Omit { ids }) = fault {
-        found.retain(|document| !ids.iter().any(|id| document.get("id").and_then(Value::as_str) == Some(id)));
+        found.retain(|job| !ids.iter().any(|id| id == job.id()));
     }
+    rotate(&mut found, shift);
     SimReply::json(200, page_of(&found, page, size))
 }
 
 /// A page with every field the vendor documents, the deprecated ones included.
-fn page_of(found: &[Value], page: u64, size: u64) -> Value {
+fn page_of(found: &[SimAsyncResult<'_>], page: u64, size: u64) -> Value {
     let total = found.len() as u64;
     let pages = total.div_ceil(size);
     let offset = page.saturating_mul(size);
     let skip = usize::try_from(offset).unwrap_or(usize::MAX);
     let take = usize::try_from(size).unwrap_or(usize::MAX);
-    let content: Vec<&Value> = found.iter().skip(skip).take(take).collect();
+    let content: Vec<Value> = found.iter().skip(skip).take(take).map(SimAsyncResult::to_json).collect();
     let sort = json!({"sorted": false, "unsorted": true, "empty": true});
     json!({
         "pageNumber": page,
@@ -185,30 +199,56 @@ pub(super) fn problem(world: &SimWorld, status: u16, code: &str, reason: &str, p
     SimReply::problem(status, document)
 }
 
-/// Every job that is visible now, in the order of the scenario; of a large family the latest.
-fn all(world: &SimWorld) -> Vec<Value> {
-    let now = world.now();
-    let state = world.lock();
+/// The jobs with these ids as they are now, in the order of the scenario.
+fn by_id<'a>(
+    world: &SimWorld,
+    state: &'a SimState,
+    ids: &[String],
+    now: Duration,
+) -> Vec<SimAsyncResult<'a>> {
+    let mut left: BTreeSet<&str> = ids.iter().map(String::as_str).collect();
     let jobs = state.scenario.mindbridge.jobs.iter();
-    let alive = jobs.flat_map(|job| job.family().members(now).into_iter().map(move |member| (job, member)));
-    // A member whose state was set is a plain job now, and listed as one.
-    let jumped = |job: &MindBridgeJob, id: &str| {
-        job.every.is_some() && find(&state, id).is_none_or(|(found, _)| !std::ptr::eq(found, job))
-    };
-    let seen = alive.filter(|(job, (id, _))| !is_forgotten(&state, id) && !jumped(job, id));
-    seen.filter_map(|(job, (id, born))| render(world, job, &id, born, now)).collect()
+    let mut found: Vec<_> = jobs
+        .filter(|job| job.every.is_none() && left.remove(job.id.as_str()))
+        .filter(|job| !state.is_forgotten(SimUpstream::MindBridge, &job.id))
+        .filter_map(|job| SimAsyncResult::at(world, job, job.id.clone(), job.born, now))
+        .collect();
+    // The others are members of a family, or do not exist.
+    found.extend(left.into_iter().filter_map(|id| {
+        let (job, born) = find(state, id)?;
+        SimAsyncResult::at(world, job, id.to_owned(), born, now)
+    }));
+    found
 }
 
-fn job(world: &SimWorld, id: &str) -> Option<Value> {
-    let now = world.now();
+/// The jobs that the list contains now, in the order of the list.
+fn listed<'a>(world: &SimWorld, state: &'a SimState, now: Duration) -> Vec<SimAsyncResult<'a>> {
+    let jobs = state.scenario.mindbridge.jobs.iter();
+    let born = jobs.flat_map(|job| job.family().listed_members(now).into_iter().map(move |born| (job, born)));
+    // A member whose state was set is a plain job now, and listed as one.
+    let replaced = |job: &MindBridgeJob, id: &str| {
+        job.every.is_some() && find(state, id).is_none_or(|(found, _)| !std::ptr::eq(found, job))
+    };
+    let mut listed: Vec<_> = born
+        .filter(|(job, (id, _))| !state.is_forgotten(SimUpstream::MindBridge, id) && !replaced(job, id))
+        .filter_map(|(job, (id, born))| {
+            let at = state.listed_at(SimUpstream::MindBridge, &id, born, now)?;
+            SimAsyncResult::at(world, job, id, born, at)
+        })
+        .collect();
+    listed.sort_by_cached_key(|job| world.list_position(job.id()));
+    listed
+}
+
+fn one(world: &SimWorld, id: &str) -> Option<Value> {
     let state = world.lock();
     let (job, born) = find(&state, id)?;
-    render(world, job, id, born, now)
+    SimAsyncResult::at(world, job, id.to_owned(), born, world.now()).map(|job| job.to_json())
 }
 
 /// Finds a job by id, and the time of its birth, past or future.
 pub(super) fn find<'a>(state: &'a SimState, id: &str) -> Option<(&'a MindBridgeJob, Duration)> {
-    if is_forgotten(state, id) {
+    if state.is_forgotten(SimUpstream::MindBridge, id) {
         return None;
     }
     let jobs = state.scenario.mindbridge.jobs.iter();
@@ -216,45 +256,4 @@ pub(super) fn find<'a>(state: &'a SimState, id: &str) -> Option<(&'a MindBridgeJ
     let mut found: Vec<_> = jobs.filter_map(|job| Some((job, job.family().birth(id)?))).collect();
     found.sort_by_key(|(job, _)| job.every.is_some());
     found.into_iter().next()
-}
-
-fn is_forgotten(state: &SimState, id: &str) -> bool {
-    state.forgotten.contains(&(SimUpstream::MindBridge, id.to_owned()))
-}
-
-fn render(world: &SimWorld, job: &MindBridgeJob, id: &str, born: Duration, now: Duration) -> Option<Value> {
-    let LifePosition { step, entered, .. } = standing(born, None, None, &job.moments(), now)?;
-    if job.gone_at.is_some_and(|gone_at| now >= born.saturating_add(gone_at)) {
-        return None;
-    }
-    let lived = job.steps.get(..=step)?;
-    let MindBridgeStep { status, error, error_message, .. } = lived.last()?;
-    let latest = |field: fn(&MindBridgeStep) -> Option<&str>| lived.iter().rev().find_map(field);
-    let changed_by = lived.iter().rev().find_map(|step| step.last_modified_by.as_ref());
-    let changed_by = changed_by.or(job.last_modified_by.as_ref()).unwrap_or(&job.created_by);
-    let mut document = Map::new();
-    let mut put = |name: &str, value: Value| drop(document.insert(name.to_owned(), value));
-    put("id", id.into());
-    put("version", job.first_version.saturating_add(i64::try_from(step).unwrap_or(i64::MAX)).into());
-    put("creationDate", world.wall(born).to_string().into());
-    put("lastModifiedDate", world.wall(entered).to_string().into());
-    put("createdUserInfo", person(&job.created_by));
-    put("lastModifiedUserInfo", person(changed_by));
-    put("type", job.kind.as_str().into());
-    put("status", status.as_str().into());
-    for (name, value) in [
-        ("entityId", latest(|step| step.entity_id.as_deref()).or(job.entity_id.as_deref())),
-        ("entityType", job.entity_type.as_deref()),
-        ("error", error.as_deref()),
-        ("errorMessage", error_message.as_deref()),
-    ] {
-        if let Some(value) = value {
-            put(name, value.into());
-        }
-    }
-    Some(Value::Object(document))
-}
-
-fn person(user: &SimUserInfo) -> Value {
-    json!({"userId": user.user_id, "userName": user.user_name})
 }

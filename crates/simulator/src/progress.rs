@@ -2,10 +2,13 @@
 //!
 //! Pure: every time here is a duration since the simulator's start, and no clock is read.
 
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
-/// How many of a family's latest members a listing contains.
-const LISTED: u64 = 100;
+/// How many of a family's latest members a summary contains.
+const IN_SUMMARY: u64 = 100;
+
+/// How many of a family's latest members, or of a query's latest runs, the list of an upstream contains.
+const IN_LIST: u64 = 10_000;
 
 /// The ids and births of a job that may be born again and again.
 #[derive(Debug, Clone, Copy)]
@@ -32,16 +35,22 @@ impl Family<'_> {
 
     /// The ids born until `now`, oldest first, and when; of many only the latest 100.
     pub(super) fn members(&self, now: Duration) -> Vec<(String, Duration)> {
-        let Some(age) = now.checked_sub(self.born) else { return Vec::new() };
-        let (Some(every), Some((head, hashes, tail))) = (self.every, self.split()) else {
-            return vec![(self.pattern.to_owned(), self.born)];
+        self.latest_members(now, IN_SUMMARY)
+    }
+
+    /// The ids that a list at `now` can contain, oldest first, and when they were born; of many only the latest 10,000.
+    pub(super) fn listed_members(&self, now: Duration) -> Vec<(String, Duration)> {
+        self.latest_members(now, IN_LIST)
+    }
+
+    fn latest_members(&self, now: Duration, most: u64) -> Vec<(String, Duration)> {
+        let numbers = latest(self.born, self.every, now, most);
+        let Some((every, (head, hashes, tail))) = self.every.zip(self.split()) else {
+            return numbers.map(|_| (self.pattern.to_owned(), self.born)).collect();
         };
-        let latest = whole(age, every);
-        (latest.saturating_sub(LISTED - 1)..=latest)
+        numbers
             .map(|number| {
-                let times = u32::try_from(number).unwrap_or(u32::MAX);
-                let born = self.born.saturating_add(every.saturating_mul(times));
-                (format!("{head}{}{tail}", spell(number, hashes)), born)
+                (format!("{head}{}{tail}", spell(number, hashes)), repeated(self.born, every, number))
             })
             .collect()
     }
@@ -61,6 +70,32 @@ fn spell(number: u64, digits: usize) -> String {
 fn whole(span: Duration, period: Duration) -> u64 {
     let times = span.as_nanos() / period.as_nanos().max(1);
     u64::try_from(times).unwrap_or(u64::MAX)
+}
+
+/// When the repetition with this number begins.
+fn repeated(first: Duration, every: Duration, number: u64) -> Duration {
+    let times = u32::try_from(number).unwrap_or(u32::MAX);
+    first.saturating_add(every.saturating_mul(times))
+}
+
+/// The numbers of the latest `most` repetitions that began until `now`; 0 alone without `every`.
+fn latest(first: Duration, every: Option<Duration>, now: Duration, most: u64) -> Range<u64> {
+    let Some(age) = now.checked_sub(first) else { return 0..0 };
+    let end = every.map_or(0, |every| whole(age, every)).saturating_add(1);
+    end.saturating_sub(most)..end
+}
+
+/// When the runs of a job began that a list at `now` can contain, oldest first; of many only the latest 10,000.
+pub(super) fn listed_runs(
+    born: Duration,
+    rerun_every: Option<Duration>,
+    runs: Option<u32>,
+    now: Duration,
+) -> Vec<Duration> {
+    let mut numbers = latest(born, rerun_every, now, u64::MAX);
+    numbers.end = runs.map_or(numbers.end, |runs| numbers.end.min(u64::from(runs.max(1))));
+    numbers.start = numbers.end.saturating_sub(IN_LIST);
+    numbers.map(|number| repeated(born, rerun_every.unwrap_or_default(), number)).collect()
 }
 
 /// The position in a script at some time.
@@ -89,8 +124,7 @@ pub(super) fn standing(
     let age = now.checked_sub(born)?;
     let last_run = runs.map_or(u64::MAX, |runs| u64::from(runs.saturating_sub(1)));
     let run = rerun_every.map_or(0, |every| whole(age, every).min(last_run));
-    let times = u32::try_from(run).unwrap_or(u32::MAX);
-    let run_began = born.saturating_add(rerun_every.unwrap_or_default().saturating_mul(times));
+    let run_began = repeated(born, rerun_every.unwrap_or_default(), run);
     let within = now.saturating_sub(run_began);
     let step = moments.partition_point(|at| *at <= within).checked_sub(1)?;
     let entered = run_began.saturating_add(*moments.get(step)?);
@@ -145,6 +179,30 @@ mod tests {
         for (id, expected) in table {
             assert_eq!(FAMILY.birth(id).map(|born| born.as_secs()), expected, "{id}");
         }
+    }
+
+    #[test]
+    fn listed_runs_are_those_that_began() {
+        // (born, rerun_every, runs, now) → beginnings
+        let table: [(_, &[u64]); 6] = [
+            ((10, None, None, 9), &[]),
+            ((10, None, None, 10), &[10]),
+            ((10, Some(60), None, 130), &[10, 70, 130]),
+            ((10, Some(60), None, 129), &[10, 70]),
+            ((10, Some(60), Some(2), 900), &[10, 70]),
+            ((10, Some(60), Some(0), 900), &[10]),
+        ];
+        for ((born, every, runs, now), expected) in table {
+            let found = listed_runs(s(born), every.map(s), runs, s(now));
+            let found: Vec<u64> = found.iter().map(Duration::as_secs).collect();
+            assert_eq!(found, expected, "born {born}, every {every:?}, runs {runs:?}, now {now}");
+        }
+    }
+
+    #[test]
+    fn list_of_a_family_goes_further_back_than_its_summary() {
+        assert_eq!((FAMILY.members(s(5_005)).len(), FAMILY.listed_members(s(5_005)).len()), (100, 501));
+        assert_eq!(FAMILY.listed_members(s(1_000_005)).len(), 10_000);
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub struct RecordedRequest {
     pub page: Option<(u64, u64)>,
     /// The status call's `offset_start` and `offset_end`, if given.
     pub offsets: (Option<u64>, Option<u64>),
+    /// What a list was requested for: `MindBridgeTenant`'s filter, or Supermetrics' parameters without the key.
+    pub filter: Option<Value>,
     /// How the client authenticated.
     pub auth: Auth,
     /// Which of the accepted credentials it was, in the order in which they were first accepted; `None` for a wrong
@@ -87,6 +89,7 @@ impl RecordedRequest {
             "page": self.page.map(|(page, size)| json!({ "page": page, "size": size })),
             "offset_start": self.offsets.0,
             "offset_end": self.offsets.1,
+            "filter": self.filter,
             "auth": self.auth.as_str(),
             "credential": self.credential,
             "violation": self.violation,
@@ -114,6 +117,8 @@ struct Entries {
     next: u64,
     in_flight: [usize; 2],
     max_in_flight: [usize; 2],
+    /// How many requests each endpoint of each upstream received, those that are not kept included.
+    received: [[u64; Endpoint::ALL.len()]; 2],
 }
 
 impl Entries {
@@ -134,6 +139,7 @@ impl RequestLog {
         let mut entries = self.lock();
         let lane = request.upstream.index();
         entries.in_flight[lane] += 1;
+        entries.received[lane][request.endpoint.index()] += 1;
         entries.max_in_flight[lane] = entries.max_in_flight[lane].max(entries.in_flight[lane]);
         if entries.kept.len() == KEPT {
             entries.kept.pop_front();
@@ -174,12 +180,18 @@ impl RequestLog {
         self.lock().max_in_flight[upstream.index()]
     }
 
-    /// Clears one upstream's entries, or all of them, and resets its highest number in flight.
+    /// How many requests an endpoint of an upstream received since the record was cleared.
+    pub(super) fn received(&self, upstream: SimUpstream, endpoint: Endpoint) -> u64 {
+        self.lock().received[upstream.index()][endpoint.index()]
+    }
+
+    /// Clears one upstream's entries and counters, or all of them, and resets its highest number in flight.
     pub(super) fn clear(&self, upstream: Option<SimUpstream>) {
         let mut entries = self.lock();
         for lane in SimUpstream::ALL {
             if upstream.is_none_or(|only| only == lane) {
                 entries.max_in_flight[lane.index()] = entries.in_flight[lane.index()];
+                entries.received[lane.index()] = [0; Endpoint::ALL.len()];
             }
         }
         entries.kept.retain(|(_, request)| upstream.is_some_and(|only| only != request.upstream));

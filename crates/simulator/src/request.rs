@@ -42,7 +42,7 @@ pub(super) struct SimRequest {
     pub(super) ids: Vec<String>,
     pub(super) page: Option<(u64, u64)>,
     pub(super) offsets: (Option<u64>, Option<u64>),
-    /// The collection query's filter, if it is valid.
+    /// The collection query's filter, if it is valid, or the parameters of the query history without the key.
     pub(super) filter: Option<Value>,
     /// Why the upstream rejects it with 400.
     pub(super) refusal: Option<String>,
@@ -154,6 +154,7 @@ impl SimRequest {
             ids: self.ids.clone(),
             page: self.page,
             offsets: self.offsets,
+            filter: self.filter.as_ref().filter(|_| self.endpoint == Endpoint::List).cloned(),
             auth: self.auth,
             credential: self.shown,
             violation: self.violations.clone(),

@@ -3,6 +3,7 @@
 //! This file reads and checks a scenario. `progress` evaluates a job's script, `mindbridge` and `supermetrics` build
 //! the answers.
 
+mod list;
 mod mindbridge;
 mod supermetrics;
 
@@ -12,6 +13,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer};
 
 pub use self::{
+    list::SimList,
     mindbridge::{MindBridgeJob, MindBridgeStep, MindBridgeTenant, SimUserInfo},
     supermetrics::{
         Column, ColumnKind, QueryError, SimQueryMeta, SimResultMeta, SimRows, SupermetricsAccount,
@@ -101,6 +103,13 @@ impl Scenario {
         ] {
             if limit == Some(0) {
                 fault(path.to_owned(), "must be 1 or more, or be omitted");
+            }
+        }
+        for (path, list) in
+            [("mindbridge.list", &self.mindbridge.list), ("supermetrics.list", &self.supermetrics.list)]
+        {
+            if list.refuse.is_some_and(|status| !(400..=599).contains(&status)) {
+                fault(format!("{path}.refuse"), "must be the status of an error, such as 403");
             }
         }
         for (n, job) in self.supermetrics.jobs.iter().enumerate() {

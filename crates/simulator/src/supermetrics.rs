@@ -1,7 +1,8 @@
-//! The simulated Supermetrics: the status call of one query, with its rows by offset.
+//! The simulated Supermetrics: the status call of one query, with its rows by offset, and the query history.
 //!
 //! Written from the vendor's public description alone; it shares nothing with the adapter it tests.
 
+mod history;
 mod parameters;
 mod rows;
 
@@ -12,33 +13,44 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value, json};
 use url::form_urlencoded;
 
-use self::parameters::RequestParameters;
+use self::parameters::StatusParameters;
 use super::progress::{LifePosition, standing};
 use super::reply::SimReply;
 use super::request::{Incoming, SimRequest};
 use super::world::{SimState, SimWorld};
-use super::{Endpoint, QueryError, SimUpstream, SupermetricsJob, SupermetricsStep};
+use super::{Endpoint, FaultKind, QueryError, SimUpstream, SupermetricsJob, SupermetricsStep};
 
 /// The vendor's default prefix, which is in the simulator's URL.
 pub(super) const PREFIX: &str = "/enterprise/v2";
 
 /// The prefixes in use; the vendor's own tools use all three.
-const PATHS: [&str; 3] = ["/enterprise/v2/query/status", "/v2/query/status", "/query/status"];
+const PREFIXES: [&str; 3] = [PREFIX, "/v2", ""];
 
 /// Parses a request, without answering it.
 pub(super) fn read(incoming: &Incoming) -> SimRequest {
     let mut question = SimRequest::new(SimUpstream::Supermetrics, incoming);
-    if !PATHS.contains(&incoming.path()) {
-        question.violation("a path that does not exist");
-        return question;
+    let query = incoming.uri.query().unwrap_or_default();
+    let call =
+        PREFIXES.iter().find_map(|prefix| incoming.path().strip_prefix(prefix)?.strip_prefix("/query/"));
+    match call {
+        Some("status") => read_status(query, &mut question),
+        Some("history") => history::read(query, &mut question),
+        _ => {
+            question.violation("a path that does not exist");
+            return question;
+        }
     }
-    question.endpoint = Endpoint::Status;
     question.expect_method(&Method::GET);
     if !incoming.body.is_empty() {
         question.violation("a body on a GET");
     }
-    let RequestParameters { schedule_id, offset_start, offset_end, api_key, violations, refusal } =
-        RequestParameters::read(incoming.uri.query().unwrap_or_default());
+    question
+}
+
+fn read_status(query: &str, question: &mut SimRequest) {
+    question.endpoint = Endpoint::Status;
+    let StatusParameters { schedule_id, offset_start, offset_end, api_key, violations, refusal } =
+        StatusParameters::read(query);
     for violation in violations {
         question.violation(&violation);
     }
@@ -46,12 +58,11 @@ pub(super) fn read(incoming: &Incoming) -> SimRequest {
     question.offsets = (offset_start, offset_end);
     question.api_key = api_key;
     question.refusal = refusal;
-    question
 }
 
-/// Answers truly, by the current state.
-pub(super) fn answer(world: &SimWorld, question: &SimRequest) -> SimReply {
-    if question.endpoint != Endpoint::Status {
+/// Answers truly, by the current state. A `fault` of that kind changes the page of the history.
+pub(super) fn answer(world: &SimWorld, question: &SimRequest, fault: Option<&FaultKind>) -> SimReply {
+    if !matches!(question.endpoint, Endpoint::Status | Endpoint::List) {
         return error(world, 404, "NOT_FOUND", None, Some("there is no such path"));
     }
     if question.wrong_method {
@@ -67,6 +78,9 @@ pub(super) fn answer(world: &SimWorld, question: &SimRequest) -> SimReply {
     }
     if let Some(refusal) = &question.refusal {
         return error(world, 400, "PARAMETER_INVALID", None, Some(refusal));
+    }
+    if question.endpoint == Endpoint::List {
+        return history::answer(world, question, fault);
     }
     let Some(id) = question.ids.first() else {
         return error(world, 400, "PARAMETER_REQUIRED", None, Some("schedule_id is required"));
@@ -139,7 +153,7 @@ fn snapshot(world: &SimWorld, id: &str) -> Option<QuerySnapshot> {
 
 /// Finds a query by id, and the time of its birth, past or future.
 pub(super) fn find<'a>(state: &'a SimState, id: &str) -> Option<(&'a SupermetricsJob, Duration)> {
-    if state.forgotten.contains(&(SimUpstream::Supermetrics, id.to_owned())) {
+    if state.is_forgotten(SimUpstream::Supermetrics, id) {
         return None;
     }
     let jobs = state.scenario.supermetrics.jobs.iter();

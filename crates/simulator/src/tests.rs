@@ -1,18 +1,20 @@
 //! The simulator's own tests: scripts on a paused clock without a socket, and what needs a socket.
 
+mod anomalies;
 mod faults;
+mod lists;
 mod progress;
 mod sockets;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use url::form_urlencoded;
 
 use super::{
-    Auth, Endpoint, FaultKind, Handle, MindBridgeJob, RecordedRequest, Scenario, SimFault, SimUpstream,
-    SupermetricsJob,
+    Auth, Endpoint, FaultKind, Handle, MindBridgeJob, RecordedRequest, Scenario, SimFault, SimList,
+    SimUpstream, SupermetricsJob,
 };
 
 use super::listener::respond;
@@ -114,11 +116,71 @@ impl SimulatorFixture {
         let uri = status_uri(&json!({"schedule_id": id, "offset_start": start, "offset_end": end}));
         self.send(SimUpstream::Supermetrics, "GET", &uri, &[("authorization", &bearer)], "").await
     }
+
+    /// The query history, as a correct client requests it.
+    async fn history(&self, parameters: &Value) -> Seen {
+        let bearer = format!("Bearer {KEY}");
+        let uri = call_uri("history", parameters);
+        self.send(SimUpstream::Supermetrics, "GET", &uri, &[("authorization", &bearer)], "").await
+    }
+
+    /// The ids and states in the list of an upstream, sorted.
+    async fn list(&self, upstream: SimUpstream) -> Vec<String> {
+        let (list, id, state) = match upstream {
+            SimUpstream::MindBridge => (self.query("?size=1000", &json!({})).await, "id", "status"),
+            SimUpstream::Supermetrics => {
+                let seen = self.history(&json!({"ds_ids": "GAWA", "limit": 1000})).await;
+                (seen, "schedule_id", "status_code")
+            }
+        };
+        assert_eq!(list.status, 200, "{list:?}");
+        let items =
+            [list.at("/content"), list.at("/data")].into_iter().filter_map(|it| it.as_array().cloned());
+        let text = |item: &Value, field: &str| item[field].as_str().unwrap().to_owned();
+        let mut found: Vec<String> =
+            items.flatten().map(|it| format!("{} {}", text(&it, id), text(&it, state))).collect();
+        found.sort();
+        found
+    }
+
+    /// The ids on each page of the list of an upstream, until one that is not full.
+    async fn pages(&self, upstream: SimUpstream, size: usize) -> Vec<Vec<String>> {
+        let mut pages: Vec<Vec<String>> = Vec::new();
+        while pages.last().is_none_or(|page| page.len() == size) {
+            let page = pages.len();
+            let (seen, pointer, id) = match upstream {
+                SimUpstream::MindBridge => {
+                    let seen = self.query(&format!("?page={page}&size={size}"), &json!({})).await;
+                    (seen, "/content", "id")
+                }
+                SimUpstream::Supermetrics => {
+                    let page = json!({"ds_ids": "GAWA", "offset": page * size, "limit": size});
+                    (self.history(&page).await, "/data", "schedule_id")
+                }
+            };
+            let items = seen.at(pointer);
+            let ids = items.as_array().unwrap_or_else(|| panic!("{seen:?}")).iter();
+            pages.push(ids.map(|it| it[id].as_str().unwrap().to_owned()).collect());
+        }
+        pages
+    }
+
+    /// Reads the state of a job by its id.
+    async fn state_of(&self, upstream: SimUpstream, id: &str) -> Value {
+        match upstream {
+            SimUpstream::MindBridge => self.one(id).await.at("/status"),
+            SimUpstream::Supermetrics => self.status(id, 0, 0).await.at("/meta/status_code"),
+        }
+    }
 }
 
 fn status_uri(parameters: &Value) -> String {
+    call_uri("status", parameters)
+}
+
+fn call_uri(call: &str, parameters: &Value) -> String {
     let mut query = form_urlencoded::Serializer::new(String::new());
-    format!("/enterprise/v2/query/status?{}", query.append_pair("json", &parameters.to_string()).finish())
+    format!("/enterprise/v2/query/{call}?{}", query.append_pair("json", &parameters.to_string()).finish())
 }
 
 /// The ids on a page of the collection query.
@@ -180,6 +242,9 @@ fn invalid_scenario_error_names_the_field() {
             "supermetrics.jobs[0].rows.count",
             "1000000",
         ),
+        ("mindbridge: {list: {refuse: 200}}".to_owned(), "mindbridge.list.refuse", "403"),
+        ("supermetrics: {list: {late: 5s}}".to_owned(), "supermetrics.list.late", "unknown field"),
+        ("mindbridge: {clock_skew: much}".to_owned(), "mindbridge.clock_skew", "duration"),
         ("faults: [{upstream: mindbridge, kind: explode}]".to_owned(), "faults[0].kind", "explode"),
     ];
     for (document, path, problem) in table {
@@ -187,6 +252,24 @@ fn invalid_scenario_error_names_the_field() {
         let found = error.faults.iter().any(|fault| fault.path == path && fault.problem.contains(problem));
         assert!(found, "{document}\n{error}");
     }
+}
+
+#[test]
+fn clock_skew_and_anomalies_of_the_list_are_read() {
+    let document =
+        "mindbridge: {clock_skew: -90s, list: {refuse: 403, delay: 5s, shift: 2, omit: [a], freeze: [b]}}
+supermetrics: {clock_skew: 2m}";
+    let read = Scenario::from_yaml(document).unwrap();
+    let skews = [read.mindbridge.clock_skew, read.supermetrics.clock_skew];
+    assert_eq!(skews.map(|skew| skew.as_secs()), [-90, 120]);
+    let expected = SimList {
+        refuse: Some(403),
+        delay: Duration::from_secs(5),
+        shift: 2,
+        omit: vec!["a".to_owned()],
+        freeze: vec!["b".to_owned()],
+    };
+    assert_eq!((read.mindbridge.list, read.supermetrics.list), (expected, SimList::default()));
 }
 
 #[test]

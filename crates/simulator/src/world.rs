@@ -3,8 +3,9 @@
 //! One briefly held lock guards what changes. No lock is held across an await.
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     fmt,
+    hash::{DefaultHasher, Hash, Hasher},
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -13,13 +14,15 @@ use jiff::{SignedDuration, Timestamp};
 use secrecy::SecretString;
 use tokio::{sync::watch, time::Instant};
 
-use super::{Endpoint, FaultKind, Scenario, SimUpstream, record::RequestLog};
+use super::{Endpoint, FaultKind, Scenario, SimList, SimUpstream, record::RequestLog};
 
 /// One simulator's state. Shared by both listeners and every `Handle`.
 pub(super) struct SimWorld {
     epoch: Instant,
     base: Timestamp,
     seed: u64,
+    /// How far the clock of each upstream is ahead, and since when; the first entry is that of the start.
+    clocks: [Mutex<Vec<(Duration, SignedDuration)>>; 2],
     state: Mutex<SimState>,
     pub(super) ledger: RequestLog,
     /// Counts the releases of delayed requests.
@@ -34,6 +37,10 @@ pub(super) struct SimState {
     /// How many each has ever accepted.
     pub(super) ever_accepted: [usize; 2],
     pub(super) forgotten: HashSet<(SimUpstream, String)>,
+    /// The ids whose state in a list does not change, and since when.
+    frozen: HashMap<(SimUpstream, String), Duration>,
+    /// The requests for each list so far.
+    lists_read: [u64; 2],
     pub(super) random: fastrand::Rng,
     /// The requests of the last second, per upstream.
     recent: [VecDeque<Instant>; 2],
@@ -56,19 +63,27 @@ impl SimWorld {
         let seed = scenario.seed;
         let first = |secret: &SecretString| vec![(0, secret.clone())];
         let accepted = [first(&scenario.mindbridge.token), first(&scenario.supermetrics.api_key)];
-        let state = SimState {
+        let clocks = [scenario.mindbridge.clock_skew, scenario.supermetrics.clock_skew]
+            .map(|skew| Mutex::new(vec![(Duration::ZERO, skew)]));
+        let mut state = SimState {
             scenario,
             accepted,
             ever_accepted: [1, 1],
             forgotten: HashSet::new(),
+            frozen: HashMap::new(),
+            lists_read: [0, 0],
             random: fastrand::Rng::with_seed(seed),
             recent: [const { VecDeque::new() }; 2],
             hour: (0, 0),
         };
+        for upstream in SimUpstream::ALL {
+            state.freeze(upstream, Duration::ZERO);
+        }
         Self {
             epoch: Instant::now(),
             base,
             seed,
+            clocks,
             state: Mutex::new(state),
             ledger: RequestLog::new(),
             released: watch::Sender::new(0),
@@ -88,12 +103,39 @@ impl SimWorld {
         self.epoch.elapsed()
     }
 
-    /// The wall-clock time in the bodies for a time of the scripts.
-    pub(super) fn wall(&self, at: Duration) -> Timestamp {
+    /// The time of an upstream's clock, in bodies and headers, for a time of the scripts.
+    pub(super) fn wall(&self, upstream: SimUpstream, at: Duration) -> Timestamp {
+        let clock = self.clock(upstream);
+        let set = clock.iter().rev().find(|(since, _)| *since <= at).or_else(|| clock.first());
+        let skew = set.map_or(SignedDuration::ZERO, |(_, skew)| *skew);
+        drop(clock);
         // Milliseconds, as both vendors write them.
         let at = SignedDuration::from_millis(i64::try_from(at.as_millis()).unwrap_or(i64::MAX));
         let base = Timestamp::from_millisecond(self.base.as_millisecond()).unwrap_or(self.base);
-        base.checked_add(at).unwrap_or(Timestamp::MAX)
+        base.checked_add(at.saturating_add(skew)).unwrap_or(Timestamp::MAX)
+    }
+
+    /// The time of an upstream's clock now, as an HTTP-date.
+    pub(super) fn http_date(&self, upstream: SimUpstream, later: Duration) -> String {
+        let at = self.wall(upstream, self.now().saturating_add(later));
+        at.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
+    }
+
+    /// Sets the clock of an upstream from now on. The dates of what happened before stay.
+    pub(super) fn set_clock(&self, upstream: SimUpstream, skew: SignedDuration) {
+        let now = self.now();
+        self.clock(upstream).push((now, skew));
+    }
+
+    fn clock(&self, upstream: SimUpstream) -> MutexGuard<'_, Vec<(Duration, SignedDuration)>> {
+        self.clocks[upstream.index()].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The position of a job in a list: not the order of any date, the same for the same seed.
+    pub(super) fn list_position(&self, id: &str) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (self.seed, id).hash(&mut hasher);
+        hasher.finish()
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, SimState> {
@@ -163,6 +205,73 @@ impl SimWorld {
     /// Releases every delayed request.
     pub(super) fn release(&self) {
         self.released.send_modify(|count| *count += 1);
+    }
+}
+
+impl SimState {
+    pub(super) fn is_forgotten(&self, upstream: SimUpstream, id: &str) -> bool {
+        !self.forgotten.is_empty() && self.forgotten.contains(&(upstream, id.to_owned()))
+    }
+
+    pub(super) fn list(&self, upstream: SimUpstream) -> &SimList {
+        match upstream {
+            SimUpstream::MindBridge => &self.scenario.mindbridge.list,
+            SimUpstream::Supermetrics => &self.scenario.supermetrics.list,
+        }
+    }
+
+    /// Sets the anomalies of a list from now on.
+    pub(super) fn set_list(&mut self, upstream: SimUpstream, list: SimList, now: Duration) {
+        match upstream {
+            SimUpstream::MindBridge => self.scenario.mindbridge.list = list,
+            SimUpstream::Supermetrics => self.scenario.supermetrics.list = list,
+        }
+        self.freeze(upstream, now);
+    }
+
+    /// The time at which a list shows a job that was born then; `None` when the list does not contain it.
+    pub(super) fn listed_at(
+        &self,
+        upstream: SimUpstream,
+        id: &str,
+        born: Duration,
+        now: Duration,
+    ) -> Option<Duration> {
+        let list = self.list(upstream);
+        if list.omit.iter().any(|omitted| omitted == id) {
+            return None;
+        }
+        let visible = now.checked_sub(list.delay)?;
+        if self.frozen.is_empty() {
+            return Some(visible);
+        }
+        let frozen = self.frozen.get(&(upstream, id.to_owned()));
+        Some(frozen.map_or(visible, |since| visible.min(born.max(*since))))
+    }
+
+    /// By how many positions the items of a list have moved for this request.
+    pub(super) fn next_shift(&mut self, upstream: SimUpstream) -> u64 {
+        let read = self.lists_read[upstream.index()];
+        self.lists_read[upstream.index()] += 1;
+        read.saturating_mul(self.list(upstream).shift.into())
+    }
+
+    /// Notes since when the jobs of the setting are frozen.
+    fn freeze(&mut self, upstream: SimUpstream, now: Duration) {
+        let ids = self.list(upstream).freeze.clone();
+        self.frozen.retain(|(of, id), _| *of != upstream || ids.contains(id));
+        for id in ids {
+            self.frozen.entry((upstream, id)).or_insert(now);
+        }
+    }
+}
+
+/// Moves all items by so many positions, the last ones to the front.
+pub(super) fn rotate<T>(items: &mut [T], positions: u64) {
+    if let Ok(length) = u64::try_from(items.len())
+        && length > 0
+    {
+        items.rotate_right(usize::try_from(positions % length).unwrap_or_default());
     }
 }
 

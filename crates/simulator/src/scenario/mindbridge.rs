@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use jiff::fmt::serde::unsigned_duration::friendly::compact as period;
 use secrecy::SecretString;
 use serde::Deserialize;
 
+use super::SimList;
 use crate::progress::Family;
 
 /// A simulated `MindBridgeTenant` tenant.
@@ -15,7 +17,7 @@ pub struct MindBridgeTenant {
     /// The only bearer token accepted.
     #[serde(deserialize_with = "super::secret")]
     pub token: SecretString,
-    /// The jobs, in the order in which the collection query lists them.
+    /// The jobs.
     pub jobs: Vec<MindBridgeJob>,
     /// The latency of every answer.
     #[serde(with = "period::required")]
@@ -26,6 +28,10 @@ pub struct MindBridgeTenant {
     pub refuse_query: Option<u16>,
     /// Requests allowed within any one second; 429 beyond.
     pub limit_per_second: Option<u32>,
+    /// How far the upstream's clock is ahead, in dates of bodies and headers; behind, when negative.
+    pub clock_skew: SignedDuration,
+    /// The anomalies of the list: of the collection query by anything but ids.
+    pub list: SimList,
 }
 
 impl Default for MindBridgeTenant {
@@ -37,6 +43,8 @@ impl Default for MindBridgeTenant {
             max_page_size: None,
             refuse_query: None,
             limit_per_second: None,
+            clock_skew: SignedDuration::ZERO,
+            list: SimList::default(),
         }
     }
 }

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use jiff::fmt::serde::unsigned_duration::friendly::compact as period;
+use jiff::{SignedDuration, Timestamp};
 use secrecy::SecretString;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::SimList;
 use crate::progress::Family;
 
 /// A simulated Supermetrics account.
@@ -33,6 +35,10 @@ pub struct SupermetricsAccount {
     pub limit_per_second: Option<u32>,
     /// Requests allowed in an hour: sends `X-RateLimit-*` with every answer, 429 beyond.
     pub hourly_limit: Option<u32>,
+    /// How far the upstream's clock is ahead, in dates of bodies and headers; behind, when negative.
+    pub clock_skew: SignedDuration,
+    /// The anomalies of the list: of the query history.
+    pub list: SimList,
 }
 
 impl Default for SupermetricsAccount {
@@ -47,6 +53,8 @@ impl Default for SupermetricsAccount {
             rows_per_answer: None,
             limit_per_second: None,
             hourly_limit: None,
+            clock_skew: SignedDuration::ZERO,
+            list: SimList::default(),
         }
     }
 }
@@ -68,6 +76,12 @@ pub struct SupermetricsJob {
     pub rerun_every: Option<Duration>,
     /// The total number of runs; unlimited when absent.
     pub runs: Option<u32>,
+    /// The data source, in the query history.
+    pub ds_id: String,
+    /// The application that made the query, in the query history.
+    pub app_id: String,
+    /// When the query was requested, in the query history; the beginning of each run when absent.
+    pub schedule_time: Option<Timestamp>,
     /// How long status and rows can be read after a run ended.
     #[serde(with = "period::required")]
     pub expires_after: Duration,
@@ -89,6 +103,9 @@ impl Default for SupermetricsJob {
             every: None,
             rerun_every: None,
             runs: None,
+            ds_id: "GAWA".to_owned(),
+            app_id: "api".to_owned(),
+            schedule_time: None,
             expires_after: Duration::from_hours(1),
             rows: SimRows::default(),
             query: SimQueryMeta::default(),

@@ -1,7 +1,5 @@
 //! Faults whose whole effect is the answer: a table, without a socket.
 
-use std::time::Duration;
-
 use tokio::time::Instant;
 
 use super::*;

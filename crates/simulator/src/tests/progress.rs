@@ -1,7 +1,5 @@
 //! The true answers of the upstreams: scripts, pages, rows, credentials and violations.
 
-use std::time::Duration;
-
 use tokio::time::advance;
 
 use super::*;
@@ -361,15 +359,19 @@ async fn handle_sets_the_state_of_one_member_of_a_family() {
     let handle = &fixture.handle;
     advance(s(65)).await;
     assert_eq!(handle.job_ids(SimUpstream::MindBridge), ["f00", "f01", "f02"]);
-    assert_eq!(ids(&fixture.query("", &json!({"status": "IN_PROGRESS"})).await), ["f01", "f02"]);
+    assert_eq!(
+        fixture.list(SimUpstream::MindBridge).await,
+        ["f00 COMPLETE", "f01 IN_PROGRESS", "f02 IN_PROGRESS"]
+    );
     handle.set_state("f01", MindBridgeStep::new("ERROR")).unwrap();
     let jumped = fixture.one("f01").await;
     assert_eq!((jumped.at("/status"), jumped.at("/version")), (json!("ERROR"), json!(2)));
     assert_eq!(jumped.at("/creationDate"), "2026-01-01T00:00:30Z");
     assert_eq!(jumped.at("/lastModifiedDate"), "2026-01-01T00:01:05Z");
     assert_eq!(fixture.one("f02").await.at("/status"), "IN_PROGRESS", "the others still exist");
-    // Once in the listing, though both the family and the job whose state was set match the id.
+    // Once in a batch and in the list, though both the family and the job whose state was set match the id.
     assert_eq!(ids(&fixture.query("", &json!({"id": {"$in": ["f01"]}})).await), ["f01"]);
+    assert_eq!(fixture.list(SimUpstream::MindBridge).await, ["f00 COMPLETE", "f01 ERROR", "f02 IN_PROGRESS"]);
 }
 
 #[tokio::test(start_paused = true)]

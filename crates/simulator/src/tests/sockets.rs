@@ -163,6 +163,37 @@ async fn control_endpoint_sets_the_state_of_a_job() {
 }
 
 #[tokio::test]
+async fn control_endpoint_sets_the_anomalies_of_the_list() {
+    let client = ControlClient::new().await;
+    let url = format!("{}/query/history?ds_ids=GAWA", client.simulator.supermetrics_url());
+    assert_eq!(client.control(Method::PUT, "list", json!({"refuse": 403})).await.0, 204);
+    assert_eq!(call(&client.client, Method::GET, &url, KEY, &Value::Null).await.unwrap().0, 403);
+    assert_eq!(client.control(Method::PUT, "list", json!({})).await.0, 204);
+    assert_eq!(call(&client.client, Method::GET, &url, KEY, &Value::Null).await.unwrap().0, 200);
+}
+
+#[tokio::test]
+async fn control_endpoint_sets_the_clock() {
+    let client = ControlClient::new().await;
+    assert_eq!(client.control(Method::PUT, "clock", json!({"skew": "-1h"})).await.0, 204);
+    let url = format!("{}/query/history?ds_ids=GAWA", client.simulator.supermetrics_url());
+    let (_, text) = call(&client.client, Method::GET, &url, KEY, &Value::Null).await.unwrap();
+    let until = serde_json::from_str::<Value>(&text).unwrap()["meta"]["filter"]["until"].clone();
+    assert!(until.as_str().unwrap().starts_with("2025-12-31T23:"), "{until}");
+}
+
+#[tokio::test]
+async fn control_endpoint_counts_the_requests_of_each_endpoint() {
+    let client = ControlClient::new().await;
+    let url = format!("{}/query/history?ds_ids=GAWA", client.simulator.supermetrics_url());
+    call(&client.client, Method::GET, &url, KEY, &Value::Null).await.unwrap();
+    client.read("q").await;
+    client.read("q").await;
+    let expected = json!({"one": 0, "query": 0, "status": 2, "list": 1, "unexpected": 0});
+    assert_eq!(client.recorded().await["received"], expected);
+}
+
+#[tokio::test]
 async fn control_endpoint_lists_the_jobs() {
     let client = ControlClient::new().await;
     client.add_job("new").await;
@@ -226,6 +257,15 @@ async fn invalid_control_request_is_rejected_with_its_problem() {
     ] {
         let (found, answer) = client.control(Method::POST, path, body).await;
         assert_eq!(found, status, "{path}");
+        assert!(answer["problem"].as_str().unwrap().contains(problem), "{answer}");
+    }
+    for (path, body, problem) in [
+        ("list", json!({"refuse": 200}), "list.refuse"),
+        ("list", json!({"late": "5s"}), "late"),
+        ("clock", json!({}), "skew"),
+    ] {
+        let (found, answer) = client.control(Method::PUT, path, body).await;
+        assert_eq!(found, 400, "{path}");
         assert!(answer["problem"].as_str().unwrap().contains(problem), "{answer}");
     }
 }
