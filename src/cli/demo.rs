@@ -31,6 +31,9 @@ const ADMIN_LISTEN: &str = "JOBGATE_SERVER__ADMIN_LISTEN";
 /// The README's query: a job of each upstream.
 const QUERY: &str = r#"{ jobs(refs: [{ external: { source: "audit", externalId: "65f0c0ffee00000000000001" } }, { external: { source: "marketing", externalId: "demo_sales_2026" } }]) { __typename ... on Job { externalId state nativeState progress { completed total } } } }"#;
 
+/// The beginnings of the ids of the jobs that no application tracks: only the lists of the upstreams show them.
+const UNTRACKED: [&str; 2] = ["65f0c0ffee00000002", "demo_ad_hoc_"];
+
 /// How often the demo checks for new jobs.
 const BIRTHS_EVERY: Duration = Duration::from_secs(3);
 
@@ -96,7 +99,7 @@ pub(super) fn run(
     ended
 }
 
-/// Does what the internal applications of a company would do: tracks each job as soon as it exists.
+/// Does what the internal applications of a company would do: tracks each of their jobs as soon as it exists.
 async fn track_births(jobs: Jobs, upstreams: Handle) -> Infallible {
     let mut known = HashSet::new();
     let mut due = tokio::time::interval(BIRTHS_EVERY);
@@ -104,7 +107,8 @@ async fn track_births(jobs: Jobs, upstreams: Handle) -> Infallible {
         due.tick().await;
         let of = |source: &'static str, upstream| {
             let ids = upstreams.job_ids(upstream).into_iter();
-            ids.map(move |external_id| RequestedRef::External { source: source.to_owned(), external_id })
+            ids.filter(|id| is_tracked(id))
+                .map(move |external_id| RequestedRef::External { source: source.to_owned(), external_id })
         };
         let alive = of("audit", SimUpstream::MindBridge).chain(of("marketing", SimUpstream::Supermetrics));
         let born: Vec<RequestedRef> = alive.filter(|job| known.insert(job.clone())).collect();
@@ -112,6 +116,11 @@ async fn track_births(jobs: Jobs, upstreams: Handle) -> Infallible {
             tracing::warn!(problem = %problem.message, "demo jobs not tracked");
         }
     }
+}
+
+/// Whether an application tracks the job with this id.
+fn is_tracked(id: &str) -> bool {
+    !UNTRACKED.iter().any(|beginning| id.starts_with(beginning))
 }
 
 /// An operator's configuration for the two simulators.
@@ -150,6 +159,14 @@ mod tests {
         let config = Config::from_yaml(&configuration(&simulator, &arguments).unwrap(), &env).unwrap();
         simulator.stop().await;
         config
+    }
+
+    #[test]
+    fn demo_has_untracked_jobs_of_each_upstream() {
+        let demo = Scenario::demo();
+        assert!(demo.mindbridge.jobs.iter().any(|job| !is_tracked(&job.id)));
+        assert!(demo.supermetrics.jobs.iter().any(|job| !is_tracked(&job.id)));
+        assert!(is_tracked("65f0c0ffee00000000000001") && is_tracked("demo_sales_2026"));
     }
 
     #[tokio::test]

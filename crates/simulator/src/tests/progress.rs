@@ -437,6 +437,20 @@ async fn demo_always_has_unfinished_jobs() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn demo_lists_ever_more_jobs() {
+    let fixture = demo();
+    let mut counts = Vec::new();
+    for _ in 0..4 {
+        let mindbridge = fixture.list(SimUpstream::MindBridge).await;
+        let supermetrics = fixture.list(SimUpstream::Supermetrics).await;
+        let ad_hoc = |all: Vec<String>, id: &str| all.iter().filter(|job| job.starts_with(id)).count();
+        counts.push((ad_hoc(mindbridge, "65f0c0ffee00000002"), ad_hoc(supermetrics, "demo_ad_hoc_")));
+        advance(s(60)).await;
+    }
+    assert_eq!(counts, [(0, 0), (2, 1), (3, 1), (3, 2)]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn demo_has_every_field() {
     let fixture = demo();
     advance(s(60)).await;
