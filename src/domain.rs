@@ -5,6 +5,8 @@ pub mod details;
 pub mod duration;
 pub mod durations;
 pub mod error;
+pub mod estimate;
+pub mod history;
 pub mod id;
 pub mod job;
 pub mod json_text;

@@ -9,6 +9,7 @@
 //! Fetcher   Replicas  Resume               how an observation is obtained, also from other replicas
 //! Ingest                                   the only write path
 //! FeedReaders  JobCache                    who receives a change, what is cached
+//! ChangeLog                                what was published last
 //! Visibility                               who may read what
 //! TrackedJobs                              labels, and the interests that they keep
 //! FollowRegistry                           what is followed, and when it is polled
@@ -18,6 +19,8 @@ pub mod answer;
 mod authentication;
 mod cache;
 mod cacheability;
+mod change_log;
+mod estimate;
 mod feed_readers;
 mod fetch;
 mod first_requests;
@@ -42,11 +45,12 @@ use futures_util::Stream;
 use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 
-use answer::LookupResult;
+use answer::{JobSnapshot, LookupResult};
 use authentication::Authentication;
 use cache::JobCache;
 use cacheability::Freshness;
 pub use cacheability::FreshnessRules;
+pub use estimate::JobEstimate;
 use feed_readers::FeedReaders;
 use fetch::{Fetcher, Ingest, RemoteChanges};
 use first_requests::NotFoundRetry;
@@ -61,7 +65,7 @@ use sources::Readers;
 use tracked_jobs::TrackedJobs;
 use tracking::{Labels, TrackReport, Tracking};
 use visibility::{AuthError, Visibility, WatchOnly};
-use watch::{AwaitTerminal, Feed, JobWatch, View, WatchUpdate};
+use watch::{AwaitTerminal, Feed, FeedUpdate, JobWatch, View, WatchUpdate};
 use watch_token::{WatchToken, WatchTokenIssuer, WatchTokenRequestError};
 
 use crate::domain::error::Problem;
@@ -160,7 +164,7 @@ impl Services {
         let following = FollowRegistry::new(follow, Arc::clone(&ledger));
         let tracked = Arc::new(TrackedJobs::default());
         let visibility = Arc::new(Visibility::new(readers.clone(), tracked.clone()));
-        let feeds = Arc::new(FeedReaders::new(visibility.clone()));
+        let feeds = Arc::new(FeedReaders::new(visibility.clone(), clock.clone()));
         let ingest = Arc::new(Ingest::new(
             cache.clone(), leases.clone(), following.clone(), feeds.clone(), tracked.clone(),
         ));
@@ -312,6 +316,12 @@ impl Jobs {
         Some(SourceView::new(reader.status(), principal))
     }
 
+    /// When a job that the client was shown is expected to finish, as of its snapshot. `None` for a terminal job, and if
+    /// too little is known of jobs of its kind.
+    pub fn estimate(&self, seen: &JobSnapshot) -> Option<JobEstimate> {
+        estimate::estimate(&self.services.following, seen)
+    }
+
     /// Looks up one job. See [`Jobs::lookup`].
     pub async fn lookup_one(
         &self,
@@ -367,14 +377,16 @@ impl Jobs {
         self.services.watch.updates(principal, refs, max_staleness)
     }
 
-    /// Every change from now on that the client may see and that matches the filter. The stream ends only for a reader
-    /// that has fallen too far behind.
+    /// Every change from now on that the client may see and that matches the filter. With the cursor `after` of an earlier
+    /// feed, the first update reports whether the changes behind it follow. The stream ends only for a reader that has
+    /// fallen too far behind.
     pub fn feed(
         &self,
         principal: Principal,
         filter: JobListFilter,
-    ) -> impl Stream<Item = WatchUpdate> + Send + use<> {
-        self.services.feed.changes(principal, filter)
+        after: Option<&str>,
+    ) -> impl Stream<Item = FeedUpdate> + Send + use<> {
+        self.services.feed.changes(principal, filter, after)
     }
 
     /// Lists at most `first` stored jobs behind the job `after`. Makes no upstream call.

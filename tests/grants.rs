@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use futures_util::stream::{BoxStream, StreamExt as _};
 use jobgate::domain::error::ProblemCode;
 use jobgate::domain::principal::{CredentialInfo, Grant, Principal, Scope};
@@ -12,7 +13,7 @@ use jobgate::jobs::list::JobListFilter;
 use jobgate::jobs::tracking::Labels;
 use jobgate::jobs::watch::{UpdateKind, WatchUpdate};
 
-use crate::support::ports::reference;
+use crate::support::ports::{feed, reference};
 use fixture::{World, key, labels, name};
 
 mod fixture;
@@ -109,7 +110,7 @@ async fn lose_access(by_label: bool) -> LostAccess {
     let scope = if by_label { of_team("blue") } else { of_kinds(&["EXPORT"]) };
     let client = narrowed("mind", scope);
     let mut watch = world.jobs.watch(client.clone(), refs(), None).boxed();
-    let feed = world.jobs.feed(client.clone(), JobListFilter::default()).boxed();
+    let feed = feed(&world.jobs, client.clone(), JobListFilter::default());
     assert!(watch.next().await.unwrap().answer.is_ok());
     world.change("mind", "export1");
     assert!(watch.next().await.unwrap().answer.is_ok());
@@ -125,6 +126,29 @@ async fn lose_access(by_label: bool) -> LostAccess {
     };
     let (waited, ()) = tokio::join!(waiting, changing);
     LostAccess { watch, feed, waited: waited.map(drop).map_err(|problem| problem.code) }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_resumed_feed_has_no_job_whose_access_was_lost() {
+    let all = Principal::local();
+    let refs = || vec![reference("mind", "export1")];
+    let world = gateway();
+    world.jobs.track(&all, &refs(), &labels(&[("team", "blue")])).await.unwrap();
+    let client = narrowed("mind", of_team("blue"));
+    let begin = async |after: &str| {
+        let mut feed = world.jobs.feed(client.clone(), JobListFilter::default(), Some(after)).boxed();
+        let begin = feed.next().await.unwrap();
+        (feed, begin.cursor.to_string())
+    };
+    let (_, cursor) = begin("").await;
+    world.change("mind", "export1");
+    tokio::time::sleep(SECOND * 10).await;
+    world.lookup_all().await;
+    let (mut feed, _) = begin(&cursor).await;
+    assert!(feed.next().now_or_never().is_some(), "it may see the change");
+    assert_eq!(world.jobs.untrack(&all, &refs()).await, 1);
+    let (mut feed, _) = begin(&cursor).await;
+    assert!(feed.next().now_or_never().is_none());
 }
 
 #[tokio::test(start_paused = true)]

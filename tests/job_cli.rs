@@ -115,6 +115,22 @@ async fn job_get_prints_each_state_and_exits_with_the_worst() {
 }
 
 #[tokio::test]
+async fn job_get_prints_the_transitions_of_a_job() {
+    let rig = setup().start().await;
+    let get = ["get", "mind/runs", "--max-staleness", "0s"];
+    job(&rig, &get).await;
+    rig.upstreams.set_state("runs", MindBridgeStep::new("COMPLETE")).unwrap();
+    let (code, output) = job(&rig, &get).await;
+    let mut printed = output.lines();
+    assert!(printed.next().unwrap().ends_with(" mind/runs SUCCEEDED"), "{output}");
+    let timeline: Vec<&str> = printed.map(|line| line.strip_prefix("  ").unwrap()).collect();
+    assert_eq!(
+        (code, lines(&timeline.join("\n"))),
+        (Some(0), vec!["RUNNING (IN_PROGRESS)", "SUCCEEDED (COMPLETE)"])
+    );
+}
+
+#[tokio::test]
 async fn job_watch_prints_each_change_exactly_once() {
     let rig = setup().start().await;
     let mut watch = watching(&rig, &["watch", "metrics/counted", "mind/broken"]);

@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use fastrand::Rng;
-use futures_util::StreamExt as _;
+use futures_util::stream::{BoxStream, StreamExt as _};
 use jobgate::domain::job::Life;
 use jobgate::domain::principal::Principal;
+use jobgate::jobs::JobEstimate;
+use jobgate::jobs::watch::WatchUpdate;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::ports::{gateway, reference};
+use crate::support::ports::{TestGateway, gateway, reference};
 
 /// The cost of following some jobs: polls per job, and the delay of the terminal state, on average and at the 95th
 /// percentile.
@@ -90,6 +92,58 @@ async fn learned_durations_save_polls_without_delaying_delivery() {
         assert!(learned.late <= unlearned.late, "{name}: {unlearned:?} {learned:?}");
         assert!(learned.late_95 <= unlearned.late_95 * 1.05, "{name}: {unlearned:?} {learned:?}");
     }
+}
+
+/// A gateway that has followed this many jobs, of a minute each, and now follows one that does not finish.
+async fn after_jobs_of_a_minute(count: usize) -> (TestGateway, BoxStream<'static, WatchUpdate>) {
+    let gateway = gateway();
+    gateway.jobs.start_following(CancellationToken::new());
+    for number in 0..=count {
+        let began = Instant::now();
+        let lasts = Duration::from_secs(if number < count { 60 } else { 1_000 });
+        gateway
+            .mindbridge
+            .respond_with(move |_| Ok(if began.elapsed() < lasts { Life::Running } else { Life::Succeeded }));
+        gateway.mindbridge.takes(Duration::from_millis(1));
+        let refs = vec![reference("mind", &format!("j{number}"))];
+        let updates = gateway.jobs.watch(Principal::local(), refs, None).boxed();
+        if number == count {
+            return (gateway, updates);
+        }
+        updates.collect::<Vec<_>>().await;
+    }
+    unreachable!("the last job is returned")
+}
+
+/// The estimate of the running job, with the time left in seconds.
+async fn estimate(gateway: &TestGateway, id: &str) -> Option<(i64, JobEstimate)> {
+    let seen = gateway.jobs.lookup_one(&Principal::local(), reference("mind", id), None).await.unwrap();
+    let now = seen.observed_at + seen.age;
+    let estimate = gateway.jobs.estimate(&seen)?;
+    assert!(now <= estimate.earliest && estimate.earliest <= estimate.expected_finish_at);
+    assert!(estimate.expected_finish_at <= estimate.latest);
+    Some((estimate.expected_finish_at.duration_since(now).as_secs(), estimate))
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_estimate_is_conditional_on_the_time_taken() {
+    let (gateway, mut updates) = after_jobs_of_a_minute(20).await;
+    updates.next().await.unwrap();
+    let (left, at_first) = estimate(&gateway, "j20").await.unwrap();
+    assert!((55..=65).contains(&left) && at_first.sample_size == 20, "{left} {at_first:?}");
+    tokio::time::sleep(Duration::from_secs(40)).await;
+    let (left, later) = estimate(&gateway, "j20").await.unwrap();
+    assert!((15..=25).contains(&left) && later.sample_size == 20, "{left} {later:?}");
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    assert_eq!(estimate(&gateway, "j20").await, None, "no job has taken as long");
+    assert_eq!(estimate(&gateway, "j7").await, None, "a completed job has no estimate");
+}
+
+#[tokio::test(start_paused = true)]
+async fn fewer_than_eight_completed_jobs_give_no_estimate() {
+    let (gateway, mut updates) = after_jobs_of_a_minute(7).await;
+    updates.next().await.unwrap();
+    assert_eq!(estimate(&gateway, "j7").await, None);
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use jobgate::domain::error::{Problem, ProblemCode, Retry};
 use jobgate::domain::id::SourceName;
@@ -12,9 +13,14 @@ use jobgate::domain::state::JobState;
 use jobgate::jobs::answer::{JobSnapshot, LookupResult, StaleReason};
 use jobgate::jobs::list::JobListFilter;
 use jobgate::jobs::visibility::RequestedRef;
+use jobgate::outbound::stores::memory::{MemoryStore, NoLedger, Retention};
 use jobgate::ports::upstream::{Detail, FetchError};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
-use crate::support::ports::{TestGateway, failed, gateway, reference};
+use crate::support::ports::{
+    FOLLOW, RuntimeClock, TestGateway, failed, gateway, gateway_on, reference, retention,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -88,6 +94,51 @@ async fn an_answer_reports_when_its_state_was_first_observed() {
     let expected =
         expected.iter().zip(&at).map(|((since, end), seen)| (*seen, Some(at[0]), Some(at[*since]), *end));
     assert_eq!(times, expected.collect::<Vec<_>>());
+}
+
+/// The states of the transitions in an answer.
+fn transitions(seen: &JobSnapshot) -> Vec<JobState> {
+    seen.transitions().map(|one| one.state).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_has_the_transitions_that_were_observed_before() {
+    let gateway = gateway();
+    let mut seen = Vec::new();
+    for life in [Life::Queued, Life::Running, Life::Running, Life::Succeeded] {
+        gateway.mindbridge.respond_with(move |_| Ok(life.clone()));
+        let now = Some(Duration::ZERO);
+        let answer = gateway.jobs.lookup_one(&Principal::local(), reference("mind", "a"), now).await.unwrap();
+        seen.push(answer);
+        tokio::time::advance(SECOND * 10).await;
+    }
+    let last = &seen[3];
+    assert_eq!(transitions(last), [JobState::Queued, JobState::Running, JobState::Succeeded]);
+    let times: Vec<_> = last.transitions().map(|one| one.observed_at).collect();
+    assert_eq!(times, [seen[0].observed_at, seen[1].observed_at, seen[3].observed_at]);
+    let refs = vec![reference("mind", "a")];
+    let late = gateway.jobs.watch(Principal::local(), refs, None).collect::<Vec<_>>().await;
+    let late = late[0].answer.as_ref().unwrap();
+    assert_eq!(transitions(late), transitions(last), "a late subscriber sees them too");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_followed_job_that_the_store_evicts_keeps_its_transitions() {
+    let store = Arc::new(MemoryStore::new(Retention { max_bytes: 0, ..retention() }));
+    let gateway = gateway_on(FOLLOW, Arc::new(RuntimeClock::default()), store, Arc::new(NoLedger));
+    gateway.jobs.start_following(CancellationToken::new());
+    let start = Instant::now();
+    gateway.mindbridge.respond_with(move |_| {
+        Ok(match start.elapsed().as_secs() {
+            0..10 => Life::Queued,
+            10..20 => Life::Running,
+            _ => Life::Succeeded,
+        })
+    });
+    let refs = vec![reference("mind", "a")];
+    let updates = gateway.jobs.watch(Principal::local(), refs, None).collect::<Vec<_>>().await;
+    let last = updates.last().unwrap().answer.as_ref().unwrap();
+    assert_eq!(transitions(last), [JobState::Queued, JobState::Running, JobState::Succeeded]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -22,6 +22,7 @@ const ID: &str = "65f0c0ffee00000000000001";
 const EVERYTHING: &str = "query($refs: [JobRef!]!) { jobs(refs: $refs) { __typename
     ... on Job { id source { name upstream } externalId state isTerminal nativeState createdAt updatedAt finishedAt
         firstSeenAt stateSince terminalSeenAt progress { completed total } failure { code message }
+        transitions { state nativeState observedAt upstreamAt } estimate { expectedFinishAt sampleSize }
         freshness { observedAt ageMs isStale staleReason nextPollAt } }
     ... on MindBridgeJob { kind entity { id type } version createdBy { userId userName }
         lastModifiedBy { userId userName } error errorMessage }
@@ -37,6 +38,11 @@ fn steady(mut job: Value, requested_at: Instant) -> Value {
     assert!(freshness["observedAt"].take().as_str().unwrap().ends_with('Z'));
     let age = Duration::from_millis(freshness["ageMs"].take().as_u64().unwrap());
     assert!(age < requested_at.elapsed() + Duration::from_secs(10), "{age:?}");
+    let transition = json!({
+        "state": job["state"], "nativeState": job["nativeState"], "observedAt": job["stateSince"],
+        "upstreamAt": job["updatedAt"]
+    });
+    assert_eq!(job["transitions"].take(), json!([transition]), "{job}");
     let [first, since, terminal] = ["firstSeenAt", "stateSince", "terminalSeenAt"]
         .map(|name| job[name].take().as_str().map(str::to_owned));
     assert!(first.is_some() && first == since, "{job}");
@@ -118,7 +124,7 @@ async fn every_field_of_both_upstreams_is_returned() {
         json!({
             "__typename": "MindBridgeJob", "id": node_id(at), "source": { "name": "mind", "upstream": "MINDBRIDGE" },
             "externalId": id, "state": state, "isTerminal": true, "nativeState": native, "createdAt": born,
-            "updatedAt": born, "finishedAt": null, "firstSeenAt": null, "stateSince": null, "terminalSeenAt": null, "progress": null, "failure": null, "freshness": fresh,
+            "updatedAt": born, "finishedAt": null, "firstSeenAt": null, "stateSince": null, "terminalSeenAt": null, "transitions": null, "estimate": null, "progress": null, "failure": null, "freshness": fresh,
             "kind": "ANALYSIS_RUN", "entity": { "id": "e1", "type": "ANALYSIS_RESULT" },
             "version": "9007199254740993", "createdBy": { "userId": "u1", "userName": "Ada" },
             "lastModifiedBy": { "userId": "u2", "userName": "Grace" }, "error": null, "errorMessage": null
@@ -141,7 +147,7 @@ async fn every_field_of_both_upstreams_is_returned() {
             "__typename": "SupermetricsJob", "id": node_id(at),
             "source": { "name": "metrics", "upstream": "SUPERMETRICS" }, "externalId": id, "state": state,
             "isTerminal": state != "RUNNING", "nativeState": native, "createdAt": null, "updatedAt": null,
-            "finishedAt": null, "firstSeenAt": null, "stateSince": null, "terminalSeenAt": null, "progress": { "completed": 0, "total": 1 }, "failure": null, "freshness": fresh,
+            "finishedAt": null, "firstSeenAt": null, "stateSince": null, "terminalSeenAt": null, "transitions": null, "estimate": null, "progress": { "completed": 0, "total": 1 }, "failure": null, "freshness": fresh,
             "requestId": null, "scheduleId": id, "queue": { "tasksScheduled": "0", "tasksRunning": "0" },
             "query": null, "result": null, "rows": null
         })

@@ -14,7 +14,7 @@ const FIRST: f64 = 0.25;
 /// The number of steps from a quarter of a second to three days.
 const BUCKETS: usize = 20 * STEPS;
 /// The minimum number of jobs for the statistics to be used.
-const ENOUGH: u32 = 8;
+pub const ENOUGH: u32 = 8;
 /// The maximum number of jobs: when it is reached, all counts are halved, so that the statistics follow changes.
 const PLENTY: u32 = 256;
 /// If fewer than this share of the jobs lasted as long, the statistics do not apply.
@@ -87,8 +87,14 @@ impl Durations {
         Some(self.until(age, WORTHWHILE)?.max(usual.min(timely)))
     }
 
-    /// How long after `age` this share of the jobs that lasted as long have left the state.
-    fn until(&self, age: Duration, share: f64) -> Option<Duration> {
+    /// How many of the jobs lasted as long as this, to the precision of a step.
+    pub fn lasted(&self, age: Duration) -> u32 {
+        self.counts.iter().skip(bucket(age)).map(|count| u32::from(*count)).sum()
+    }
+
+    /// How long after `age` this share of the jobs that lasted as long have left the state. `None` if the statistics do
+    /// not apply: there are too few jobs, or nearly none of them lasted as long.
+    pub fn until(&self, age: Duration, share: f64) -> Option<Duration> {
         if self.total < ENOUGH {
             return None;
         }

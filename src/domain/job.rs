@@ -141,6 +141,16 @@ impl Job {
             && *progress == other.progress
     }
 
+    /// Returns whether both are in one state, and the upstream has the same name for it.
+    pub fn is_in_state_of(&self, other: &Self) -> bool {
+        (self.state(), &self.native_state) == (other.state(), &other.native_state)
+    }
+
+    /// When it was last changed as far as the upstream reports it, by the upstream's clock.
+    pub fn changed_at(&self) -> Option<Timestamp> {
+        self.finished_at.or(self.updated_at)
+    }
+
     /// The same job, deleted by its upstream before a terminal state was observed. Keeps what was last known of it, its
     /// counter included, so that it still compares with the observation that it replaces.
     #[must_use]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::history::{History, Transition};
 use super::job::Job;
 use super::sightings::Sightings;
 use super::state::JobState;
@@ -25,12 +26,15 @@ pub struct Observation {
     pub rollbacks: u32,
     /// When this run and its state were first observed: carried along, not a part of the answer.
     pub sightings: Sightings,
+    /// The transitions up to this observation: carried along, not a part of the answer. Empty for an answer that did not
+    /// replace another one yet.
+    pub history: History,
 }
 
 impl PartialEq for Observation {
     /// Two observations of one answer are equal, whatever else was observed of its run.
     fn eq(&self, other: &Self) -> bool {
-        let Self { job, requested_at, observed_at, rollbacks, sightings: _ } = self;
+        let Self { job, requested_at, observed_at, rollbacks, sightings: _, history: _ } = self;
         (job, requested_at, observed_at, rollbacks)
             == (&other.job, &other.requested_at, &other.observed_at, &other.rollbacks)
     }
@@ -41,7 +45,7 @@ impl Observation {
     pub fn new(job: Arc<Job>, requested_at: Timestamp, observed_at: Timestamp) -> Self {
         let observed_at = observed_at.max(requested_at);
         let sightings = Sightings::first(job.state(), observed_at);
-        Self { job, requested_at, observed_at, rollbacks: 0, sightings }
+        Self { job, requested_at, observed_at, rollbacks: 0, sightings, history: History::default() }
     }
 
     /// The same run, deleted by its upstream before a terminal state of it was observed.
@@ -61,12 +65,42 @@ impl Observation {
     }
 
     /// This observation as a replacement of the held one: it inherits the times at which its run and its state were
-    /// first observed.
+    /// first observed, and its transitions.
     #[must_use]
     pub fn replacing(self, held: Option<&Self>) -> Self {
-        let Some(held) = held else { return self };
-        let sightings = self.sightings.replacing(self.job.state(), held.sightings, held.job.state());
-        Self { sightings, ..self }
+        let history = self.history_after(held);
+        let sightings = held.map_or(self.sightings, |held| {
+            self.sightings.replacing(self.job.state(), held.sightings, held.job.state())
+        });
+        Self { sightings, history, ..self }
+    }
+
+    /// The same observation, with the transitions that another observer recorded of the same job before.
+    #[must_use]
+    pub fn with_history_of(self, earlier: &Self) -> Self {
+        let history = earlier.history.merged(&self.history);
+        Self { history, ..self }
+    }
+
+    /// The transitions up to this observation, as a replacement of the held one.
+    fn history_after(&self, held: Option<&Self>) -> History {
+        match held {
+            None if self.history.is_empty() => History::default().then(self.transition(None)),
+            None => self.history.clone(),
+            Some(held) if !self.history.is_empty() => held.history.merged(&self.history),
+            // of a record of a version that kept none
+            Some(held) if held.history.is_empty() && held.job.is_in_state_of(&self.job) => History::default(),
+            Some(held) => held.history.then(self.transition(Some(held))),
+        }
+    }
+
+    /// The transition into the state of this observation.
+    fn transition(&self, held: Option<&Self>) -> Transition {
+        let since = self.sightings.state_since.unwrap_or(self.observed_at);
+        let upstream_at = self.job.changed_at();
+        // A time that did not move with the change is not the time of the change.
+        let moved = upstream_at.filter(|at| held.and_then(|held| held.job.changed_at()) != Some(*at));
+        Transition::new(self.job.state(), self.job.native_state.as_deref(), since, moved)
     }
 
     /// Returns whether this observation replaces the held one.
@@ -134,6 +168,7 @@ impl Observation {
 mod tests {
     use super::*;
     use crate::domain::details::{Details, MindBridgeDetails};
+    use crate::domain::history::TRANSITIONS_MAX;
     use crate::domain::id::{ExternalId, JobKey, SourceName};
     use crate::domain::job::{Failure, Life};
     use proptest::prelude::*;
@@ -301,6 +336,33 @@ mod tests {
         proptest::collection::vec(one, 1..8)
     }
 
+    fn transitions(of: &Observation) -> Vec<(JobState, Timestamp)> {
+        of.history.transitions().iter().map(|one| (one.state, one.observed_at)).collect()
+    }
+
+    #[test]
+    fn transition_has_the_upstreams_time_of_the_change() {
+        let changed = |life, second, updated: i64| {
+            let seen = seen(life, None, second, second);
+            let job = Job { updated_at: Some(at(updated)), ..Job::clone(&seen.job) };
+            Observation { job: Arc::new(job), ..seen }
+        };
+        let first = changed(Life::Queued, 10, 1).replacing(None);
+        let moved = changed(Life::Running, 20, 15).replacing(Some(&first));
+        let not_moved = changed(Life::Failed(Failure::default()), 30, 15).replacing(Some(&moved));
+        let known = not_moved.history.transitions().iter().map(|one| one.upstream_at);
+        assert_eq!(known.collect::<Vec<_>>(), [Some(at(1)), Some(at(15)), None]);
+    }
+
+    #[test]
+    fn first_change_after_a_record_without_history_is_its_first() {
+        let held = Observation { sightings: Sightings::default(), ..seen(Life::Running, None, 1, 1) };
+        let same = seen(Life::Running, None, 2, 2).replacing(Some(&held));
+        assert!(same.history.is_empty());
+        let ended = seen(Life::Succeeded, None, 3, 3).replacing(Some(&same));
+        assert_eq!(transitions(&ended), [(JobState::Succeeded, at(3))]);
+    }
+
     fn fold(arrivals: &[Observation]) -> &Observation {
         let mut held = &arrivals[0];
         for new in &arrivals[1..] {
@@ -331,6 +393,25 @@ mod tests {
             (history, shuffled) in history(true).prop_flat_map(|h| (Just(h.clone()), Just(h).prop_shuffle()))
         ) {
             order_does_not_matter(&history, &shuffled);
+        }
+
+        /// A store and its callers replace one after the other.
+        #[test]
+        fn each_observed_change_is_one_transition(lives in proptest::collection::vec(life(), 1..60)) {
+            let mut expected = Vec::new();
+            let mut held: Option<Observation> = None;
+            for (life, second) in lives.into_iter().zip(1..) {
+                let new = seen(life, None, second, second);
+                if held.as_ref().is_none_or(|held| held.job.state() != new.job.state()) {
+                    expected.push((new.job.state(), new.observed_at));
+                }
+                let stored = new.clone().replacing(held.as_ref());
+                prop_assert_eq!(&stored.clone().replacing(held.as_ref()).history, &stored.history);
+                prop_assert_eq!(&new.replacing(held.as_ref()).history, &stored.history);
+                held = Some(stored);
+            }
+            let kept = expected.split_off(expected.len().saturating_sub(TRANSITIONS_MAX));
+            prop_assert_eq!(held.map(|held| transitions(&held)), Some(kept));
         }
 
         #[test]

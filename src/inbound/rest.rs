@@ -80,7 +80,7 @@ async fn answer(
     let seen = lookup(jobs, &principal, RequestedRef::External { source, external_id }, wait)
         .await
         .map_err(refuse)?;
-    respond(&seen, headers, wait, &memory.of(&principal))
+    respond(jobs, &seen, headers, wait, &memory.of(&principal))
 }
 
 async fn lookup(
@@ -96,6 +96,7 @@ async fn lookup(
 }
 
 fn respond(
+    jobs: &Jobs,
     seen: &JobSnapshot,
     headers: &HeaderMap,
     wait: Option<u64>,
@@ -114,7 +115,7 @@ fn respond(
         return Ok((StatusCode::NOT_MODIFIED, answer).into_response());
     }
     answer.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
-    let body = memory.send(view::body(seen).into_bytes())?;
+    let body = memory.send(view::body(seen, jobs.estimate(seen)).into_bytes())?;
     Ok((StatusCode::OK, answer, body).into_response())
 }
 

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::domain::error::{Problem, ProblemCode, Retry};
+use crate::domain::history::Transition;
 use crate::domain::id::JobKey;
 use crate::domain::observation::Observation;
 use crate::domain::sightings::Sightings;
@@ -40,6 +41,8 @@ pub struct JobSnapshot {
     pub stale: Option<StaleReason>,
     /// When the gateway polls the job next; `None` if the job is not followed.
     pub next_poll: Option<Timestamp>,
+    /// What is added to process time to get the time of day.
+    pub correction: SignedDuration,
 }
 
 /// Why an answer is older than requested.
@@ -97,7 +100,17 @@ impl JobSnapshot {
     fn new(observation: Observation, now: ClockReading, stale: Option<StaleReason>) -> Self {
         let (age, observed_at) = (age(&observation, now), now.date(observation.observed_at));
         let sightings = observation.sightings.map(|at| now.date(at));
-        Self { age, observed_at, sightings, observation, stale, next_poll: None }
+        let (next_poll, correction) = (None, now.correction);
+        Self { observation, observed_at, sightings, age, stale, next_poll, correction }
+    }
+
+    /// The transitions of the job, oldest first, by the system clock.
+    pub fn transitions(&self) -> impl Iterator<Item = Transition> {
+        let clock = ClockReading { now: self.observed_at, correction: self.correction };
+        self.observation.history.transitions().iter().map(move |one| {
+            let observed_at = clock.date(one.observed_at);
+            Transition { observed_at, ..one.clone() }
+        })
     }
 }
 
@@ -195,8 +208,6 @@ impl LookupError {
 
 #[cfg(test)]
 mod tests {
-    use jiff::SignedDuration;
-
     use super::*;
     use crate::domain::details::Details;
     use crate::domain::id::{ExternalId, SourceName};
@@ -215,6 +226,8 @@ mod tests {
             let dated = Some(at(step));
             let expected = Sightings { first_seen_at: dated, state_since: dated, terminal_seen_at: dated };
             assert_eq!((seen.observed_at, seen.sightings), (at(step), expected));
+            let replaced = JobSnapshot::fresh(observation.clone().replacing(None), now);
+            assert_eq!(replaced.transitions().map(|one| one.observed_at).collect::<Vec<_>>(), [at(step)]);
         }
     }
 }

@@ -2,19 +2,21 @@
 //!
 //! Each reader buffers the newest state of every job that changed since its last read. A slow reader receives fewer
 //! updates, never an old one, and at most [`BACKLOG_MAX`] jobs are buffered for it. The stream of a reader that
-//! falls further behind ends.
+//! falls further behind ends. Each update has a cursor, behind which a later reader resumes.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::Notify;
 
 use super::answer::KnownJob;
+use super::change_log::{ChangeLog, FeedCursor};
 use super::list_filter::JobListFilter;
 use super::visibility::Visibility;
 use crate::domain::id::JobKey;
 use crate::domain::observation::Observation;
 use crate::domain::principal::Principal;
+use crate::ports::clock::Clock;
 use crate::telemetry::meters;
 
 /// The maximum number of jobs that wait for one reader, about 200 bytes each plus the jobs themselves.
@@ -23,21 +25,17 @@ const BACKLOG_MAX: usize = 10_000;
 /// All readers of the feed.
 #[derive(Debug)]
 pub(super) struct FeedReaders {
-    readers: Mutex<Vec<Weak<FeedReader>>>,
+    state: Mutex<PublishedFeed>,
     visibility: Arc<Visibility>,
-    published: Mutex<LastPublished>,
+    clock: Arc<dyn Clock>,
 }
 
-/// The last published state of each job, so that a change which arrives on two paths is published once. It has two
-/// halves: when the newer one is full, the older one is dropped.
-#[derive(Debug, Default)]
-struct LastPublished {
-    newer: HashMap<JobKey, KnownJob>,
-    older: HashMap<JobKey, KnownJob>,
+/// The log, and who receives what is added to it: under one lock, so that each reader receives the changes in their order.
+#[derive(Debug)]
+struct PublishedFeed {
+    log: ChangeLog,
+    readers: Vec<Weak<FeedReader>>,
 }
-
-/// The maximum number of jobs in each half; their observations are shared with the store.
-const PUBLISHED_MAX: usize = 20_000;
 
 #[derive(Debug)]
 pub(super) struct FeedReader {
@@ -47,22 +45,50 @@ pub(super) struct FeedReader {
     wake: Notify,
 }
 
+/// A reader that has joined, and where it begins if it was to resume.
+#[derive(Debug)]
+pub(super) struct JoinedReader {
+    pub(super) reader: Arc<FeedReader>,
+    pub(super) start: Option<(FeedStart, FeedCursor)>,
+}
+
+/// How a feed begins that was to resume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FeedStart {
+    /// Every change behind the cursor follows.
+    Resumed,
+    /// Changes behind the cursor may be missing: the feed begins now.
+    Reset,
+}
+
+/// A change that a reader receives.
+#[derive(Debug)]
+pub(super) struct FeedChange {
+    pub(super) known: KnownJob,
+    /// The number of the update among those of this reader.
+    pub(super) sequence: u64,
+    pub(super) cursor: FeedCursor,
+}
+
+/// The jobs that wait, by the order of their newest changes. So the changes that a reader received are always all up to
+/// its cursor; a job that changes again while it waits is delivered later.
 #[derive(Debug, Default)]
 struct Backlog {
-    order: VecDeque<JobKey>,
-    newest: HashMap<JobKey, KnownJob>,
+    waiting: BTreeMap<u64, (FeedCursor, KnownJob)>,
+    numbers: HashMap<JobKey, u64>,
     sequence: u64,
     overrun: bool,
 }
 
 impl FeedReaders {
-    pub(super) fn new(visibility: Arc<Visibility>) -> Self {
-        Self { readers: Mutex::default(), visibility, published: Mutex::default() }
+    pub(super) fn new(visibility: Arc<Visibility>, clock: Arc<dyn Clock>) -> Self {
+        let log = ChangeLog::new(fastrand::u64(..), clock.now());
+        Self { state: Mutex::new(PublishedFeed { log, readers: Vec::new() }), visibility, clock }
     }
 
     /// Publishes a change that another replica found, unless the same or a newer one was published already.
     pub(super) fn publish_once(&self, observation: &Observation) {
-        let last_published = self.published().of(&observation.job.key);
+        let last_published = self.last_of(&observation.job.key);
         let is_new = last_published.is_none_or(|last_published| {
             observation.supersedes(&last_published.observation)
                 && (last_published.stale.is_some()
@@ -76,7 +102,7 @@ impl FeedReaders {
     /// Publishes that a job became stale or fresh again, unless that was published already.
     pub(super) fn turned(&self, turned: Option<KnownJob>) {
         let Some(KnownJob { observation, stale }) = turned else { return };
-        let last_published = self.published().of(&observation.job.key);
+        let last_published = self.last_of(&observation.job.key);
         let (observation, is_new) = match last_published {
             Some(last_published) if last_published.observation.supersedes(&observation) => {
                 (last_published.observation, last_published.stale != stale)
@@ -97,17 +123,19 @@ impl FeedReaders {
     /// Applies that the source answered for a job: one that was published as stale and is not followed any more is
     /// fresh.
     pub(super) fn renewed(&self, observation: &Observation) {
-        let was_stale = self
-            .published()
-            .of(&observation.job.key)
-            .is_some_and(|last_published| last_published.stale.is_some());
+        let was_stale =
+            self.last_of(&observation.job.key).is_some_and(|last_published| last_published.stale.is_some());
         if was_stale {
             self.turned(Some(KnownJob { observation: observation.clone(), stale: None }));
         }
     }
 
-    fn published(&self) -> MutexGuard<'_, LastPublished> {
-        self.published.lock().unwrap_or_else(PoisonError::into_inner)
+    fn last_of(&self, key: &JobKey) -> Option<KnownJob> {
+        self.state().log.last_of(key).cloned()
+    }
+
+    fn state(&self) -> MutexGuard<'_, PublishedFeed> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Publishes a change to every reader that may see it.
@@ -116,45 +144,48 @@ impl FeedReaders {
     }
 
     fn publish_known(&self, known: &KnownJob) {
-        self.published().put(known);
         let observation = &known.observation;
-        let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
-        readers.retain(|reader| {
+        let mut state = self.state();
+        let cursor = state.log.put(known, self.clock.now());
+        state.readers.retain(|reader| {
             let Some(reader) = reader.upgrade() else { return false };
             if !reader.may_see(observation, &self.visibility) {
                 reader.withdraw(&observation.job.key);
             } else if reader.wants(observation, &self.visibility) {
-                reader.put(known);
+                reader.put(cursor, known);
             }
             true
         });
     }
 
-    /// Adds a reader, which receives every change from now on.
-    pub(super) fn join(&self, principal: Principal, filter: JobListFilter) -> Arc<FeedReader> {
+    /// Adds a reader, which receives every change from now on; and every one behind the cursor `after` that it may see now,
+    /// if the log has all of them.
+    pub(super) fn join(
+        &self,
+        principal: Principal,
+        filter: JobListFilter,
+        after: Option<&str>,
+    ) -> JoinedReader {
         let reader =
             Arc::new(FeedReader { principal, filter, backlog: Mutex::default(), wake: Notify::new() });
-        let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state();
+        let PublishedFeed { log, readers } = &mut *state;
+        let start = after.map(|after| {
+            let resumed = FeedCursor::parse(after).filter(|cursor| {
+                log.since(*cursor).is_some_and(|changes| reader.resume(changes, &self.visibility))
+            });
+            match resumed {
+                Some(cursor) => (FeedStart::Resumed, cursor),
+                None => (FeedStart::Reset, log.end(self.clock.now())),
+            }
+        });
         if readers.len() == readers.capacity() {
             // Closed readers are removed before the list grows, also where nothing is ever published.
             readers.retain(|reader| reader.strong_count() > 0);
         }
         readers.push(Arc::downgrade(&reader));
-        drop(readers);
-        reader
-    }
-}
-
-impl LastPublished {
-    fn of(&self, key: &JobKey) -> Option<KnownJob> {
-        self.newer.get(key).or_else(|| self.older.get(key)).cloned()
-    }
-
-    fn put(&mut self, known: &KnownJob) {
-        if self.newer.len() >= PUBLISHED_MAX {
-            self.older = std::mem::take(&mut self.newer);
-        }
-        self.newer.insert(known.observation.job.key.clone(), known.clone());
+        drop(state);
+        JoinedReader { reader, start }
     }
 }
 
@@ -167,37 +198,49 @@ impl FeedReader {
         self.filter.lets_through(observation) && visibility.carries(&observation.job.key, &self.filter.labels)
     }
 
+    /// Buffers the changes of an interruption that the reader may see. Returns `false` if there are too many.
+    fn resume(&self, changes: Vec<(FeedCursor, &KnownJob)>, visibility: &Visibility) -> bool {
+        let visible = changes.into_iter().filter(|(_, known)| {
+            self.may_see(&known.observation, visibility) && self.wants(&known.observation, visibility)
+        });
+        let mut backlog = self.backlog();
+        for (cursor, known) in visible {
+            backlog.put(cursor, known);
+        }
+        if backlog.overrun {
+            *backlog = Backlog::default();
+            return false;
+        }
+        true
+    }
+
+    fn backlog(&self) -> MutexGuard<'_, Backlog> {
+        self.backlog.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Removes the buffered state of a job that the reader may not see any more.
     fn withdraw(&self, key: &JobKey) {
-        let mut backlog = self.backlog.lock().unwrap_or_else(PoisonError::into_inner);
-        if backlog.newest.remove(key).is_some() {
-            backlog.order.retain(|waiting| waiting != key);
+        let mut backlog = self.backlog();
+        if let Some(number) = backlog.numbers.remove(key) {
+            backlog.waiting.remove(&number);
         }
     }
 
-    fn put(&self, known: &KnownJob) {
-        let mut backlog = self.backlog.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = known.observation.job.key.clone();
-        if backlog.newest.insert(key.clone(), known.clone()).is_none() {
-            backlog.order.push_back(key);
-        } else {
+    fn put(&self, cursor: FeedCursor, known: &KnownJob) {
+        if self.backlog().put(cursor, known) {
             meters::updates_coalesced(meters::SubscriptionKind::Feed, 1);
         }
-        if backlog.order.len() > BACKLOG_MAX {
-            *backlog = Backlog { overrun: true, ..Backlog::default() };
-        }
-        drop(backlog);
         self.wake.notify_one();
     }
 
-    /// The oldest waiting job with its newest state; `None` for a reader that was overrun. Cancel safe.
+    /// The waiting job that changed first, with its newest state; `None` for a reader that was overrun. Cancel safe.
     ///
     /// A job that became invisible while it waited is skipped without a gap in the sequence numbers.
-    pub(super) async fn take(&self, visibility: &Visibility) -> Option<(KnownJob, u64)> {
+    pub(super) async fn take(&self, visibility: &Visibility) -> Option<FeedChange> {
         let may_see = |known: &KnownJob| self.may_see(&known.observation, visibility);
         loop {
-            match self.backlog.lock().unwrap_or_else(PoisonError::into_inner).next(may_see) {
-                FeedRead::Job(known, sequence) => return Some((known, sequence)),
+            match self.backlog().next(may_see) {
+                FeedRead::Change(change) => return Some(change),
                 FeedRead::Overrun => return None,
                 FeedRead::Nothing => {}
             }
@@ -208,20 +251,39 @@ impl FeedReader {
 
 /// The result of a read from the backlog.
 enum FeedRead {
-    Job(KnownJob, u64),
+    Change(FeedChange),
     Nothing,
     Overrun,
 }
 
 impl Backlog {
+    /// Adds a change. Returns whether it replaces one that waited.
+    fn put(&mut self, cursor: FeedCursor, known: &KnownJob) -> bool {
+        if self.overrun {
+            return false;
+        }
+        let number = cursor.number();
+        let before = self.numbers.insert(known.observation.job.key.clone(), number);
+        if let Some(before) = before {
+            self.waiting.remove(&before);
+        }
+        self.waiting.insert(number, (cursor, known.clone()));
+        if self.waiting.len() > BACKLOG_MAX {
+            *self = Self { overrun: true, ..Self::default() };
+        }
+        before.is_some()
+    }
+
     fn next(&mut self, may_see: impl Fn(&KnownJob) -> bool) -> FeedRead {
         if self.overrun {
             return FeedRead::Overrun;
         }
-        while let Some(key) = self.order.pop_front() {
-            let Some(known) = self.newest.remove(&key).filter(&may_see) else { continue };
-            self.sequence += 1;
-            return FeedRead::Job(known, self.sequence);
+        while let Some((_, (cursor, known))) = self.waiting.pop_first() {
+            self.numbers.remove(&known.observation.job.key);
+            if may_see(&known) {
+                self.sequence += 1;
+                return FeedRead::Change(FeedChange { known, sequence: self.sequence, cursor });
+            }
         }
         FeedRead::Nothing
     }

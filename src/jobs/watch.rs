@@ -9,6 +9,10 @@ mod view;
 
 pub(super) use await_terminal::AwaitTerminal;
 pub(super) use feed::Feed;
+pub use feed::{FeedContent, FeedUpdate};
 pub(super) use stream::JobWatch;
 pub use update::{UpdateKind, WatchUpdate};
 pub(super) use view::View;
+
+pub use super::change_log::FeedCursor;
+pub use super::feed_readers::FeedStart;

@@ -290,7 +290,7 @@ impl Truth {
             .clients
             .iter()
             .map(|(principal, _, model)| {
-                (self.world.jobs.feed(principal.clone(), JobListFilter::default()).boxed(), model.clone())
+                (feed(&self.world.jobs, principal.clone(), JobListFilter::default()), model.clone())
             })
             .collect();
         let jobs: Vec<(String, String)> = self.jobs.keys().cloned().collect();

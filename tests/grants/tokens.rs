@@ -187,7 +187,7 @@ async fn a_watch_token_permits_no_mutation() {
 #[tokio::test(start_paused = true)]
 async fn the_feed_of_a_watch_token_has_no_other_job() {
     let Issued { world, holder, .. } = issued().await;
-    let mut feed = world.jobs.feed(holder, JobListFilter::default()).boxed();
+    let mut feed = feed(&world.jobs, holder, JobListFilter::default());
     for (source, id) in [("mind", "mine"), ("mind", "theirs"), ("other", "mine"), ("metrics", "mine")] {
         world.change(source, id);
     }

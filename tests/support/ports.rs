@@ -4,13 +4,18 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures_util::future::ready;
+use futures_util::stream::{BoxStream, StreamExt as _};
 use jiff::Timestamp;
 use jobgate::domain::id::{ExternalId, JobKey, SourceName};
 use jobgate::domain::job::{Failure, Job, Life};
 use jobgate::domain::pace::PollIntervals;
+use jobgate::domain::principal::Principal;
 use jobgate::domain::source::{BudgetUse, CredentialState, CredentialStatus, SourceHealth, SourceStatus};
 use jobgate::domain::upstream::Upstream;
+use jobgate::jobs::list::JobListFilter;
 use jobgate::jobs::visibility::RequestedRef;
+use jobgate::jobs::watch::{FeedContent, WatchUpdate};
 use jobgate::jobs::{FollowSettings, FreshnessRules, Jobs, Ports};
 use jobgate::outbound::identity::registry::IdentityRegistry;
 use jobgate::outbound::identity::watch_tokens::WatchTokens;
@@ -319,6 +324,21 @@ pub(crate) const FOLLOW: FollowSettings = FollowSettings {
 
 pub(crate) fn reference(source: &str, id: &str) -> RequestedRef {
     RequestedRef::External { source: source.to_owned(), external_id: id.to_owned() }
+}
+
+/// The changes that a client receives by the feed from now on.
+pub(crate) fn feed(
+    jobs: &Jobs,
+    principal: Principal,
+    filter: JobListFilter,
+) -> BoxStream<'static, WatchUpdate> {
+    let changes = jobs.feed(principal, filter, None).filter_map(|update| {
+        ready(match update.content {
+            FeedContent::Change(update) => Some(update),
+            FeedContent::Start(_) => None,
+        })
+    });
+    changes.boxed()
 }
 
 /// Without clients, so that every caller is local.

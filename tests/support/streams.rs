@@ -66,6 +66,8 @@ struct Events {
     raw: Vec<u8>,
     text: Vec<u8>,
     ended: bool,
+    /// The id of the last event that has one.
+    last_id: Option<String>,
 }
 
 impl Watcher {
@@ -144,11 +146,37 @@ impl Watcher {
         Self::asking(socket, carrier, &json!({ "query": query }), None).await
     }
 
+    /// The same after a cursor, which an event stream sends as the id of the last event.
+    pub(crate) async fn feed_after(gateway: SocketAddr, carrier: Carrier, after: &str) -> Self {
+        let query = "subscription($after: String) { jobUpdates: jobFeed(after: $after) \
+                     { kind sequence cursor result { ... on Job { externalId state } } } }";
+        let socket = TcpStream::connect(gateway).await.unwrap();
+        Self(match carrier {
+            WebSocket => {
+                let body = json!({ "query": query, "variables": { "after": after } });
+                Wire::WebSocket(Box::new(subscribe(socket, &body, None).await))
+            }
+            Sse => {
+                let header = format!("last-event-id: {after}\r\n");
+                Wire::Sse(Events::open(socket, &json!({ "query": query }).to_string(), &header).await)
+            }
+        })
+    }
+
     async fn asking(socket: TcpStream, carrier: Carrier, body: &Value, credential: Option<&str>) -> Self {
+        let header = credential.map(|credential| format!("authorization: Bearer {credential}\r\n"));
         Self(match carrier {
             WebSocket => Wire::WebSocket(Box::new(subscribe(socket, body, credential).await)),
-            Sse => Wire::Sse(Events::open(socket, &body.to_string(), credential).await),
+            Sse => Wire::Sse(Events::open(socket, &body.to_string(), &header.unwrap_or_default()).await),
         })
+    }
+
+    /// The id of the last event of an event stream that has one.
+    pub(crate) fn last_event_id(&self) -> Option<&str> {
+        match &self.0 {
+            Wire::WebSocket(_) => None,
+            Wire::Sse(events) => events.last_id.as_deref(),
+        }
     }
 
     /// Receives the next event.
@@ -338,16 +366,14 @@ fn updated(mut answer: Value) -> Value {
 }
 
 impl Events {
-    async fn open(mut socket: TcpStream, body: &str, credential: Option<&str>) -> Self {
-        let authorization = credential.map(|credential| format!("authorization: Bearer {credential}\r\n"));
-        let authorization = authorization.unwrap_or_default();
+    async fn open(mut socket: TcpStream, body: &str, headers: &str) -> Self {
         let request = format!(
             "POST /graphql HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
-             accept: text/event-stream\r\n{authorization}content-length: {}\r\n\r\n{body}",
+             accept: text/event-stream\r\n{headers}content-length: {}\r\n\r\n{body}",
             body.len()
         );
         socket.write_all(request.as_bytes()).await.unwrap();
-        let mut events = Self { socket, raw: Vec::new(), text: Vec::new(), ended: false };
+        let mut events = Self { socket, raw: Vec::new(), text: Vec::new(), ended: false, last_id: None };
         let head = loop {
             if let Some(end) = find(&events.raw, b"\r\n\r\n") {
                 break events.raw.drain(..end + 4).collect::<Vec<u8>>();
@@ -364,7 +390,15 @@ impl Events {
             if let Some(end) = find(&self.text, b"\n\n") {
                 let event: Vec<u8> = self.text.drain(..end + 2).collect();
                 let event = String::from_utf8(event).unwrap();
-                if let Some(data) = event.strip_prefix("event: next\ndata: ") {
+                if let Some(fields) = event.strip_prefix("event: next\n") {
+                    let data = match fields.strip_prefix("id: ").and_then(|fields| fields.split_once('\n')) {
+                        Some((id, data)) => {
+                            self.last_id = Some(id.to_owned());
+                            data
+                        }
+                        None => fields,
+                    };
+                    let data = data.strip_prefix("data: ").unwrap();
                     return StreamEvent::Update(updated(serde_json::from_str(data).unwrap()));
                 }
                 if event.starts_with("event: complete\n") {

@@ -45,7 +45,7 @@ impl Bars {
     pub(super) fn show(&mut self, index: usize, label: &str, answer: &WireResult) {
         let Some(bar) = self.each.get(index) else { return };
         bar.set_prefix(format!("{label:width$}", width = self.width));
-        bar.set_message(line::text(answer, false));
+        bar.set_message(line::with_estimate(answer, false));
         let progress = match &answer.outcome {
             JobOutcome::Job(job) => job.progress.filter(|progress| progress.total > 0),
             JobOutcome::Problem(_) => None,

@@ -21,7 +21,9 @@ use url::Url;
 pub(crate) use self::error::GatewayError;
 use self::retry_after::retry_after;
 use self::sse::SseReader;
-pub(crate) use self::wire::{JobOutcome, WireFailure, WireJob, WireRef, WireResult, WireUpdate};
+pub(crate) use self::wire::{
+    JobOutcome, WireEstimate, WireFailure, WireJob, WireRef, WireResult, WireTransition, WireUpdate,
+};
 use crate::{clock, duration};
 
 /// The largest number of jobs in one query or one stream; the gateway's own limit.

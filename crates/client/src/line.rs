@@ -2,7 +2,9 @@
 
 use std::borrow::Cow;
 
-use super::gateway::{JobOutcome, WireFailure, WireJob, WireResult};
+use jiff::Timestamp;
+
+use super::gateway::{JobOutcome, WireEstimate, WireFailure, WireJob, WireResult, WireTransition};
 
 /// The text of a result: `RUNNING 3/7`, `FAILED CODE: why`, `RUNNING stale: THROTTLED`, `ERROR NOT_FOUND: why`.
 ///
@@ -37,6 +39,38 @@ fn of_job(job: &WireJob) -> String {
         words.push(format!("stale: {}", visible(reason)).into());
     }
     words.join(" ")
+}
+
+/// The same with the estimate, which changes with the time: `RUNNING expected 2026-11-21T20:45:00Z (… to …)`. It is no
+/// reason to print a line.
+pub(super) fn with_estimate(answer: &WireResult, is_final: bool) -> String {
+    let text = text(answer, is_final);
+    let estimate = match &answer.outcome {
+        JobOutcome::Job(job) => job.estimate.as_ref(),
+        JobOutcome::Problem(_) => None,
+    };
+    let Some(WireEstimate { expected_finish_at, earliest, latest }) = estimate else { return text };
+    let [expected, earliest, latest] = [expected_finish_at, earliest, latest].map(|time| seconds(time));
+    format!("{text} expected {expected} ({earliest} to {latest})")
+}
+
+/// The transitions of a job as lines: the time, the state and the upstream's own name for it. Empty if the job had one
+/// state only, which the line of the job shows.
+pub(super) fn timeline(answer: &WireResult) -> Vec<String> {
+    let transitions = match &answer.outcome {
+        JobOutcome::Job(job) if job.transitions.len() > 1 => job.transitions.as_slice(),
+        JobOutcome::Job(_) | JobOutcome::Problem(_) => &[],
+    };
+    let line = |one: &WireTransition| {
+        let native = one.native_state.as_deref().map(|native| format!(" ({})", visible(native)));
+        format!("  {} {}{}", seconds(&one.observed_at), visible(&one.state), native.unwrap_or_default())
+    };
+    transitions.iter().map(line).collect()
+}
+
+/// A time without fractions of a second.
+fn seconds(time: &str) -> String {
+    time.parse::<Timestamp>().map_or_else(|_| visible(time).into_owned(), |time| format!("{time:.0}"))
 }
 
 fn of_failure(failure: &WireFailure) -> Option<Cow<'_, str>> {

@@ -53,11 +53,15 @@ impl<'t, 'o> Screen<'t, 'o> {
         match self.form {
             OutputForm::Lines | OutputForm::Bars => line::text(answer, is_final),
             OutputForm::Json => {
-                // the age of an answer and the time of the next poll always differ
+                // the age of an answer, the time of the next poll and the estimate always differ
                 let mut facts = answer.sent.clone();
-                for path in
-                    ["/freshness/observedAt", "/freshness/ageMs", "/freshness/nextPollAt", "/retryAfterMs"]
-                {
+                for path in [
+                    "/freshness/observedAt",
+                    "/freshness/ageMs",
+                    "/freshness/nextPollAt",
+                    "/retryAfterMs",
+                    "/estimate",
+                ] {
                     if let Some(fact) = facts.pointer_mut(path) {
                         fact.take();
                     }
@@ -122,8 +126,10 @@ impl<'t, 'o> Screen<'t, 'o> {
 
     fn line(&mut self, job: &JobTableRow, answer: &WireResult, is_final: bool) -> Result<()> {
         let Self { bars, terminal, .. } = self;
-        let line = format!("{:.0} {} {}", clock::time_of_day(), job.label(), line::text(answer, is_final));
-        suspend_bars(bars.as_ref(), || terminal.say(&line))
+        let line =
+            format!("{:.0} {} {}", clock::time_of_day(), job.label(), line::with_estimate(answer, is_final));
+        let mut lines = std::iter::once(line).chain(line::timeline(answer));
+        suspend_bars(bars.as_ref(), || lines.try_for_each(|line| terminal.say(&line)))
     }
 }
 

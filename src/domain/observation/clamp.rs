@@ -39,11 +39,14 @@ impl Observation {
             }
         };
         let sightings = self.sightings.map(|at| at.min(limit));
+        let history = self.history.no_later_than(limit);
         Self {
+            job: self.job,
             requested_at: self.requested_at.min(requested_limit),
             observed_at: self.observed_at.min(limit),
+            rollbacks: self.rollbacks,
             sightings,
-            ..self
+            history,
         }
     }
 }

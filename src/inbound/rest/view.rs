@@ -8,18 +8,20 @@ use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
 use crate::domain::details::Details;
+use crate::domain::history::Transition;
 use crate::domain::job::{Failure, Progress};
 use crate::domain::observation::Observation;
 use crate::domain::sightings::Sightings;
 use crate::domain::upstream::Upstream;
 use crate::inbound::http::etag;
+use crate::jobs::JobEstimate;
 use crate::jobs::answer::JobSnapshot;
 
 /// The retry delay for a job that is not followed, in seconds.
 const DEFAULT_RETRY_AFTER: u64 = 5;
 
 /// The whole response. Serialized directly and not through values, which would round the digits of large numbers.
-pub(super) fn body(seen: &JobSnapshot) -> String {
+pub(super) fn body(seen: &JobSnapshot, estimate: Option<JobEstimate>) -> String {
     let freshness = json!({
         "observedAt": seen.observed_at,
         "ageMs": u64::try_from(seen.age.as_millis()).unwrap_or(u64::MAX),
@@ -27,11 +29,14 @@ pub(super) fn body(seen: &JobSnapshot) -> String {
         "staleReason": seen.stale.map(crate::jobs::answer::StaleReason::name),
         "nextPollAt": seen.next_poll,
     });
-    write(&JobBody { facts: JobFacts::of(&seen.observation, seen.sightings), freshness })
+    let facts = JobFacts::of(&seen.observation, seen.sightings);
+    let transitions = seen.transitions().map(TransitionBody::from).collect();
+    let estimate = estimate.map(EstimateBody::from);
+    write(&JobBody { facts, transitions, estimate, freshness })
 }
 
-/// A weak tag of the job's content: two responses that differ only in age, or in the id of the upstream request, are
-/// equal for a reader.
+/// A weak tag of the job's content: two responses that differ only in age, in the estimate, or in the id of the upstream
+/// request, are equal for a reader.
 pub(super) fn etag(seen: &JobSnapshot) -> HeaderValue {
     let mut observation = seen.observation.clone();
     Arc::make_mut(&mut observation.job).details.common_mut().clear_volatile();
@@ -55,7 +60,18 @@ fn write(value: &impl Serialize) -> String {
 struct JobBody<'a> {
     #[serde(flatten)]
     facts: JobFacts<'a>,
+    transitions: Vec<TransitionBody>,
+    estimate: Option<EstimateBody>,
     freshness: Value,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct TransitionBody {
+    state: &'static str,
+    native_state: Option<String>,
+    observed_at: Timestamp,
+    upstream_at: Option<Timestamp>,
 }
 
 #[derive(Serialize)]
@@ -77,6 +93,30 @@ struct JobFacts<'a> {
     failure: Option<&'a Failure>,
     #[serde(flatten)]
     details: DetailsByUpstream<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct EstimateBody {
+    expected_finish_at: Timestamp,
+    earliest: Timestamp,
+    latest: Timestamp,
+    sample_size: u32,
+}
+
+impl From<JobEstimate> for EstimateBody {
+    fn from(estimate: JobEstimate) -> Self {
+        let JobEstimate { expected_finish_at, earliest, latest, sample_size } = estimate;
+        Self { expected_finish_at, earliest, latest, sample_size }
+    }
+}
+
+impl From<Transition> for TransitionBody {
+    fn from(transition: Transition) -> Self {
+        let Transition { state, native_state, observed_at, upstream_at } = transition;
+        let native_state = native_state.as_deref().map(ToOwned::to_owned);
+        Self { state: state.name(), native_state, observed_at, upstream_at }
+    }
 }
 
 impl<'a> JobFacts<'a> {
@@ -138,6 +178,8 @@ mod tests {
         let observation = Observation::new(Arc::new(job), at, at);
         let written = write(&JobBody {
             facts: JobFacts::of(&observation, Sightings::default()),
+            transitions: Vec::new(),
+            estimate: None,
             freshness: Value::Null,
         });
         let (_, end) = written.split_once("\"progress\"").unwrap();

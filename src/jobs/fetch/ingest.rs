@@ -177,7 +177,8 @@ impl Ingest {
                 Some(Ok(held))
             }
             Some(held) if held.job.upstream().profile().documents_expiry => {
-                self.keep(held.expired(observed_at), Some(fencing_token), span).await.map(Ok)
+                let expired = held.expired(observed_at).replacing(Some(&held));
+                self.keep(expired, Some(fencing_token), span).await.map(Ok)
             }
             // Not found gives no information about the state: the cached observation stays, and a caller that requires
             // a newer one gets the stale reason.
@@ -212,8 +213,13 @@ impl Ingest {
         let key = answer.job.key.clone();
         // An answer that was requested before the known observation may be from before its rollback, and is ordered
         // before it.
-        let known = self.following.seen(&key).filter(|known| answer.requested_at >= known.observed_at);
-        let mut answer = answer.after_rollbacks(known.map_or(0, |known| known.rollbacks));
+        let known = self.following.seen(&key);
+        let after = known.as_ref().filter(|known| answer.requested_at >= known.observed_at);
+        let mut answer = answer.after_rollbacks(after.map_or(0, |known| known.rollbacks));
+        // A followed job keeps its history, even if the store evicted it.
+        if let Some(known) = known.filter(|known| answer.supersedes(known)) {
+            answer = answer.replacing(Some(&known));
+        }
         let mut held = self.keep(answer.clone(), Some(fencing_token), span).await?;
         if held.rollbacks > answer.rollbacks {
             if answer.requested_at < held.observed_at {

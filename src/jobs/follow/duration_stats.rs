@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::domain::durations::{Durations, JobClass};
+use crate::domain::estimate::TimeLeft;
 use crate::domain::job::Job;
 use crate::domain::state::JobState;
 
@@ -26,6 +27,17 @@ impl DurationStats {
     /// The statistics of jobs like this one, in its present state.
     pub(super) fn of(&self, job: &Job) -> Option<Arc<Durations>> {
         self.known.get(&JobClass::of(job)?).cloned()
+    }
+
+    /// The time that a job has left which has been in its present state for `age`. `None` if too little is known, and
+    /// for one that is neither queued nor running.
+    pub(super) fn time_left(&self, job: &Job, age: Duration) -> Option<TimeLeft> {
+        let class = JobClass::of(job)?;
+        let known = self.known.get(&class)?;
+        if class.running {
+            return TimeLeft::of_running(known, age);
+        }
+        TimeLeft::of_queued(known, self.known.get(&JobClass { running: true, ..class })?, age)
     }
 
     /// Records how long a job stayed in the state that it had in `before`. An expired or unknown job is not recorded.

@@ -50,7 +50,7 @@ pub(in crate::jobs) struct DetectedChange {
 
 impl DetectedChange {
     fn new(held: &Observation, new: &Observation, sequence: u64) -> Self {
-        let from_upstream = |seen: &Observation| seen.job.finished_at.or(seen.job.updated_at);
+        let from_upstream = |seen: &Observation| seen.job.changed_at();
         // A time that did not move with the change is not the time of the change.
         let changed_at = from_upstream(new).filter(|at| from_upstream(held) != Some(*at));
         Self {
@@ -235,8 +235,8 @@ impl PublishedState {
     }
 
     /// Shares a snapshot of this state with the watchers that follow.
-    pub(in crate::jobs) fn share(&self, seen: &Arc<JobSnapshot>, reading: ClockReading) {
-        self.last_snapshot.keep(seen, reading);
+    pub(in crate::jobs) fn share(&self, seen: &Arc<JobSnapshot>) {
+        self.last_snapshot.keep(seen);
     }
 
     /// Shares the last snapshot no more: the time of the next poll has changed.

@@ -19,7 +19,9 @@ use super::source_polls::{PollCapacity, PollLoad};
 use super::state::{Change, FollowedJobs, Registration, ResumedJob};
 use super::state_counts::PLACES;
 use crate::domain::durations::{Durations, JobClass};
+use crate::domain::estimate::TimeLeft;
 use crate::domain::id::{JobKey, SourceName};
+use crate::domain::job::Job;
 use crate::domain::observation::Observation;
 use crate::jobs::answer::{KnownJob, LookupError};
 use crate::ports::clock::ClockReading;
@@ -270,6 +272,13 @@ impl FollowRegistry {
         let now = Instant::now();
         let at = self.lock().schedule.next_poll(key, now)?;
         time_of_day.checked_add(at.saturating_duration_since(now)).ok()
+    }
+
+    /// The time that a job has left which was first observed in its state at `since`, when it is `now`; both are
+    /// process time. `None` if too little is known of jobs of its kind.
+    pub(in crate::jobs) fn time_left(&self, job: &Job, since: Timestamp, now: Timestamp) -> Option<TimeLeft> {
+        let age = Duration::try_from(now.duration_since(since)).unwrap_or_default();
+        self.lock().duration_stats.time_left(job, age)
     }
 
     /// Whether a job is followed.

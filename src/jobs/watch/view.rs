@@ -63,7 +63,7 @@ impl View {
         let reading = self.clock.reading();
         let answer = self.answer_at(reading, published, key).map(|seen| {
             let seen = Arc::new(seen);
-            published.share(&seen, reading);
+            published.share(&seen);
             seen
         });
         (answer, reading)

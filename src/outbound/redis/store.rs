@@ -98,7 +98,7 @@ impl RedisStore {
             (memory, Some(held)) if memory.as_ref().is_none_or(|memory| held.supersedes(memory)) => {
                 match self.memory.keep(held.clone()).await {
                     StoreOutcome::Older(newer) => Some(newer),
-                    StoreOutcome::New(_) => Some(held),
+                    StoreOutcome::New(replaced) => Some(held.replacing(replaced.as_ref())),
                 }
             }
             (Some(memory), held) => {
@@ -195,11 +195,14 @@ impl RedisStore {
                 // Another replica wrote it back before.
                 return Ok(Some(self.hold(new, remote).await));
             }
-            let far_is_new = match (&memory, &remote) {
-                (Some(memory), Some(remote)) => remote.supersedes(memory),
-                (memory, remote) => memory.is_none() && remote.is_some(),
+            // While Redis was unavailable, both may have recorded transitions that the other lacks.
+            let held = match (memory, remote.clone()) {
+                (Some(memory), Some(remote)) if remote.supersedes(&memory) => {
+                    Some(remote.with_history_of(&memory))
+                }
+                (Some(memory), Some(remote)) => Some(memory.with_history_of(&remote)),
+                (memory, remote) => memory.or(remote),
             };
-            let held = if far_is_new { remote.clone() } else { memory };
             if let Some(held) = held.as_ref().filter(|held| **held != new && !new.supersedes(held)) {
                 self.leases.release_one(&key, fencing_token).await;
                 let record = RedisRecord { point, held: remote, missing: false, strange };

@@ -10,6 +10,7 @@ use moka::future::Cache;
 use moka::ops::compute::{CompResult, Op};
 use tokio::time::Instant;
 
+use crate::domain::history::Transition;
 use crate::domain::id::{JobHasher, JobKey};
 use crate::domain::job::Job;
 use crate::domain::observation::Observation;
@@ -51,7 +52,7 @@ pub struct NoLedger;
 impl MemoryStore {
     /// An empty store.
     pub fn new(retention: Retention) -> Self {
-        let weigh = |key: &JobKey, held: &Observation| weight(key, &held.job);
+        let weigh = |key: &JobKey, held: &Observation| weight(key, held);
         let jobs = Cache::builder().max_capacity(retention.max_bytes).weigher(weigh).expire_after(retention);
         let jobs = jobs.build_with_hasher(JobHasher::default());
         let missing = Cache::builder().max_capacity(MISSING_MAX).time_to_live(retention.missing).build();
@@ -192,12 +193,15 @@ pub(in crate::outbound) fn fits(filter: &ListFilter, held: &Observation) -> bool
 }
 
 /// The size of a job in bytes: the structs and the texts that an upstream can make long.
-fn weight(key: &JobKey, job: &Job) -> u32 {
+fn weight(key: &JobKey, held: &Observation) -> u32 {
+    let job = &*held.job;
     let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
     let details = job.details.common().weight();
     let failure = job.failure().map_or(0, |failure| text(&failure.code) + text(&failure.message));
     let keys = 4 * (key.source.as_str().len() + key.external_id.as_str().len());
-    u32::try_from(256 + size_of::<Job>() + keys + details + failure + text(&job.native_state))
+    // most have a native state, of some ten bytes
+    let history = held.history.transitions().len() * (size_of::<Transition>() + 32);
+    u32::try_from(256 + size_of::<Job>() + keys + details + failure + text(&job.native_state) + history)
         .unwrap_or(u32::MAX)
 }
 
@@ -271,6 +275,25 @@ mod tests {
             let times = [first_seen_at, state_since, terminal_seen_at].map(|at| at.map(Timestamp::as_second));
             assert_eq!(times, expected, "at {second}");
         }
+    }
+
+    #[tokio::test]
+    async fn transitions_of_all_runs_are_kept() {
+        let store = store(1 << 20);
+        let steps =
+            [Life::Queued, Life::Running, Life::Running, Life::Succeeded, Life::Succeeded, Life::Running];
+        let mut expected = Vec::new();
+        for (life, second) in steps.into_iter().zip(1..) {
+            let new = seen("a", "1", life, second);
+            if expected.last().is_none_or(|(state, _)| *state != new.job.state()) {
+                expected.push((new.job.state(), second));
+            }
+            store.keep(new.clone()).await;
+            let held = store.get(std::slice::from_ref(&new.job.key)).await.unwrap()[0].clone().unwrap();
+            let known = held.history.transitions().iter().map(|one| (one.state, one.observed_at.as_second()));
+            assert_eq!(known.collect::<Vec<_>>(), expected, "at {second}");
+        }
+        assert_eq!(expected.len(), 4);
     }
 
     #[tokio::test]

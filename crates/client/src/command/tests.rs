@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::gateway::{JobOutcome, WireResult};
+use crate::screen::ScreenItem;
 use crate::{bars, line, table};
 
 fn job(id: &str, more: Value) -> WireResult {
@@ -62,6 +63,38 @@ fn status_line_shows_state_progress_and_escaped_failure() {
     }
     assert_eq!(line::text(&problem("a", "NOT_FOUND"), true), "ERROR NOT_FOUND: why");
     assert_eq!(line::text(&problem("a", "UNAVAILABLE"), false), "RETRYING UNAVAILABLE: why");
+}
+
+#[test]
+fn timeline_has_a_line_for_each_transition() {
+    let transition = |state: &str, native: Value, second: u8| json!({ "state": state, "nativeState": native, "observedAt": format!("2026-11-21T20:40:0{second}.125Z"), "upstreamAt": null });
+    let [queued, running] =
+        [transition("QUEUED", json!("SCHEDULED\n"), 1), transition("RUNNING", Value::Null, 2)];
+    let timeline = line::timeline(&job("a", json!({ "transitions": [queued, running] })));
+    assert_eq!(timeline, ["  2026-11-21T20:40:01Z QUEUED (SCHEDULED )", "  2026-11-21T20:40:02Z RUNNING"]);
+    for more in [json!({}), json!({ "transitions": [] }), json!({ "transitions": [queued] })] {
+        assert_eq!(line::timeline(&job("a", more)), [""; 0]);
+    }
+}
+
+#[test]
+fn estimate_is_printed_and_is_no_change() {
+    let estimated = |second: u8| {
+        let at = |minute: u8| format!("2026-11-21T20:4{minute}:0{second}Z");
+        job(
+            "a",
+            json!({ "estimate": { "expectedFinishAt": at(5), "earliest": at(2), "latest": at(9), "sampleSize": 9 } }),
+        )
+    };
+    let line = "RUNNING expected 2026-11-21T20:45:01Z (2026-11-21T20:42:01Z to 2026-11-21T20:49:01Z)";
+    assert_eq!(line::with_estimate(&estimated(1), false), line);
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let mut terminal = Terminal::new(&mut out, &mut err, false);
+    for form in [OutputForm::Lines, OutputForm::Json] {
+        let screen = Screen::new(form, JobMode::Watch, &refs(&["mind/a"]), &mut terminal);
+        let [one, other] = [1, 2].map(|second| screen.of(ScreenItem::Answer(&estimated(second))));
+        assert_eq!(one, other, "{form:?}");
+    }
 }
 
 #[test]

@@ -8,14 +8,18 @@ use serde_json::{Value, json};
 const RESULT: &str = "fragment Result on JobResult { __typename \
     ... on Job { id source { name } externalId state isTerminal nativeState createdAt updatedAt finishedAt \
     progress { completed total } failure { code message } \
+    estimate { expectedFinishAt earliest latest sampleSize } \
     freshness { observedAt ageMs isStale staleReason nextPollAt } } \
     ... on JobProblem { ref { id source externalId } code message retryable retryAfterMs } }";
+
+/// The field that is read in a query only: the updates of a stream are transitions themselves.
+const TRANSITIONS: &str = "... on Job { transitions { state nativeState observedAt upstreamAt } }";
 
 /// The document of the query for jobs.
 pub(super) fn query() -> String {
     format!(
         "query JobGet($refs: [JobRef!]!, $maxStaleness: Duration) {{ \
-         jobs(refs: $refs, maxStaleness: $maxStaleness) {{ ...Result }} }} {RESULT}"
+         jobs(refs: $refs, maxStaleness: $maxStaleness) {{ ...Result {TRANSITIONS} }} }} {RESULT}"
     )
 }
 
@@ -93,6 +97,35 @@ pub(crate) struct WireJob {
     pub(crate) failure: Option<WireFailure>,
     /// How fresh this is.
     pub(crate) freshness: WireFreshness,
+    /// When it is expected to finish.
+    pub(crate) estimate: Option<WireEstimate>,
+    /// The transitions, oldest first; of an answer to a query only.
+    #[serde(default)]
+    pub(crate) transitions: Vec<WireTransition>,
+}
+
+/// A `JobEstimate`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct WireEstimate {
+    /// The median.
+    pub(crate) expected_finish_at: String,
+    /// One job in ten finishes before.
+    pub(crate) earliest: String,
+    /// One job in ten finishes later.
+    pub(crate) latest: String,
+}
+
+/// A `JobTransition`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct WireTransition {
+    /// A `JobState`.
+    pub(crate) state: String,
+    /// The state as the upstream spelled it.
+    pub(crate) native_state: Option<String>,
+    /// When the gateway observed it.
+    pub(crate) observed_at: String,
 }
 
 /// The fields of a source that are shown.

@@ -24,7 +24,7 @@ use crate::inbound::graphql::plan::document::{OperationPlan, ParsedDocument};
 use crate::inbound::graphql::plan::operation_costs::OperationCosts;
 use crate::inbound::graphql::plan::query::BoundQuery;
 use crate::inbound::graphql::plan::subscription::SubscriptionPlan;
-use crate::inbound::graphql::schema;
+use crate::inbound::graphql::schema::{self, subscription::LastEventId};
 use crate::inbound::http::error::{HttpRefusal, RefusalKind};
 use crate::jobs::Jobs;
 use crate::telemetry::trace;
@@ -75,6 +75,8 @@ pub(in crate::inbound::graphql) struct PreparedOperation {
     /// The permits for each step of a large answer.
     pub(in crate::inbound::graphql) cpu: Option<CpuGate>,
     pub(in crate::inbound::graphql) span: Span,
+    /// The id of the last event that the client of a stream received.
+    pub(in crate::inbound::graphql) last_event_id: Option<LastEventId>,
 }
 
 /// The plan of an operation, with its arguments.
@@ -220,6 +222,7 @@ impl OperationAdmission {
             memory,
             cpu,
             span,
+            last_event_id: None,
         })
     }
 
@@ -256,6 +259,7 @@ impl OperationAdmission {
             watching: None,
             values: known.values,
             span,
+            last_event_id: None,
         }))
     }
 

@@ -88,9 +88,9 @@ impl GraphqlEndpoint {
     ) -> AnswerStream {
         meters::operation(prepared.operation.word(), transport.word());
         let PreparedOperation { principal, variables, operation, document, plan, .. } = prepared;
-        let PreparedOperation { fresh, watching, values, memory, cpu, span, .. } = prepared;
+        let PreparedOperation { fresh, watching, values, memory, cpu, span, last_event_id, .. } = prepared;
         let is_subscription = operation.kind == OperationType::Subscription;
-        let request = OperationRequest { principal, variables, operation, document, plan };
+        let request = OperationRequest { principal, variables, operation, document, plan, last_event_id };
         let (results, begins) = if is_subscription {
             (results::of_subscription(self.clone(), request, fresh.is_some(), memory, values), None)
         } else {

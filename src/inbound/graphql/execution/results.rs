@@ -18,10 +18,11 @@ use crate::inbound::graphql::document::admission::{PreparedPlan, engine_request}
 use crate::inbound::graphql::document::operation::OperationInfo;
 use crate::inbound::graphql::plan::document::ParsedDocument;
 use crate::inbound::graphql::plan::query::PlannedAnswer;
-use crate::inbound::graphql::plan::subscription::{RootUpdates, SubscriptionPlan};
+use crate::inbound::graphql::plan::subscription::{RootUpdate, RootUpdates, SubscriptionPlan};
 use crate::inbound::graphql::plan::validation::ValidateOnly;
+use crate::inbound::graphql::schema::subscription::LastEventId;
 use crate::jobs::Jobs;
-use crate::jobs::watch::WatchUpdate;
+use crate::jobs::watch::{FeedContent, FeedUpdate};
 use crate::telemetry::trace;
 
 /// One result of an operation.
@@ -49,11 +50,17 @@ pub(super) struct OperationRequest {
     pub(super) operation: OperationInfo,
     pub(super) document: Arc<ParsedDocument>,
     pub(super) plan: Option<PreparedPlan>,
+    /// The id of the last event that the client received.
+    pub(super) last_event_id: Option<LastEventId>,
 }
 
 impl OperationRequest {
     fn for_engine(&self) -> EngineRequest {
-        engine_request(&self.document, &self.operation, &self.variables, &self.principal)
+        let request = engine_request(&self.document, &self.operation, &self.variables, &self.principal);
+        match &self.last_event_id {
+            Some(last) => request.data(last.clone()),
+            None => request,
+        }
     }
 }
 
@@ -100,7 +107,7 @@ pub(super) fn of_subscription(
         let begun = stream::once(future::ready(OperationResult::Begun));
         let client = endpoint.answer_client(&jobs, &request.principal);
         if let Some(PreparedPlan::Subscription(plan)) = plan
-            && let Some(roots) = plan.start(client, &request.variables)
+            && let Some(roots) = plan.start(client, &request.variables, request.last_event_id.as_ref())
         {
             let subscription = trace::TraceContext::here().to_link();
             let updates = roots.into_iter().map(|RootUpdates { root, updates }| {
@@ -177,22 +184,36 @@ struct UpdateDelivery {
 impl UpdateDelivery {
     /// Encodes an update, or takes the bytes of a subscriber to which it was delivered before; under the span of its
     /// delivery.
-    fn deliver(&self, update: WatchUpdate) -> OperationResult {
-        let span = DeliverySpan::of(&update).map(|delivery| delivery.span(self.subscription.as_deref()));
+    fn deliver(&self, update: RootUpdate) -> OperationResult {
+        let span = match &update {
+            RootUpdate::Watch(update) => DeliverySpan::of(update),
+            RootUpdate::Feed(FeedUpdate { content: FeedContent::Change(update), .. }) => {
+                DeliverySpan::of(update)
+            }
+            RootUpdate::Feed(FeedUpdate { content: FeedContent::Start(_), .. }) => None,
+        };
+        let span = span.map(|delivery| delivery.span(self.subscription.as_deref()));
         let _entered = span.as_ref().map(|span| span.enter());
         let shared = self.endpoint.shared_updates();
-        let can_share = self.plan.follows_jobs(self.root);
-        if can_share && let Some(encoded) = shared.get(&self.plan, self.root, &update) {
+        if let RootUpdate::Watch(update) = &update
+            && let Some(encoded) = shared.get(&self.plan, self.root, update)
+        {
             let reservation = self.memory.begin_shared(encoded.json().len());
             return OperationResult::Update(UpdateAnswer { encoded, reservation });
         }
-        let key = if can_share { UpdateKey::new(&self.plan, self.root, &update) } else { None };
+        let (key, cursor) = match &update {
+            RootUpdate::Watch(update) => (UpdateKey::new(&self.plan, self.root, update), None),
+            RootUpdate::Feed(update) => (None, Some(update.cursor).filter(|_| self.plan.has_one_root())),
+        };
         let reservation = self.memory.begin_update(self.values);
         let client = self.endpoint.answer_client(&self.jobs, &self.principal);
         let error = match self.plan.write(self.root, update, client, self.endpoint.memory().max_answer()) {
             Ok(written) => match reservation.admit(written.texts) {
                 Ok(()) => {
-                    let encoded = shared.keep(key, written);
+                    let encoded = match cursor {
+                        Some(cursor) => Arc::new(EncodedUpdate::new(written.json).at(cursor)),
+                        None => shared.keep(key, written),
+                    };
                     return OperationResult::Update(UpdateAnswer { encoded, reservation });
                 }
                 Err(refusal) => async_graphql::Error::from(refusal).into_server_error(Pos::default()),

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use crate::inbound::graphql::plan::subscription::SubscriptionPlan;
 use crate::inbound::graphql::plan::writer::WrittenJson;
 use crate::jobs::answer::JobSnapshot;
-use crate::jobs::watch::{UpdateKind, WatchUpdate};
+use crate::jobs::watch::{FeedCursor, UpdateKind, WatchUpdate};
 
 /// How many updates are kept. The subscribers of a change are woken one after the other, so few are needed at a time.
 const SLOTS: usize = 64;
@@ -23,6 +23,8 @@ const MAX_BYTES: usize = 16 * 1024;
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::inbound::graphql) struct EncodedUpdate {
     json: String,
+    /// The position of an update of the feed.
+    cursor: Option<FeedCursor>,
     event: OnceLock<Bytes>,
     part: OnceLock<Bytes>,
 }
@@ -47,7 +49,17 @@ pub(super) struct UpdateKey {
 
 impl EncodedUpdate {
     pub(super) const fn new(json: String) -> Self {
-        Self { json, event: OnceLock::new(), part: OnceLock::new() }
+        Self { json, cursor: None, event: OnceLock::new(), part: OnceLock::new() }
+    }
+
+    /// The same for an update of the feed at this position.
+    pub(super) fn at(self, cursor: FeedCursor) -> Self {
+        Self { cursor: Some(cursor), ..self }
+    }
+
+    /// The position of an update of the feed, if its subscription can resume behind it.
+    pub(in crate::inbound::graphql) const fn cursor(&self) -> Option<FeedCursor> {
+        self.cursor
     }
 
     /// The response: `{"data":…}`.
@@ -140,7 +152,7 @@ impl fmt::Debug for SharedUpdates {
 mod tests {
     use std::time::Duration;
 
-    use jiff::Timestamp;
+    use jiff::{SignedDuration, Timestamp};
 
     use super::*;
     use crate::domain::details::Details;
@@ -155,8 +167,9 @@ mod tests {
         let job = Job::new(key, Life::Running, Details::Supermetrics(Box::default()));
         let at = Timestamp::UNIX_EPOCH;
         let observation = Observation::new(Arc::new(job), at, at);
-        let (sightings, age, stale, next_poll) = (observation.sightings, Duration::ZERO, None, None);
-        let seen = JobSnapshot { observation, observed_at: at, sightings, age, stale, next_poll };
+        let (sightings, age, correction) = (observation.sightings, Duration::ZERO, SignedDuration::ZERO);
+        let (stale, next_poll) = (None, None);
+        let seen = JobSnapshot { observation, observed_at: at, sightings, age, stale, next_poll, correction };
         let reference = Arc::new(RequestedRef::Id("any".to_owned()));
         let (kind, answer) = (UpdateKind::Changed, Ok(Arc::new(seen)));
         WatchUpdate { reference, kind, answer, sequence: 7, is_final: false }

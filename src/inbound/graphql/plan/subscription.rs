@@ -13,9 +13,9 @@ use super::root::PlannedRoot;
 use super::writer::{AnswerClient, AnswerWriter, WriteJson as _, WrittenJson};
 use crate::inbound::graphql::schema::job_fields::SOURCE_REMOVED;
 use crate::inbound::graphql::schema::reference::{JobRefInput, is_count};
-use crate::inbound::graphql::schema::subscription;
+use crate::inbound::graphql::schema::subscription::{self, LastEventId};
 use crate::inbound::graphql::schema::update::JobUpdate;
-use crate::jobs::watch::WatchUpdate;
+use crate::jobs::watch::{FeedUpdate, WatchUpdate};
 
 /// The plan of a subscription for certain values of the variables in its directives.
 pub(in crate::inbound::graphql) struct SubscriptionPlan {
@@ -32,7 +32,16 @@ enum SubscriptionRootField {
 pub(in crate::inbound::graphql) struct RootUpdates {
     /// The index of the root field.
     pub(in crate::inbound::graphql) root: usize,
-    pub(in crate::inbound::graphql) updates: BoxStream<'static, WatchUpdate>,
+    pub(in crate::inbound::graphql) updates: BoxStream<'static, RootUpdate>,
+}
+
+/// An update of one root field.
+#[derive(Clone, Debug)]
+pub(in crate::inbound::graphql) enum RootUpdate {
+    /// Of `jobUpdates`. Other subscribers can receive the same.
+    Watch(WatchUpdate),
+    /// Of `jobFeed`.
+    Feed(FeedUpdate),
 }
 
 impl SubscriptionPlan {
@@ -74,6 +83,7 @@ impl SubscriptionPlan {
         &self,
         AnswerClient { jobs, principal, .. }: AnswerClient<'_>,
         variables: &Variables,
+        last_event_id: Option<&LastEventId>,
     ) -> Option<Vec<RootUpdates>> {
         let start = |(root, plan): (usize, &PlannedRoot<SubscriptionRootField>)| {
             let arguments = &plan.arguments;
@@ -85,10 +95,14 @@ impl SubscriptionPlan {
                         return None;
                     }
                     let max_staleness = arguments.get(variables, "maxStaleness")?;
-                    subscription::job_updates(jobs, principal, refs, max_staleness).ok()?.boxed()
+                    let updates = subscription::job_updates(jobs, principal, refs, max_staleness).ok()?;
+                    updates.map(RootUpdate::Watch).boxed()
                 }
                 SubscriptionRootField::JobFeed => {
-                    subscription::job_feed(jobs, principal, arguments.get(variables, "filter")?).boxed()
+                    let filter = arguments.get(variables, "filter")?;
+                    let after: Option<String> = arguments.get(variables, "after")?;
+                    let after = last_event_id.map(|last| &*last.0).or(after.as_deref());
+                    subscription::job_feed(jobs, principal, filter, after).map(RootUpdate::Feed).boxed()
                 }
             };
             Some(RootUpdates { root, updates })
@@ -96,12 +110,9 @@ impl SubscriptionPlan {
         self.roots.iter().enumerate().map(start).collect()
     }
 
-    /// Whether a root field follows jobs, so that other subscribers can receive the same update.
-    pub(in crate::inbound::graphql) fn follows_jobs(&self, root: usize) -> bool {
-        self.roots.get(root).is_some_and(|root| match root.field {
-            SubscriptionRootField::JobUpdates => true,
-            SubscriptionRootField::JobFeed => false,
-        })
+    /// Whether it has one root field, so that the cursor of an update is that of the subscription.
+    pub(in crate::inbound::graphql) const fn has_one_root(&self) -> bool {
+        self.roots.len() == 1
     }
 
     /// Writes the answer for an update of a root field: `{"data":…}`, at most about `max` bytes.
@@ -111,7 +122,7 @@ impl SubscriptionPlan {
     pub(in crate::inbound::graphql) fn write(
         &self,
         root: usize,
-        update: WatchUpdate,
+        update: RootUpdate,
         client: AnswerClient<'_>,
         max: usize,
     ) -> Result<WrittenJson, ServerError> {
@@ -119,7 +130,11 @@ impl SubscriptionPlan {
         let Some(root) = self.roots.get(root) else { unreachable!("the root field of its updates") };
         out.raw("{\"data\":");
         out.raw(&root.selected.prefix);
-        JobUpdate::from(update).write(&root.selected, &mut out);
+        let update: JobUpdate = match update {
+            RootUpdate::Watch(update) => update.into(),
+            RootUpdate::Feed(update) => update.into(),
+        };
+        update.write(&root.selected, &mut out);
         out.raw("}}");
         out.finish().ok_or_else(|| root.error(async_graphql::Error::new(SOURCE_REMOVED)))
     }

@@ -6,7 +6,8 @@ use super::rendered::{LiveField, RenderedJobs};
 use super::selection::SelectedField;
 use crate::domain::id::{JobKey, SourceName};
 use crate::domain::principal::Principal;
-use crate::jobs::{Jobs, SourceView};
+use crate::jobs::answer::JobSnapshot;
+use crate::jobs::{JobEstimate, Jobs, SourceView};
 
 /// An answer that is being written.
 pub(in crate::inbound::graphql) struct AnswerWriter<'a> {
@@ -124,6 +125,12 @@ impl<'a> AnswerWriter<'a> {
     pub(in crate::inbound::graphql) fn source(&mut self, name: &SourceName) -> Option<SourceView> {
         self.is_for_client = true;
         self.client.jobs.source(self.client.principal, name)
+    }
+
+    /// When a job is expected to finish. It is as of the snapshot, so any client that receives the same snapshot may
+    /// receive the same bytes.
+    pub(in crate::inbound::graphql) fn estimate(&self, seen: &JobSnapshot) -> Option<JobEstimate> {
+        self.client.jobs.estimate(seen)
     }
 
     /// Writes JSON as it is.

@@ -2,7 +2,7 @@
 //! can write.
 
 use super::job_connection::{JobConnection, JobEdge};
-use super::job_fields::{GqlFreshness, JobFailure, JobProgress};
+use super::job_fields::{GqlEstimate, GqlFreshness, JobFailure, JobProgress, JobTransition};
 use super::label::Label;
 use super::page::PageInfo;
 use super::problem::{GqlProblemRef, JobProblem};
@@ -19,6 +19,8 @@ pub(in crate::inbound::graphql) fn objects() -> Vec<ObjectDescription> {
         ObjectDescription::of::<JobConnection>(),
         ObjectDescription::of::<JobEdge>(),
         ObjectDescription::of::<JobProgress>(),
+        ObjectDescription::of::<JobTransition>(),
+        ObjectDescription::of::<GqlEstimate>(),
         ObjectDescription::of::<JobFailure>(),
         ObjectDescription::of::<GqlFreshness>(),
         ObjectDescription::of::<Label>(),

@@ -16,7 +16,7 @@ use crate::inbound::graphql::plan::writer::{AnswerWriter, WriteJson};
 
 use self::mindbridge::MindBridgeJob;
 use self::supermetrics::SupermetricsJob;
-use super::job_fields::{GqlFreshness, GqlJobState, JobFailure, JobProgress};
+use super::job_fields::{GqlEstimate, GqlFreshness, GqlJobState, JobFailure, JobProgress, JobTransition};
 use super::problem::JobProblem;
 use super::scalars::{DateTime, UpstreamText};
 use super::source::GqlSource;
@@ -100,6 +100,19 @@ macro_rules! job_objects {
                 ty = "Option<DateTime>",
                 desc = "The date and time when the gateway first observed a terminal state of this run, by the gateway's\n\
                             clock. Null if the job is not terminal, or if unknown."
+            ),
+            field(
+                name = "transitions",
+                ty = "Vec<JobTransition>",
+                desc = "The changes of the state and of the native state that the gateway observed, oldest first, at most the\n\
+                            last 50. Includes earlier runs of the same ID. Changes between two observations are not included.\n\
+                            Empty if the gateway kept no history when it observed the current state."
+            ),
+            field(
+                name = "estimate",
+                ty = "Option<GqlEstimate>",
+                desc = "When the job is expected to finish, as of this result. Null if the job is not queued or running, and\n\
+                            if fewer than eight completed jobs of its kind took as long as it has taken."
             ),
             field(
                 name = "progress",

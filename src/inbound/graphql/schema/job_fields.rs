@@ -2,10 +2,11 @@
 
 use async_graphql::{Context, Enum};
 
+use crate::domain::history;
 use crate::domain::job;
 use crate::domain::state;
-use crate::jobs::Jobs;
 use crate::jobs::answer::JobSnapshot;
+use crate::jobs::{JobEstimate, Jobs};
 
 use crate::inbound::graphql::plan::output::{output_enum, output_object};
 use crate::inbound::graphql::plan::selection::SelectedField;
@@ -63,6 +64,37 @@ output_object! {
 }
 
 output_object! {
+    /// A change of the state or of the native state of a job, or its first observation.
+    #[derive(Clone, Debug)]
+    pub struct JobTransition = "JobTransition" {
+        /// The state from then on.
+        Free state: GqlJobState,
+        /// The state as the upstream reported it, cut to 100 bytes. Null if the upstream reported none.
+        Free native_state: Option<UpstreamText>,
+        /// The date and time when the gateway first observed the state, by the gateway's clock.
+        Free observed_at: DateTime,
+        /// The date and time when the job was last updated, by the upstream's clock, in the response that first had the
+        /// state. Null if the upstream did not report it, or reported the same time as before.
+        Free upstream_at: Option<DateTime>,
+    }
+}
+
+output_object! {
+    /// When a job is expected to finish, by how long completed jobs of its kind took, given how long it has taken already.
+    #[derive(Clone, Copy, Debug)]
+    pub struct GqlEstimate = "JobEstimate" {
+        /// The median: half of the jobs that took as long finished before.
+        Free expected_finish_at: DateTime,
+        /// One in ten of the jobs that took as long finished before.
+        Free earliest: DateTime,
+        /// Nine in ten of the jobs that took as long finished before.
+        Free latest: DateTime,
+        /// The number of completed jobs that took as long, of at most the last 256.
+        Free sample_size: u32,
+    }
+}
+
+output_object! {
     /// When this job was last observed, and whether that is older than requested.
     #[derive(Clone, Copy, Debug)]
     pub struct GqlFreshness = "Freshness" {
@@ -91,6 +123,30 @@ impl From<&job::Failure> for JobFailure {
     }
 }
 
+impl From<history::Transition> for JobTransition {
+    fn from(transition: history::Transition) -> Self {
+        let history::Transition { state, native_state, observed_at, upstream_at } = transition;
+        Self {
+            state: state.into(),
+            native_state: native_state.map(|native| native.to_string().into()),
+            observed_at: DateTime(observed_at),
+            upstream_at: upstream_at.map(DateTime),
+        }
+    }
+}
+
+impl From<JobEstimate> for GqlEstimate {
+    fn from(estimate: JobEstimate) -> Self {
+        let JobEstimate { expected_finish_at, earliest, latest, sample_size } = estimate;
+        Self {
+            expected_finish_at: DateTime(expected_finish_at),
+            earliest: DateTime(earliest),
+            latest: DateTime(latest),
+            sample_size,
+        }
+    }
+}
+
 impl From<&JobSnapshot> for GqlFreshness {
     fn from(seen: &JobSnapshot) -> Self {
         Self {
@@ -111,6 +167,19 @@ pub(super) fn source_of(ctx: &Context<'_>, seen: &JobSnapshot) -> async_graphql:
     let name = &seen.observation.job.key.source;
     let status = ctx.data::<Jobs>()?.source(ctx.data()?, name);
     status.map(GqlSource::from).ok_or_else(|| async_graphql::Error::new(SOURCE_REMOVED))
+}
+
+/// The estimate of a job.
+pub(super) fn estimate_of(
+    ctx: &Context<'_>,
+    seen: &JobSnapshot,
+) -> async_graphql::Result<Option<GqlEstimate>> {
+    Ok(ctx.data::<Jobs>()?.estimate(seen).map(GqlEstimate::from))
+}
+
+/// Writes the estimate of a job.
+pub(super) fn write_estimate(seen: &JobSnapshot, of: &SelectedField, out: &mut AnswerWriter<'_>) {
+    out.estimate(seen).map(GqlEstimate::from).write(of, out);
 }
 
 /// Writes the source of a job; the engine reports one that is no longer configured.

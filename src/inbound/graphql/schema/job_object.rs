@@ -53,6 +53,11 @@ macro_rules! job_object {
                 /// clock. Null if the job is not terminal, or if unknown.
                 Free stable terminal_seen_at: Option<$crate::inbound::graphql::schema::scalars::DateTime> =
                     |this| this.sightings.terminal_seen_at.map($crate::inbound::graphql::schema::scalars::DateTime);
+                /// The changes of the state and of the native state that the gateway observed, oldest first, at most the last
+                /// 50. Includes earlier runs of the same ID. Changes between two observations are not included. Empty if the
+                /// gateway kept no history when it observed the current state.
+                List(50) live transitions: Vec<$crate::inbound::graphql::schema::job_fields::JobTransition> =
+                    |this| this.0.transitions().map(Into::into).collect();
                 $(#[$progress])*
                 Free stable progress: Option<$crate::inbound::graphql::schema::job_fields::JobProgress> =
                     |this| this.job.progress.map(Into::into);
@@ -68,7 +73,7 @@ macro_rules! job_object {
         }
     };
     (@object $(#[$doc:meta])* $name:ident = $graphql:literal {
-        $($(#[$field_doc:meta])* $cost:ident $kept:ident $field:ident: $ty:ty = $value:expr;)*
+        $($(#[$field_doc:meta])* $cost:ident $(($length:expr))? $kept:ident $field:ident: $ty:ty = $value:expr;)*
     } $(@engine $engine_cost:ident $engine:ident { $($resolver:tt)* })?) => {
         $(#[$doc])*
         #[derive(Clone, Debug)]
@@ -88,6 +93,15 @@ macro_rules! job_object {
                 ctx: &async_graphql::Context<'_>,
             ) -> async_graphql::Result<$crate::inbound::graphql::schema::source::GqlSource> {
                 $crate::inbound::graphql::schema::job_fields::source_of(ctx, &self.0)
+            }
+
+            /// When the job is expected to finish, as of this result. Null if the job is not queued or running, and if fewer
+            /// than eight completed jobs of its kind took as long as it has taken.
+            pub async fn estimate(
+                &self,
+                ctx: &async_graphql::Context<'_>,
+            ) -> async_graphql::Result<Option<$crate::inbound::graphql::schema::job_fields::GqlEstimate>> {
+                $crate::inbound::graphql::schema::job_fields::estimate_of(ctx, &self.0)
             }
 
             $(
@@ -117,9 +131,17 @@ macro_rules! job_object {
                     }),
                     is_live: true,
                 },
+                $crate::inbound::graphql::plan::output::ObjectField {
+                    name: "estimate",
+                    cost: $crate::inbound::graphql::document::limits::field_cost::FieldCost::Free,
+                    write: Some(|this, field, out| {
+                        $crate::inbound::graphql::schema::job_fields::write_estimate(&this.0, field, out);
+                    }),
+                    is_live: true,
+                },
                 $($crate::inbound::graphql::plan::output::ObjectField {
                     name: stringify!($field),
-                    cost: $crate::inbound::graphql::document::limits::field_cost::FieldCost::$cost,
+                    cost: $crate::inbound::graphql::document::limits::field_cost::FieldCost::$cost $(($length))?,
                     write: Some(|this, field, out| {
                         let value =
                             $crate::inbound::graphql::schema::job_object::job_object!(@value $kept this: $ty = $value);

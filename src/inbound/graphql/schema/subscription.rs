@@ -1,12 +1,14 @@
 //! The root subscription type.
 
+use std::sync::Arc;
+
 use async_graphql::{Context, Result, Subscription};
 use futures_util::stream::{self, BoxStream, Stream, StreamExt as _};
 
 use crate::domain::principal::Principal;
 use crate::inbound::graphql::plan::validation::ValidateOnly;
 use crate::jobs::Jobs;
-use crate::jobs::watch::WatchUpdate;
+use crate::jobs::watch::{FeedUpdate, WatchUpdate};
 
 use crate::inbound::graphql::document::limits::field_cost::FieldCost;
 
@@ -18,6 +20,10 @@ use super::update::JobUpdate;
 /// What each root field costs.
 pub(super) const COSTS: [(&str, FieldCost); 2] =
     [("jobFeed", FieldCost::Free), ("jobUpdates", FieldCost::EachOf("refs"))];
+
+/// The id of the last event that a client of SSE received, by its header `Last-Event-ID`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::inbound::graphql) struct LastEventId(pub(in crate::inbound::graphql) Arc<str>);
 
 /// The root subscription type.
 #[derive(Clone, Copy, Debug, Default)]
@@ -47,20 +53,27 @@ impl Subscriptions {
         Ok(updates.map(JobUpdate::from).boxed())
     }
 
-    /// Updates to all jobs that the client is allowed to read, from the time of the subscription. Includes an update when the
-    /// state of a polled job becomes stale and when it is fresh again. Completes only if the client falls more than 10,000
-    /// jobs behind; then subscribe again and read `jobList`.
+    /// Updates to all jobs that the client is allowed to read, from the time of the subscription, or from a cursor. Includes
+    /// an update when the state of a polled job becomes stale and when it is fresh again. Completes only if the client falls
+    /// more than 10,000 jobs behind; then subscribe again and read `jobList`.
     async fn job_feed(
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "Filters for the jobs. If null, updates to all jobs are delivered.")] filter: Option<
             JobFilterInput,
         >,
+        #[graphql(
+            desc = "The `cursor` of the last update that the client received. The first update is then `RESUMED`, and the\n\
+                    changes after the cursor follow, of each job the last one; or it is `RESET`, if the gateway no longer\n\
+                    has all of them or does not know the cursor. Over SSE, the header `Last-Event-ID` takes precedence."
+        )]
+        after: Option<String>,
     ) -> Result<BoxStream<'static, JobUpdate>> {
         if ValidateOnly::applies_to(ctx) {
             return Ok(stream::empty().boxed());
         }
-        Ok(job_feed(ctx.data()?, ctx.data()?, filter).map(JobUpdate::from).boxed())
+        let after = ctx.data_opt::<LastEventId>().map(|last| last.0.to_string()).or(after);
+        Ok(job_feed(ctx.data()?, ctx.data()?, filter, after.as_deref()).map(JobUpdate::from).boxed())
     }
 }
 
@@ -84,6 +97,7 @@ pub(in crate::inbound::graphql) fn job_feed(
     jobs: &Jobs,
     principal: &Principal,
     filter: Option<JobFilterInput>,
-) -> impl Stream<Item = WatchUpdate> + use<> {
-    jobs.feed(principal.clone(), filter.unwrap_or_default().into())
+    after: Option<&str>,
+) -> impl Stream<Item = FeedUpdate> + use<> {
+    jobs.feed(principal.clone(), filter.unwrap_or_default().into(), after)
 }

@@ -10,7 +10,7 @@ use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::Stream;
-use http::{HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::stream_refusal::{admission_refusal, limit_refusal};
@@ -19,11 +19,15 @@ use crate::domain::principal::Principal;
 use crate::inbound::graphql::document::admission::PreparedOperation;
 use crate::inbound::graphql::execution::answers::{AnswerStream, GraphqlAnswer};
 use crate::inbound::graphql::execution::endpoint::GraphqlEndpoint;
+use crate::inbound::graphql::schema::subscription::LastEventId;
 use crate::inbound::http::error::HttpRefusal;
 use crate::inbound::streams::{EndReason, OperationGuard, StreamGuard, Transport};
 
 /// Makes proxies of the nginx family send the response without buffering.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+/// The id of the last event that the client received.
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// Opens the response of a stream.
 ///
@@ -35,12 +39,16 @@ pub(super) fn open(
     transport: Transport,
     client: &Principal,
     prepared: Result<PreparedOperation, HttpRefusal>,
+    headers: &HeaderMap,
 ) -> Result<Response, HttpRefusal> {
     let mut guard = endpoint.streams().open(transport, Some(client)).map_err(limit_refusal)?;
     endpoint.admit_stream(&mut guard, client).map_err(admission_refusal)?;
     let operation = guard.operation().map_err(limit_refusal)?;
     let source = match prepared {
-        Ok(prepared) => EventSource::Answers(endpoint.run(prepared, transport)),
+        Ok(mut prepared) => {
+            prepared.last_event_id = last_event_id(transport, headers);
+            EventSource::Answers(endpoint.run(prepared, transport))
+        }
         Err(refusal) => EventSource::Refused(Some(GraphqlAnswer::refused(refusal))),
     };
     let quiet_until = Instant::now() + endpoint.streams().settings().heartbeat;
@@ -58,6 +66,14 @@ pub(super) fn open(
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
     Ok(response)
+}
+
+/// The id of the last event that a client of SSE received. Browsers send it when they reconnect.
+fn last_event_id(transport: Transport, headers: &HeaderMap) -> Option<LastEventId> {
+    let id = headers.get(LAST_EVENT_ID).filter(|_| transport == Transport::Sse)?;
+    // any other text is no cursor, and is reported as such
+    let id = id.to_str().unwrap_or("not a cursor");
+    Some(id).filter(|id| !id.is_empty()).map(|id| LastEventId(id.into()))
 }
 
 /// The bytes of one stream.
@@ -140,10 +156,11 @@ impl StreamBody {
                 Some(update.part(|json| multipart::next(json.as_bytes())))
             }
             NextEvent::Answer(GraphqlAnswer::Update(update)) => {
-                Some(update.event(|json| sse::next(json.as_bytes().to_vec())))
+                let cursor = update.cursor().map(|cursor| cursor.to_string());
+                Some(update.event(|json| sse::next(json.as_bytes().to_vec(), cursor.as_deref())))
             }
             NextEvent::Answer(answer) if multipart => Some(multipart::next(&answer.into_response())),
-            NextEvent::Answer(answer) => Some(sse::next(answer.into_response())),
+            NextEvent::Answer(answer) => Some(sse::next(answer.into_response(), None)),
             NextEvent::Alive if multipart => Some(Bytes::from_static(multipart::HEARTBEAT)),
             NextEvent::Alive => Some(Bytes::from_static(sse::COMMENT)),
             NextEvent::End(EndReason::Completed) if multipart => Some(Bytes::from_static(multipart::CLOSE)),

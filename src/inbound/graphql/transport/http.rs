@@ -89,7 +89,7 @@ async fn answer(endpoint: &GraphqlEndpoint, request: Request) -> Result<Response
                 Err(refusal) if refusal.kind() == RefusalKind::MethodNotAllowed => return Err(refusal),
                 prepared => prepared,
             };
-            event_stream::open(endpoint, transport, &client, prepared)
+            event_stream::open(endpoint, transport, &client, prepared, &parts.headers)
         }
         (ResponseForm::Single(media), prepared) => {
             let mut prepared = prepared?;

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
+use crate::domain::history::{History, Transition};
 use crate::domain::id::{ExternalId, SourceName};
 use crate::domain::sightings::Sightings;
 use crate::outbound::stores::testing::observation;
@@ -53,6 +54,47 @@ fn record_without_sightings_has_unknown_ones() {
     );
 }
 
+fn into(state: JobState, second: i64) -> Transition {
+    let at = |second| Timestamp::from_second(second).unwrap();
+    Transition::new(state, Some("NATIVE"), at(second), Some(at(second - 1)))
+}
+
+#[test]
+fn record_without_transitions_has_the_one_into_its_state() {
+    let mut body = with_more();
+    assert!(read_body(&body).unwrap().observation.history.is_empty(), "its time is unknown");
+    let since = "2025-12-31T23:00:00Z";
+    body["since"] = json!(since);
+    body["native"] = json!("ERROR");
+    let history = read_body(&body).unwrap().observation.history;
+    let expected = Transition::new(JobState::Failed, Some("ERROR"), since.parse().unwrap(), None);
+    assert_eq!(history.transitions(), [expected]);
+}
+
+#[test]
+fn transition_into_an_unknown_state_is_kept() {
+    let mut body = with_more();
+    body["past"] =
+        json!([{ "life": "sleeping", "native": "ASLEEP", "seen": "2026-01-01T00:00:00Z", "more": 1 }]);
+    let history = read_body(&body).unwrap().observation.history;
+    let known: Vec<_> =
+        history.transitions().iter().map(|one| (one.state, one.native_state.as_deref())).collect();
+    assert_eq!(known, [(JobState::Unknown, Some("ASLEEP"))]);
+}
+
+#[test]
+fn fifty_transitions_fit_into_a_record() {
+    let native = "\u{1f980}".repeat(60);
+    let transitions = (0..200).map(|second| {
+        let state = if second % 2 == 0 { JobState::Queued } else { JobState::Running };
+        Transition { native_state: Some(native.as_str().into()), ..into(state, second) }
+    });
+    let history = History::new(transitions.collect());
+    let observation = Observation { history, ..read_body(&with_more()).unwrap().observation };
+    let key = key_bytes(&observation.job.key);
+    assert!(write(&key, &observation, &RecordClock::plain(1)).len() < 64 << 10);
+}
+
 #[test]
 fn unknown_states_and_upstreams_are_refused() {
     let (requested_at, observed_at) = ("2026-01-01T00:00:00Z", "2026-01-01T00:00:01Z");
@@ -94,8 +136,10 @@ proptest! {
     #[test]
     fn record_round_trips_and_alteration_is_detected(
         observation in observation("[a-c]", "[a-c]{1,2}"), place in any::<prop::sample::Index>(), bit in 0_u8..8,
-        run in 1_u64.., shift in -100_000_000_i64..100_000_000
+        run in 1_u64.., shift in -100_000_000_i64..100_000_000, seconds in 1_i64..60
     ) {
+        let past = (0..seconds).zip(JobState::ALL.into_iter().cycle()).map(|(second, state)| into(state, second));
+        let observation = Observation { history: History::new(past.collect()), ..observation };
         let key = observation.job.key.clone();
         let bytes = key_bytes(&key);
         let frame = RecordClock { run, shift, others: 0 };
@@ -106,11 +150,13 @@ proptest! {
         let own = RecordClock { shift: 7, ..frame };
         let read_back = read(&key, &bytes, &record, &own).unwrap();
         prop_assert_eq!(read_back.observation.sightings, observation.sightings);
+        prop_assert_eq!(&read_back.observation.history, &observation.history);
         let back = DatedRecord { observation: observation.clone(), is_own: true };
         prop_assert_eq!(read_back, back, "for any current correction of the clock");
         let other = RecordClock { run: run - 1, shift: 7, others: shift };
         let read_back = read(&key, &bytes, &record, &other).unwrap();
         prop_assert_eq!(read_back.observation.sightings, observation.sightings);
+        prop_assert_eq!(&read_back.observation.history, &observation.history);
         prop_assert_eq!(read_back, DatedRecord { observation, is_own: false });
         let other = JobKey { external_id: ExternalId::parse("other").unwrap(), ..key.clone() };
         prop_assert_eq!(read(&other, &key_bytes(&other), &record, &frame), Err(RecordError::Damaged));

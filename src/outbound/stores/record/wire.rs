@@ -13,10 +13,12 @@ use self::mindbridge::MindBridgeRecord;
 use self::supermetrics::SupermetricsRecord;
 use super::clock::{RecordClock, moved};
 use crate::domain::details::Details;
+use crate::domain::history::{History, Transition};
 use crate::domain::id::JobKey;
 use crate::domain::job::{Failure, Job, Life, Progress};
 use crate::domain::observation::Observation;
 use crate::domain::sightings::Sightings;
+use crate::domain::state::JobState;
 
 /// A record after parsing.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,6 +46,9 @@ struct RecordBody {
     since: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ended: Option<Timestamp>,
+    /// The transitions, oldest first; absent in records of versions that kept none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    past: Vec<TransitionRecord>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     code: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -65,6 +70,17 @@ struct RecordBody {
 }
 
 #[derive(Serialize, Deserialize)]
+struct TransitionRecord {
+    life: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    native: Option<String>,
+    seen: Timestamp,
+    /// By the upstream's clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    changed: Option<Timestamp>,
+}
+
+#[derive(Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum WireDetails {
     MindBridge(MindBridgeRecord),
@@ -73,10 +89,11 @@ enum WireDetails {
 
 /// Serializes the body of a record.
 pub(super) fn write(observation: &Observation, frame: &RecordClock) -> Vec<u8> {
-    let Observation { job, requested_at, observed_at, rollbacks, sightings } = observation;
+    let Observation { job, requested_at, observed_at, rollbacks, sightings, history } = observation;
     let Sightings { first_seen_at, state_since, terminal_seen_at } = sightings;
     let dated = |at: &Option<Timestamp>| at.map(|at| moved(at, frame.shift));
-    let Job { key: _, life, native_state, created_at, updated_at, finished_at, progress, details } = &**job;
+    let Job { key: _, life: _, native_state, created_at, updated_at, finished_at, progress, details } =
+        &**job;
     let (code, message) =
         job.failure().map_or((None, None), |failure| (failure.code.clone(), failure.message.clone()));
     let body = RecordBody {
@@ -84,10 +101,11 @@ pub(super) fn write(observation: &Observation, frame: &RecordClock) -> Vec<u8> {
         seen: moved(*observed_at, frame.shift),
         run: frame.run,
         shift: frame.shift,
-        life: word(life).to_owned(),
+        life: word(job.state()).to_owned(),
         first: dated(first_seen_at),
         since: dated(state_since),
         ended: dated(terminal_seen_at),
+        past: history.transitions().iter().map(|one| TransitionRecord::new(one, frame)).collect(),
         code,
         message,
         native: native_state.clone(),
@@ -138,23 +156,51 @@ pub(super) fn read(key: &JobKey, bytes: &[u8], frame: &RecordClock) -> Option<Da
         state_since: body.since.map(|at| moved(at, back)),
         terminal_seen_at: body.ended.map(|at| moved(at, back)),
     };
-    let observation = Observation { sightings, ..Observation::new(Arc::new(job), asked, seen) };
+    let mut past: Vec<Transition> = body.past.into_iter().map(|one| one.into_transition(back)).collect();
+    if past.is_empty() {
+        // an older record has only the transition into its state, if it has its time
+        let native = job.native_state.as_deref();
+        past.extend(sightings.state_since.map(|since| Transition::new(job.state(), native, since, None)));
+    }
+    let history = History::new(past);
+    let observation = Observation { sightings, history, ..Observation::new(Arc::new(job), asked, seen) };
     Some(DatedRecord { observation: observation.after_rollbacks(body.rollbacks), is_own })
+}
+
+impl TransitionRecord {
+    fn new(transition: &Transition, frame: &RecordClock) -> Self {
+        let Transition { state, native_state, observed_at, upstream_at } = transition;
+        Self {
+            life: word(*state).to_owned(),
+            native: native_state.as_deref().map(ToOwned::to_owned),
+            seen: moved(*observed_at, frame.shift),
+            changed: *upstream_at,
+        }
+    }
+
+    /// `back`: what converts its time into process time.
+    fn into_transition(self, back: i64) -> Transition {
+        let Self { life, native, seen, changed } = self;
+        // one that this version does not know
+        let state = JobState::ALL.into_iter().find(|state| word(*state) == life);
+        let state = state.unwrap_or(JobState::Unknown);
+        Transition::new(state, native.as_deref(), moved(seen, back), changed)
+    }
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
-const fn word(life: &Life) -> &'static str {
-    match life {
-        Life::Queued => "queued",
-        Life::Running => "running",
-        Life::Succeeded => "succeeded",
-        Life::Failed(_) => "failed",
-        Life::Canceled => "canceled",
-        Life::Expired => "expired",
-        Life::Unknown => "unknown",
+const fn word(state: JobState) -> &'static str {
+    match state {
+        JobState::Queued => "queued",
+        JobState::Running => "running",
+        JobState::Succeeded => "succeeded",
+        JobState::Failed => "failed",
+        JobState::Canceled => "canceled",
+        JobState::Expired => "expired",
+        JobState::Unknown => "unknown",
     }
 }
 

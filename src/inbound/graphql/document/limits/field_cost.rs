@@ -95,7 +95,11 @@ impl FieldCosts {
 
     /// The length of a list, if it is stated.
     pub(super) fn length(&self, parent: &str, field: &str) -> Option<ListLength> {
-        self.types.get(parent)?.get(field)?.length()
+        match self.types.get(parent) {
+            Some(fields) => fields.get(field)?.length(),
+            // an interface has the fields of its objects
+            None => self.types.values().find_map(|fields| fields.get(field)?.length()),
+        }
     }
 
     /// Every field with a stated cost, as `Type.field`.

@@ -266,6 +266,11 @@ async fn credential_revoked_during_authentication_opens_no_stream() {
 }
 
 #[test]
+fn event_has_the_id_behind_which_a_client_resumes() {
+    assert_eq!(sse::next(b"{}".to_vec(), Some("7")), "event: next\nid: 7\ndata: {}\n\n");
+}
+
+#[test]
 fn line_break_between_tokens_does_not_split_the_sse_data() {
-    assert_eq!(sse::next(b"{\n\"a\":\r\n1}".to_vec()), "event: next\ndata: { \"a\":  1}\n\n");
+    assert_eq!(sse::next(b"{\n\"a\":\r\n1}".to_vec(), None), "event: next\ndata: { \"a\":  1}\n\n");
 }

@@ -95,6 +95,23 @@ async fn first_seen_times_survive_a_restart() {
     }
 }
 
+#[tokio::test]
+async fn transitions_survive_a_restart() {
+    let disk = Disk::new();
+    let mut expected = Vec::new();
+    for (life, ago) in [(Life::Queued, 3), (Life::Running, 2), (Life::Canceled, 1)] {
+        let new = seen("a", life, ago);
+        expected.push((new.job.state(), new.observed_at));
+        let store = disk.open().unwrap();
+        store.keep(new).await;
+        store.close().await;
+        drop(store);
+        let held = held(&disk.open().unwrap(), "a").await.unwrap();
+        let known = held.history.transitions().iter().map(|one| (one.state, one.observed_at));
+        assert_eq!(known.collect::<Vec<_>>(), expected);
+    }
+}
+
 #[test]
 fn store_directory_and_file_are_private_to_the_user() {
     let disk = Disk::new();
