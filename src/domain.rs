@@ -18,4 +18,5 @@ pub mod schedule;
 pub mod sightings;
 pub mod source;
 pub mod state;
+pub mod sweep;
 pub mod upstream;

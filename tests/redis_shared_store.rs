@@ -11,6 +11,7 @@ use jobgate::domain::details::Details;
 use jobgate::domain::id::{ExternalId, JobKey, SourceName};
 use jobgate::domain::job::{Job, Life};
 use jobgate::domain::observation::Observation;
+use jobgate::domain::sweep::SweepRecord;
 use jobgate::outbound::redis::{RedisSettings, SharedStore, TopologyMode};
 use jobgate::outbound::stores::memory::Retention;
 use jobgate::outbound::system::SystemClock;
@@ -473,4 +474,15 @@ async fn replicas_share_tracked_jobs() {
     assert_eq!(remembered.tracked.len(), 1);
     other.ledger().track(vec![(key("a"), None)]).await.unwrap();
     assert_eq!(one.ledger().remembered().await.unwrap().tracked, []);
+}
+
+#[tokio::test]
+async fn replicas_share_the_sweeps_of_a_source() {
+    let redis = Redis::start().await;
+    let (one, other) = (tier(&redis), tier(&redis));
+    let source = key("a").source;
+    assert_eq!(one.ledger().sweep(&source).await.unwrap(), None);
+    let record = SweepRecord { rounds: 3, watermark: Some(Timestamp::UNIX_EPOCH), ..SweepRecord::default() };
+    other.ledger().note_sweep(&source, &record).await;
+    assert_eq!(one.ledger().sweep(&source).await.unwrap(), Some(record));
 }

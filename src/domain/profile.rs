@@ -13,6 +13,7 @@ pub enum CredentialForm {
 
 /// What distinguishes one upstream API from another.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "the properties are independent of each other")]
 pub struct Profile {
     /// The name in configuration and logs; in upper case, its value in the schema.
     pub name: &'static str,
@@ -27,6 +28,8 @@ pub struct Profile {
     /// Whether it documents that it deletes jobs, with an error code of its own for it. If it does not, "not found" gives
     /// no information about the job's state.
     pub documents_expiry: bool,
+    /// Whether a list of its jobs requires the data sources to list.
+    pub lists_by_data_source: bool,
     /// The maximum number of jobs in one request.
     pub ids_a_request: usize,
     /// Checks that an id can be one of this upstream's, so that an id that cannot exist is rejected before any call.

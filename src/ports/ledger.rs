@@ -7,7 +7,8 @@ use std::fmt::Debug;
 use super::BoxFuture;
 use super::store::StoreError;
 use crate::domain::durations::{Durations, JobClass};
-use crate::domain::id::JobKey;
+use crate::domain::id::{JobKey, SourceName};
+use crate::domain::sweep::SweepRecord;
 
 /// The labels that clients set on tracked jobs, by name.
 pub type Labels = BTreeMap<String, String>;
@@ -41,5 +42,18 @@ pub trait Ledger: Debug + Send + Sync {
     /// Records the present duration statistics of some jobs. Written in the background: never waits and never blocks.
     fn learn(&self, class: &JobClass, durations: &Durations) {
         let _: (&JobClass, &Durations) = (class, durations);
+    }
+
+    /// What is recorded of the sweeps of a source, by this process or another replica. `None` if nothing is, or if it is
+    /// not persistent.
+    fn sweep<'a>(&'a self, source: &'a SourceName) -> BoxFuture<'a, Result<Option<SweepRecord>, StoreError>> {
+        let _: &SourceName = source;
+        Box::pin(async { Ok(None) })
+    }
+
+    /// Records the sweeps of a source. A record that cannot be written is lost: the next one replaces it.
+    fn note_sweep<'a>(&'a self, source: &'a SourceName, record: &'a SweepRecord) -> BoxFuture<'a, ()> {
+        let _: (&SourceName, &SweepRecord) = (source, record);
+        Box::pin(async {})
     }
 }

@@ -13,6 +13,8 @@ pub enum TaskKind {
     Poll,
     /// The loop that polls followed jobs. Runs until the process drains.
     Poller,
+    /// The loop that lists what changed at the sources. Runs until the process drains.
+    Sweeper,
     /// Reloads the credential of one source. Runs until the process drains.
     Rotation,
     /// Resumes the jobs that were followed before a restart. Ends when all of them are terminal; after a panic they are
@@ -50,6 +52,7 @@ impl TaskKind {
             Self::Fetch => "fetch",
             Self::Poll => "poll",
             Self::Poller => "poller",
+            Self::Sweeper => "sweeper",
             Self::Rotation => "rotation",
             Self::Resume => "resume",
             Self::Replicas => "replicas",
@@ -69,6 +72,7 @@ impl TaskKind {
                 OnPanic::Contained
             }
             Self::Poller
+            | Self::Sweeper
             | Self::Replicas
             | Self::Keys
             | Self::Rotation

@@ -1,6 +1,5 @@
 //! The interface of an upstream in the terms of the domain. An adapter implements it and never calls a use case.
 
-use std::error::Error as StdError;
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +9,8 @@ use serde_json::value::RawValue;
 
 use super::BoxFuture;
 use super::credentials::Credential;
+pub use super::fetch_error::{Detail, FetchError};
+use super::listing::{JobListing, ListSupport};
 use crate::domain::id::{ExternalId, SourceName};
 use crate::domain::job::Job;
 use crate::domain::source::SourceStatus;
@@ -55,73 +56,6 @@ pub struct Fetch {
     pub observed_at: Timestamp,
     /// The job, or why it could not be fetched.
     pub outcome: Result<Arc<Job>, FetchError>,
-}
-
-/// Why a fetch failed: exactly the cases that a use case treats differently.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum FetchError {
-    /// The upstream knows no such job now; it cannot distinguish "expired" from "never existed".
-    #[error("the upstream does not know the job")]
-    NotFound,
-    /// The upstream rejects the credential.
-    #[error("the upstream rejects the credential")]
-    CredentialRejected,
-    /// There is no credential to send.
-    #[error("no credential is configured")]
-    Unconfigured,
-    /// The source must not be called before this much time has passed.
-    #[error("the source is rate-limited or paused for another {} s", retry_after.as_secs())]
-    Throttled {
-        /// The remaining time of the pause.
-        retry_after: Duration,
-    },
-    /// It did not respond, or responded with an error of its own; the circuit breaker may be open.
-    #[error("the upstream is unavailable")]
-    Unavailable(#[source] Detail),
-    /// It did not respond in time.
-    #[error("the upstream did not respond in time")]
-    TimedOut,
-    /// Its response is not valid.
-    #[error("the upstream's response is not valid")]
-    BadAnswer(#[source] Detail),
-    /// It reports a lower version of the job than before. No adapter returns this: it takes the earlier observation to
-    /// detect it.
-    #[error("the upstream reports a lower version of the job than before")]
-    ConflictingVersion,
-}
-
-impl FetchError {
-    /// The name of the error, from a closed list: for spans and labels.
-    pub const fn word(&self) -> &'static str {
-        match self {
-            Self::NotFound => "not_found",
-            Self::CredentialRejected => "credential_rejected",
-            Self::Unconfigured => "unconfigured",
-            Self::Throttled { .. } => "throttled",
-            Self::Unavailable(_) => "unavailable",
-            Self::TimedOut => "timed_out",
-            Self::BadAnswer(_) => "bad_answer",
-            Self::ConflictingVersion => "conflicting_version",
-        }
-    }
-}
-
-/// The error text of an adapter for the log, without secrets and URLs. Not for clients.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("{text}")]
-pub struct Detail {
-    /// One line in our words.
-    pub text: String,
-    /// The underlying error, already stripped.
-    #[source]
-    pub source: Option<Arc<dyn StdError + Send + Sync>>,
-}
-
-impl Detail {
-    /// A detail without an underlying error.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self { text: text.into(), source: None }
-    }
 }
 
 /// A range of rows: `count` of them from the row number `first`, which starts at 0 after the header.
@@ -171,6 +105,18 @@ pub trait JobReader: Debug + Send + Sync {
         range: RowRange,
         trigger: &'a FetchTrigger,
     ) -> BoxFuture<'a, Result<RowPage, FetchError>>;
+
+    /// How the source lists jobs; `None` if it cannot, or not as it is configured.
+    fn list_support(&self) -> Option<ListSupport> {
+        None
+    }
+
+    /// Lists what a sweep needs, in the background: the jobs that changed at this time or later, by the upstream's clock,
+    /// or those that are not terminal. `None` if the source cannot list jobs.
+    fn list(&self, since: Timestamp) -> BoxFuture<'_, Option<JobListing>> {
+        let _: Timestamp = since;
+        Box::pin(std::future::ready(None))
+    }
 
     /// Tests the source with one harmless read: does it respond, and does it accept the credential? With a credential
     /// other than the active one, one call is made, and its result does not affect the active one: `CredentialRejected`

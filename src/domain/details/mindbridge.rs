@@ -14,6 +14,7 @@ pub(in crate::domain) const PROFILE: Profile = Profile {
     has_kinds: true,
     runs_again: false,
     documents_expiry: false,
+    lists_by_data_source: false,
     // "Reading many jobs in one request"
     ids_a_request: 100,
     check_id,

@@ -17,6 +17,8 @@ pub(in crate::domain) const PROFILE: Profile = Profile {
     // "Expiry"
     runs_again: true,
     documents_expiry: true,
+    // "Listing queries"
+    lists_by_data_source: true,
     ids_a_request: 1,
     check_id,
 };

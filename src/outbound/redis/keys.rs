@@ -42,6 +42,11 @@ impl RedisKeys {
         format!("{}:tracked", self.prefix)
     }
 
+    /// The sweeps of a source.
+    pub(super) fn sweep(&self, source: &SourceName) -> String {
+        format!("{}:sweep:{}", self.prefix, source.as_str())
+    }
+
     /// The replicas, by the expiry of their membership; and a mark that is only lost when Redis is emptied.
     pub(super) fn members(&self) -> [String; 2] {
         [format!("{}:{{members}}", self.prefix), format!("{}:{{members}}:born", self.prefix)]

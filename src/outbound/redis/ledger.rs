@@ -6,17 +6,22 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use redis::Cmd;
 
 use super::record_mac::RecordMac;
 use super::replica::RedisReplica;
 use super::unavailable::Unavailable;
-use crate::domain::id::JobKey;
+use crate::domain::id::{JobKey, SourceName};
+use crate::domain::sweep::SweepRecord;
 use crate::outbound::stores::record;
 use crate::ports::BoxFuture;
 use crate::ports::ledger::{Labels, Ledger, LedgerContents};
 use crate::ports::store::StoreError;
+
+/// How long the sweeps of a source are remembered after the last one.
+const SWEEP_KEPT: Duration = Duration::from_hours(7 * 24);
 
 /// The field of the mark. No job has a name without a source.
 const MARK: &[u8] = b"\0";
@@ -168,6 +173,27 @@ impl Ledger for RedisLedger {
 
     /// Watched jobs are not shared: a watcher reconnects to some replica, and subscribes again there.
     fn follow(&self, _: &JobKey, _: bool) {}
+
+    fn sweep<'a>(&'a self, source: &'a SourceName) -> BoxFuture<'a, Result<Option<SweepRecord>, StoreError>> {
+        Box::pin(async move {
+            let name = self.replica.keys.sweep(source);
+            let read: Result<Option<Vec<u8>>, _> =
+                self.replica.connection.command(redis::cmd("GET").arg(&name)).await;
+            let sealed = read.map_err(|away| store_error(&away))?;
+            let body = sealed.as_ref().and_then(|sealed| self.record_mac.open(name.as_bytes(), sealed));
+            Ok(body.and_then(record::read_sweep))
+        })
+    }
+
+    fn note_sweep<'a>(&'a self, source: &'a SourceName, sweep: &'a SweepRecord) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            let name = self.replica.keys.sweep(source);
+            let sealed = self.record_mac.seal(name.as_bytes(), &record::write_sweep(sweep));
+            let keep = SWEEP_KEPT.as_millis().to_string();
+            let set = redis::cmd("SET").arg(&name).arg(sealed).arg("PX").arg(keep).to_owned();
+            self.replica.connection.command::<()>(&set).await.ok();
+        })
+    }
 }
 
 fn store_error(away: &Unavailable) -> StoreError {

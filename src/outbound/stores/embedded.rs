@@ -12,8 +12,9 @@ use moka::ops::compute::Op;
 
 use super::memory::{MemoryStore, Retention};
 use crate::domain::durations::{Durations, JobClass};
-use crate::domain::id::JobKey;
+use crate::domain::id::{JobKey, SourceName};
 use crate::domain::observation::Observation;
+use crate::domain::sweep::SweepRecord;
 use crate::ports::BoxFuture;
 use crate::ports::clock::Clock;
 use crate::ports::ledger::{Labels, Ledger, LedgerContents};
@@ -291,6 +292,22 @@ impl Ledger for EmbeddedStore {
 
     fn learn(&self, class: &JobClass, durations: &Durations) {
         self.shared.note(|queue| drop(queue.learned.insert(class.clone(), durations.clone())));
+    }
+
+    fn sweep<'a>(&'a self, source: &'a SourceName) -> BoxFuture<'a, Result<Option<SweepRecord>, StoreError>> {
+        let waiting = self.shared.queue().sweeps.get(source).cloned();
+        if waiting.is_some() {
+            return Box::pin(std::future::ready(Ok(waiting)));
+        }
+        let (shared, source) = (Arc::clone(&self.shared), source.clone());
+        Box::pin(blocking(move || shared.with_reader(|reader| reader.sweep(&source)).map(Option::flatten)))
+    }
+
+    fn note_sweep<'a>(&'a self, source: &'a SourceName, record: &'a SweepRecord) -> BoxFuture<'a, ()> {
+        // The last list is for other replicas.
+        let record = SweepRecord { unfinished: Vec::new(), ..record.clone() };
+        self.shared.note(|queue| drop(queue.sweeps.insert(source.clone(), record)));
+        Box::pin(std::future::ready(()))
     }
 }
 

@@ -10,9 +10,11 @@ use crate::domain::observation::Observation;
 use crate::domain::state::JobState;
 
 mod clock;
+mod sweep;
 mod wire;
 
 pub(in crate::outbound) use self::clock::RecordClock;
+pub(in crate::outbound) use self::sweep::{read_sweep, write_sweep};
 pub(in crate::outbound) use self::wire::DatedRecord;
 
 /// The first byte of every record: the layout of what follows.

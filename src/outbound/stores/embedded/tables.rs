@@ -5,16 +5,18 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use redb::{
-    AccessGuard, Database, ReadTransaction, ReadableDatabase as _, ReadableTable as _, Table, TableDefinition,
+    AccessGuard, Database, ReadTransaction, ReadableDatabase as _, ReadableTable as _, Table,
+    TableDefinition, TableError,
 };
 
 use super::database_error::DatabaseError;
 use super::record_lookup::{RecordLookup, RecordTimes, found};
 use super::rows::{self, RowLimits, RowLookup, RowRun, RowsTable};
 use crate::domain::durations::{Durations, JobClass};
-use crate::domain::id::JobKey;
+use crate::domain::id::{JobKey, SourceName};
 use crate::domain::observation::Observation;
 use crate::domain::state::JobState;
+use crate::domain::sweep::SweepRecord;
 use crate::outbound::stores::record;
 use crate::ports::ledger::{Labels, LedgerContents};
 
@@ -31,6 +33,8 @@ const TRACKED: TableBytes = TableDefinition::new("tracked");
 const FOLLOWED: TableBytes = TableDefinition::new("followed");
 /// The learned durations of jobs, by kind of job.
 const LEARNED: TableBytes = TableDefinition::new("learned");
+/// The sweeps of each source, by name. The table is created with the first of them.
+const SWEEPS: TableBytes = TableDefinition::new("sweeps");
 /// Ranges of rows, by job key and first row.
 pub(super) const ROWS: TableBytes = TableDefinition::new("rows");
 /// Totals and the format.
@@ -48,6 +52,7 @@ pub(super) struct WriteBatch {
     pub(super) tracked: BTreeMap<JobKey, Option<Labels>>,
     pub(super) followed: BTreeMap<JobKey, bool>,
     pub(super) learned: BTreeMap<JobClass, Durations>,
+    pub(super) sweeps: BTreeMap<SourceName, SweepRecord>,
     pub(super) rows: Vec<RowRun>,
     pub(super) row_limits: RowLimits,
     /// Keys of row ranges to be removed.
@@ -196,6 +201,19 @@ impl TableReader {
         Ok(learned)
     }
 
+    /// The recorded sweeps of a source. A damaged record is skipped.
+    pub(super) fn sweep(&self, source: &SourceName) -> Result<Option<SweepRecord>, DatabaseError> {
+        let sweeps = match self.transaction.open_table(SWEEPS) {
+            Ok(sweeps) => sweeps,
+            Err(TableError::TableDoesNotExist(_)) => return Ok(None),
+            Err(error) => return Err(DatabaseError::of(error)),
+        };
+        let key = source.as_str().as_bytes();
+        let held = sweeps.get(key).map_err(DatabaseError::of)?;
+        let body = held.as_ref().and_then(|held| record::open(key, held.value(), 1).ok());
+        Ok(body.and_then(|(_, body)| record::read_sweep(body)))
+    }
+
     pub(super) fn totals(&self) -> Result<TableTotals, DatabaseError> {
         let meta = self.transaction.open_table(META).map_err(DatabaseError::of)?;
         let number = |name| Ok(meta.get(name).map_err(DatabaseError::of)?.map_or(0, |number| number.value()));
@@ -277,6 +295,12 @@ pub(super) fn write(
         put(&mut learned, &record::class_bytes(class), Some(parts.as_bytes()))?;
     }
     drop(learned);
+    if !batch.sweeps.is_empty() {
+        let mut sweeps = transaction.open_table(SWEEPS).map_err(DatabaseError::of)?;
+        for (source, sweep) in &batch.sweeps {
+            put(&mut sweeps, source.as_str().as_bytes(), Some(&record::write_sweep(sweep)))?;
+        }
+    }
     transaction.commit().map_err(DatabaseError::of)?;
     Ok(written)
 }

@@ -7,8 +7,9 @@ use tokio::sync::oneshot;
 use super::rows::{RowLimits, RowRun};
 use super::tables::WriteBatch;
 use crate::domain::durations::{Durations, JobClass};
-use crate::domain::id::JobKey;
+use crate::domain::id::{JobKey, SourceName};
 use crate::domain::observation::Observation;
+use crate::domain::sweep::SweepRecord;
 use crate::ports::ledger::Labels;
 
 /// The most jobs that wait to be written, about 1 kB each.
@@ -23,6 +24,7 @@ pub(super) struct WriteQueue {
     pub(super) tracked: BTreeMap<JobKey, Option<Labels>>,
     pub(super) followed: BTreeMap<JobKey, bool>,
     pub(super) learned: BTreeMap<JobClass, Durations>,
+    pub(super) sweeps: BTreeMap<SourceName, SweepRecord>,
     pub(super) rows: Vec<RowRun>,
     pub(super) rows_gone: Vec<Vec<u8>>,
     pub(super) damaged: Vec<JobKey>,
@@ -49,6 +51,7 @@ impl WriteQueue {
             && self.tracked.is_empty()
             && self.followed.is_empty()
             && self.learned.is_empty()
+            && self.sweeps.is_empty()
             && self.rows.is_empty()
             && self.rows_gone.is_empty()
             && self.damaged.is_empty()
@@ -72,6 +75,7 @@ impl WriteQueue {
             tracked: self.tracked.clone(),
             followed: self.followed.clone(),
             learned: self.learned.clone(),
+            sweeps: self.sweeps.clone(),
             damaged: self.damaged.clone(),
             outlived: self.outlived.clone(),
         }
@@ -87,6 +91,7 @@ impl WriteQueue {
         self.tracked.retain(|key, labels| written.tracked.get(key) != Some(labels));
         self.followed.retain(|key, mark| written.followed.get(key) != Some(mark));
         self.learned.retain(|class, durations| written.learned.get(class) != Some(durations));
+        self.sweeps.retain(|source, sweep| written.sweeps.get(source) != Some(sweep));
         self.rows.retain(|stretch| !written.rows.contains(stretch));
         self.rows_gone.retain(|key| !written.rows_gone.contains(key));
         self.damaged.retain(|key| !written.damaged.contains(key));

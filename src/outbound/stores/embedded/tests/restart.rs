@@ -202,3 +202,18 @@ async fn older_format_is_migrated_without_data_loss() {
     store.keep(seen("k", Life::Succeeded, 1)).await;
     assert_eq!(store.health().jobs, 2);
 }
+
+#[tokio::test]
+async fn restart_restores_the_sweeps_of_each_source() {
+    let disk = Disk::new();
+    let source = |name| SourceName::parse(name).unwrap();
+    let record = SweepRecord { rounds: 7, misses: 2, ..SweepRecord::default() };
+    let store = disk.open().unwrap();
+    assert_eq!(store.sweep(&source("s")).await.unwrap(), None, "a file without sweeps");
+    store.note_sweep(&source("s"), &record).await;
+    assert_eq!(store.sweep(&source("s")).await.unwrap().as_ref(), Some(&record), "not written yet");
+    store.close().await;
+    let store = disk.open().unwrap();
+    assert_eq!(store.sweep(&source("s")).await.unwrap(), Some(record));
+    assert_eq!(store.sweep(&source("other")).await.unwrap(), None);
+}
