@@ -14,6 +14,7 @@ mod cache;
 mod clients;
 mod credential;
 mod credentials;
+mod discovery;
 mod egress;
 mod environment;
 mod file;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use url::{Host, Url};
 
 use super::credential::{CredentialConfig, RawCredential, RawSecretRef};
+use super::discovery::DiscoveryConfig;
 use super::egress::{EgressConfig, RawEgress};
 use super::server::ServerConfig;
 use super::validation::ValidationErrors;
@@ -29,6 +30,8 @@ pub struct SourceConfig {
     pub credential: CredentialConfig,
     /// Limits on the calls to the source.
     pub budget: BudgetConfig,
+    /// What is listed.
+    pub discovery: DiscoveryConfig,
     /// Whether plain HTTP to another machine is allowed.
     pub allow_plaintext: bool,
     /// Maximum total time of a status call; shorter than the server's `request_timeout`.
@@ -120,6 +123,8 @@ pub(super) struct RawSource {
     credential: Option<RawCredential>,
     /// Limits on the calls to the source: fetches for callers, polls and retries together.
     budget: BudgetConfig,
+    /// What is listed.
+    discovery: DiscoveryConfig,
     /// Whether `base_url` may be plain HTTP to another machine. The credential is then sent unencrypted.
     allow_plaintext: bool,
     /// Maximum total time of a status call, retries included. It must be shorter than `server.request_timeout`. A request
@@ -155,6 +160,7 @@ impl Default for RawSource {
             base_url: None,
             credential: None,
             budget: BudgetConfig::default(),
+            discovery: DiscoveryConfig::default(),
             allow_plaintext: false,
             status_timeout: Duration::from_secs(15),
             rows_timeout: Duration::from_mins(1),
@@ -188,6 +194,7 @@ impl RawSource {
         if upstream.is_none() {
             faults.add(format!("{path}.upstream"), format!("is missing: set {}", names_of("or", |_| true)));
         }
+        self.discovery.check(&format!("{path}.discovery"), upstream, faults);
         let base_url =
             accept_url(self.base_url.as_deref(), &format!("{path}.base_url"), self.allow_plaintext, faults);
         let at = format!("{path}.credential");
@@ -210,6 +217,7 @@ impl RawSource {
             base_url: base_url?,
             credential: credential?,
             budget: self.budget,
+            discovery: self.discovery,
             allow_plaintext: self.allow_plaintext,
             status_timeout: self.status_timeout,
             rows_timeout: self.rows_timeout,

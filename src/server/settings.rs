@@ -69,6 +69,7 @@ pub(super) fn source(
         rows_timeout: source.rows_timeout,
         max_status_body: source.max_status_body,
         max_rows_body,
+        data_sources: source.discovery.data_sources.clone(),
         propagate_trace: source.propagate_trace,
     })
 }

@@ -71,6 +71,11 @@ impl UpstreamReply {
         Some(bounded(Duration::try_from(until.duration_since(from)).unwrap_or_default()))
     }
 
+    /// When it was sent, by the upstream's clock, if it reports it.
+    pub const fn date(&self) -> Option<Timestamp> {
+        self.date
+    }
+
     /// The pause of `X-User-Hour-Limit-Remaining`, in seconds (MindBridge, "Limits and errors").
     pub fn user_hour_remaining(&self) -> Option<Duration> {
         self.user_hour_remaining.map(Duration::from_secs).map(bounded)

@@ -4,6 +4,7 @@
 //! absent from a query is confirmed by a GET before it is reported missing, and a tenant that refuses the query
 //! endpoint is read one job at a time.
 
+mod list;
 mod normalize;
 mod parts;
 mod problem;
@@ -17,8 +18,10 @@ mod wire;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
+use jiff::Timestamp;
 use tokio::time::Instant;
 
+use self::list::ChangeLists;
 use self::single::SingleReads;
 use self::split::BatchReads;
 use super::client::Source;
@@ -28,6 +31,7 @@ use crate::domain::source::SourceStatus;
 use crate::domain::upstream::Upstream;
 use crate::ports::BoxFuture;
 use crate::ports::credentials::Credential;
+use crate::ports::listing::{JobListing, ListSupport};
 use crate::ports::upstream::{
     Fetch, FetchError, FetchTrigger, JobReader, PollDemand, PollPacing, RowPage, RowRange,
 };
@@ -37,6 +41,7 @@ use crate::ports::upstream::{
 pub struct MindBridgeReader {
     single: Arc<SingleReads>,
     batches: BatchReads,
+    lists: ChangeLists,
 }
 
 impl JobReader for MindBridgeReader {
@@ -67,6 +72,14 @@ impl JobReader for MindBridgeReader {
         Box::pin(std::future::ready(Err(FetchError::NotFound)))
     }
 
+    fn list_support(&self) -> Option<ListSupport> {
+        Some(ListSupport::Changes)
+    }
+
+    fn list(&self, since: Timestamp) -> BoxFuture<'_, Option<JobListing>> {
+        Box::pin(async move { Some(self.lists.changes(since).await) })
+    }
+
     fn probe<'a>(&'a self, other: Option<&'a Credential>) -> BoxFuture<'a, Result<(), FetchError>> {
         Box::pin(self.single.probe(other))
     }
@@ -87,7 +100,11 @@ impl JobReader for MindBridgeReader {
 impl MindBridgeReader {
     pub(super) fn new(source: Source) -> Self {
         let single = Arc::new(SingleReads::new(source));
-        Self { batches: BatchReads::new(Arc::clone(&single)), single }
+        Self {
+            batches: BatchReads::new(Arc::clone(&single)),
+            lists: ChangeLists::new(Arc::clone(&single)),
+            single,
+        }
     }
 
     /// Fetches up to a chunk of different ids: same order, same length.

@@ -7,6 +7,7 @@
 mod calls;
 mod classify;
 mod codes;
+mod history;
 mod normalize;
 mod readable;
 mod rows;
@@ -17,10 +18,12 @@ mod wire;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::future::join_all;
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 use self::calls::{AnswerBounds, BEHIND_ALL_ROWS, StatusCalls, check_echo, denial, settle};
 use self::classify::{Meaning, classify};
+use self::history::HistoryLists;
 use self::readable::{Evidence, ReadableJobs};
 use self::rows::RowReads;
 use self::wire::{ErrorBody, MetaDto};
@@ -35,6 +38,7 @@ use crate::domain::upstream::Upstream;
 use crate::outbound::http::UpstreamReply;
 use crate::ports::BoxFuture;
 use crate::ports::credentials::Credential;
+use crate::ports::listing::{JobListing, ListSupport};
 use crate::ports::upstream::{
     Detail, Fetch, FetchError, FetchTrigger, JobReader, PollDemand, PollPacing, RowPage, RowRange,
 };
@@ -47,6 +51,7 @@ const NO_JOB: &str = "00000000000000000000000000000000";
 pub struct SupermetricsReader {
     calls: Arc<StatusCalls>,
     rows: RowReads,
+    lists: HistoryLists,
     words: UnknownStates,
     readable: ReadableJobs,
     /// Locked while another job is read as evidence.
@@ -79,6 +84,16 @@ impl JobReader for SupermetricsReader {
         trigger: &'a FetchTrigger,
     ) -> BoxFuture<'a, Result<RowPage, FetchError>> {
         Box::pin(self.rows.read_all(id, range, trigger))
+    }
+
+    /// The history requires the data sources whose queries it contains.
+    fn list_support(&self) -> Option<ListSupport> {
+        let listed = !self.calls.source.settings().data_sources.is_empty();
+        listed.then_some(ListSupport::Unfinished)
+    }
+
+    fn list(&self, _: Timestamp) -> BoxFuture<'_, Option<JobListing>> {
+        Box::pin(async move { Some(self.lists.unfinished().await) })
     }
 
     /// Reads a query that cannot exist: a "not found" means that the credential was accepted.
@@ -114,6 +129,7 @@ impl SupermetricsReader {
         let calls = Arc::new(StatusCalls::new(source));
         Self {
             rows: RowReads::new(Arc::clone(&calls)),
+            lists: HistoryLists::new(Arc::clone(&calls)),
             calls,
             words: UnknownStates::default(),
             readable: ReadableJobs::default(),

@@ -36,6 +36,8 @@ pub struct SourceSettings {
     pub max_status_body: usize,
     /// The largest decoded body of a page of rows, in bytes.
     pub max_rows_body: usize,
+    /// The data sources whose jobs are listed, where a list requires them.
+    pub data_sources: Vec<String>,
     /// Whether calls carry a `traceparent` header.
     pub propagate_trace: bool,
 }

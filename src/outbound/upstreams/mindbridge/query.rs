@@ -314,7 +314,7 @@ fn may_be_one_job(reply: &UpstreamReply) -> bool {
 
 /// Returns whether there is a page after this one, by the reply's own numbers; without any, as long as pages contain
 /// new ids.
-fn goes_on(page: &ResultPage, number: usize, used: u64) -> bool {
+pub(super) fn goes_on(page: &ResultPage, number: usize, used: u64) -> bool {
     match (page.total_pages, page.total_elements) {
         (None, None) => true,
         (pages, elements) => {

@@ -1,6 +1,7 @@
 //! The adapter against a scripted server on a real socket: its requests, their number, and the results.
 
 mod isolation;
+mod lists;
 
 use self::isolation::Hanging;
 use super::single::NO_JOB;

@@ -1,6 +1,7 @@
 //! The adapter against a scripted server on a real socket: its requests, their number, and the results.
 
 mod denied;
+mod history;
 
 use super::*;
 use crate::outbound::testing::{OneKey, ScriptedServer, answer, deps, id, json, settings, word};

@@ -1,0 +1,217 @@
+//! The list of unfinished queries ("Listing queries"): the state of up to a thousand of them in one call. Used by sweeps.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use reqwest::{Method, StatusCode};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::calls::StatusCalls;
+use super::classify::{Meaning, is_own_error};
+use super::normalize;
+use crate::domain::id::ExternalId;
+use crate::domain::job::Life;
+use crate::domain::state::JobState;
+use crate::domain::upstream::Upstream;
+use crate::outbound::http::{CallQuery, UpstreamCall, UpstreamReply, UrlSegment};
+use crate::outbound::upstreams::bad_answer::bad_answer;
+use crate::outbound::upstreams::client::{ReplyVerdict, Response};
+use crate::outbound::upstreams::wire::{id, object, tolerant, tolerant_object, tolerant_objects, whole};
+use crate::ports::listing::{JobListing, ListError, Listed, UnfinishedJob};
+use crate::ports::upstream::{Detail, FetchError, FetchTrigger};
+
+/// The queries on one page; the documented maximum.
+const LIMIT: usize = 1_000;
+/// How many queries of a page are requested again with the next: those before may end in between.
+const SHIFT: usize = 50;
+/// The maximum number of pages of one list. A longer one is not read.
+const PAGES: usize = 10;
+/// A query runs for 4 hours at most. The rest is a margin for a clock that differs.
+const RUNS_FOR: Duration = Duration::from_hours(5);
+/// The states of a query that is not over.
+const UNFINISHED: [&str; 3] = ["SCHEDULED", "QUEUED", "RUNNING"];
+
+/// A page of the history.
+#[derive(Debug, Deserialize)]
+struct HistoryPage {
+    #[serde(deserialize_with = "tolerant_objects")]
+    data: Vec<HistoryItem>,
+    #[serde(default, deserialize_with = "tolerant_object")]
+    meta: Option<HistoryMeta>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct HistoryMeta {
+    #[serde(deserialize_with = "tolerant_object")]
+    paginate: Option<Paginate>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Paginate {
+    #[serde(deserialize_with = "whole")]
+    total: Option<u64>,
+}
+
+/// A query.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct HistoryItem {
+    #[serde(deserialize_with = "id")]
+    schedule_id: Option<String>,
+    #[serde(deserialize_with = "tolerant")]
+    status_code: Option<String>,
+    #[serde(deserialize_with = "tolerant")]
+    schedule_time: Option<String>,
+}
+
+/// What a request for a page came to, apart from errors.
+enum HistoryAnswer {
+    Page(HistoryPage, Option<Timestamp>),
+    Refused(StatusCode),
+}
+
+/// Lists the unfinished queries of some data sources of an account.
+#[derive(Debug)]
+pub(super) struct HistoryLists {
+    calls: Arc<StatusCalls>,
+}
+
+impl HistoryLists {
+    pub(super) const fn new(calls: Arc<StatusCalls>) -> Self {
+        Self { calls }
+    }
+
+    /// Lists the unfinished queries, each once: of a query that ran more than once, its newest run counts.
+    pub(super) async fn unfinished(&self) -> JobListing {
+        let mut newest: HashMap<ExternalId, (Option<String>, UnfinishedJob)> = HashMap::new();
+        let mut first: Option<(Timestamp, Option<Timestamp>)> = None;
+        let mut calls = 0;
+        for number in 0..PAGES {
+            let response = self.page(number).await;
+            calls += 1;
+            let (requested_at, upstream_time) = first.unwrap_or((response.requested_at, None));
+            let listing = |upstream_time, outcome| JobListing { requested_at, upstream_time, calls, outcome };
+            let (page, date) = match response.outcome.map_err(FetchError::from) {
+                Ok(HistoryAnswer::Page(page, date)) => (page, date),
+                Ok(HistoryAnswer::Refused(status)) => {
+                    return listing(upstream_time, Err(ListError::Refused(status.as_u16())));
+                }
+                Err(error) => return listing(upstream_time, Err(error.into())),
+            };
+            let upstream_time = upstream_time.or(date);
+            first = Some((requested_at, upstream_time));
+            let count = page.data.len();
+            let total = page.meta.and_then(|meta| meta.paginate).and_then(|paginate| paginate.total);
+            for item in page.data {
+                let Some((id, at, job)) = read(item, response.requested_at, response.observed_at) else {
+                    continue;
+                };
+                if newest.get(&id).is_none_or(|(held, _)| *held <= at) {
+                    newest.insert(id, (at, job));
+                }
+            }
+            let read = (offset(number) + count) as u64;
+            let is_last = total.map_or(count < LIMIT, |total| read >= total || count == 0);
+            if is_last {
+                let jobs = newest.into_values().map(|(_, job)| job).collect();
+                return listing(upstream_time, Ok(Listed::Unfinished(jobs)));
+            }
+            if total.is_some_and(|total| total > offset(PAGES) as u64) {
+                return listing(upstream_time, Err(ListError::TooLong));
+            }
+        }
+        let (requested_at, upstream_time) = first.unwrap_or_default();
+        JobListing { requested_at, upstream_time, calls, outcome: Err(ListError::TooLong) }
+    }
+
+    async fn page(&self, number: usize) -> Response<HistoryAnswer> {
+        let settings = self.calls.source.settings();
+        let since = self.calls.source.now() - SignedDuration::try_from(RUNS_FOR).unwrap_or_default();
+        let since = Timestamp::from_second(since.as_second()).unwrap_or(since);
+        let mut parameters = Map::new();
+        parameters.insert("ds_ids".to_owned(), Value::from(settings.data_sources.clone()));
+        parameters.insert("status_codes".to_owned(), Value::from(UNFINISHED.to_vec()));
+        parameters.insert("since".to_owned(), Value::from(since.to_string()));
+        parameters.insert("offset".to_owned(), Value::from(offset(number)));
+        parameters.insert("limit".to_owned(), Value::from(LIMIT));
+        let call = UpstreamCall {
+            method: Method::GET,
+            base: settings.base_url.clone(),
+            segments: vec![UrlSegment::Constant("query"), UrlSegment::Constant("history")],
+            query: CallQuery::Json(parameters),
+            body: None,
+            max_body: settings.max_status_body,
+            about: None,
+        };
+        let deadline = self.calls.status_bounds().deadline;
+        let classify = |reply: &UpstreamReply| self.judge(reply);
+        self.calls.source.call(&FetchTrigger::Background, &call, deadline, classify).await
+    }
+
+    fn judge(&self, reply: &UpstreamReply) -> ReplyVerdict<HistoryAnswer> {
+        if reply.status.is_success()
+            && !is_own_error(&reply.body)
+            && let Some(page) = object::<HistoryPage>(&reply.body)
+        {
+            return ReplyVerdict::Spoke(Ok(HistoryAnswer::Page(page, reply.date())));
+        }
+        let refuses = matches!(
+            reply.status,
+            StatusCode::BAD_REQUEST
+                | StatusCode::FORBIDDEN
+                | StatusCode::NOT_FOUND
+                | StatusCode::METHOD_NOT_ALLOWED
+        );
+        let verdict = self.calls.classify(reply, |meaning| match meaning {
+            Meaning::Forbidden => Err(FetchError::CredentialRejected),
+            Meaning::UpstreamError(text) | Meaning::Sick(text) => {
+                Err(FetchError::Unavailable(Detail::new(text)))
+            }
+            Meaning::Odd(text) => Err(bad_answer(text)),
+            Meaning::Status(_)
+            | Meaning::QueryFailed(..)
+            | Meaning::Denied(..)
+            | Meaning::QueryLimited
+            | Meaning::NotFound
+            | Meaning::Rejected
+            | Meaning::Limited => Err(bad_answer("the body is not a page of the query history")),
+        });
+        match verdict {
+            ReplyVerdict::Spoke(Err(_)) if refuses && is_own_error(&reply.body) => {
+                ReplyVerdict::Spoke(Ok(HistoryAnswer::Refused(reply.status)))
+            }
+            verdict @ (ReplyVerdict::Spoke(_)
+            | ReplyVerdict::Rejected
+            | ReplyVerdict::Throttled(_)
+            | ReplyVerdict::Sick(_)) => verdict,
+        }
+    }
+}
+
+/// The offset of a page.
+const fn offset(number: usize) -> usize {
+    number * (LIMIT - SHIFT)
+}
+
+/// An item: its id, its time and its state. One that cannot be read is omitted, and its query is polled.
+fn read(
+    item: HistoryItem,
+    requested_at: Timestamp,
+    observed_at: Timestamp,
+) -> Option<(ExternalId, Option<String>, UnfinishedJob)> {
+    let id = ExternalId::parse(item.schedule_id.as_deref()?).ok()?;
+    (Upstream::Supermetrics.profile().check_id)(&id).ok()?;
+    let state = match normalize::life(item.status_code.as_deref()) {
+        Life::Queued => JobState::Queued,
+        Life::Running => JobState::Running,
+        Life::Succeeded | Life::Failed(_) | Life::Canceled | Life::Expired | Life::Unknown => return None,
+    };
+    let (native_state, begun) = (item.status_code, item.schedule_time.clone());
+    let job = UnfinishedJob { id: id.clone(), state, native_state, begun, requested_at, observed_at };
+    Some((id, item.schedule_time, job))
+}
