@@ -5,7 +5,8 @@
 //!
 //! ```text
 //! Tracking  JobWatch  AwaitTerminal        what a client keeps and receives
-//! Lookup    Rows      JobList   Poller     answers, and the loop that polls
+//! Lookup    Rows      JobList              answers
+//! Poller    Sweeper                        the loops that poll, and list what changed
 //! Fetcher   Replicas  Resume               how an observation is obtained, also from other replicas
 //! Ingest                                   the only write path
 //! FeedReaders  JobCache                    who receives a change, what is cached
@@ -55,7 +56,8 @@ use feed_readers::FeedReaders;
 use fetch::{Fetcher, Ingest, RemoteChanges};
 use first_requests::NotFoundRetry;
 pub use follow::FollowSettings;
-use follow::{FollowRegistry, PollPermits, Poller, Resume};
+pub use follow::SweepStatus;
+use follow::{FollowRegistry, PollPermits, Poller, Resume, SweepStatuses, Sweeper};
 use list::{JobList, JobListFilter, JobPage};
 use lookup::Lookup;
 use reference::RequestedRef;
@@ -115,12 +117,17 @@ pub struct SourceView {
     /// Whether the client may see how much of the budget is in use. A client that may read only some of a source's jobs
     /// could infer from it what the others cost.
     pub shows_budget: bool,
+    /// The state of its sweeps; `None` if it cannot be listed, or the client may read only some of its jobs.
+    pub sweep: Option<SweepStatus>,
 }
 
 impl SourceView {
-    fn new(status: SourceStatus, principal: &Principal) -> Self {
+    fn new(reader: &dyn JobReader, sweeps: &SweepStatuses, principal: &Principal) -> Self {
+        let status = reader.status();
         let shows_budget = !principal.only_watches() && principal.scope(&status.name).is_none();
-        Self { status, shows_budget }
+        let listed = reader.list_support().filter(|_| shows_budget);
+        let sweep = listed.map(|_| sweeps.get(&status.name));
+        Self { status, shows_budget, sweep }
     }
 }
 
@@ -140,6 +147,8 @@ struct Services {
     following: Arc<FollowRegistry>,
     permits: Arc<PollPermits>,
     poller: Arc<Poller>,
+    sweeper: Arc<Sweeper>,
+    sweeps: Arc<SweepStatuses>,
     resume: Resume,
     replicas: Replicas,
     lookup: Arc<Lookup>,
@@ -170,6 +179,11 @@ impl Services {
         ));
         let remote = Arc::new(RemoteChanges::new(cache.clone(), ingest.clone(), following.clone()));
         let ranges = Arc::new(RowReader::new(rows, freshness.clone(), spawner.clone()));
+        let sweeps = Arc::new(SweepStatuses::default());
+        let sweeper = Arc::new(Sweeper::new(
+            readers.clone(), following.clone(), ingest.clone(), cache.clone(), leases.clone(), ledger.clone(),
+            sweeps.clone(), clock.clone(),
+        ));
         let fetcher = Arc::new(Fetcher::new(
             leases, following.clone(), ingest.clone(), remote.clone(), ranges.clone(), spawner.clone(),
         ));
@@ -210,8 +224,8 @@ impl Services {
         let watch_tokens = WatchTokenIssuer::new(identity, visibility.clone());
         let feed = Arc::new(Feed::new(feeds, visibility, clock));
         Self {
-            authentication, readers, freshness, tracked, cache, following, permits, poller, resume, replicas,
-            lookup, list, rows, tracking, watch, await_terminal, feed, watch_tokens, spawner,
+            authentication, readers, freshness, tracked, cache, following, permits, poller, sweeper, sweeps,
+            resume, replicas, lookup, list, rows, tracking, watch, await_terminal, feed, watch_tokens, spawner,
         }
     }
 }
@@ -222,7 +236,7 @@ impl Jobs {
         Self { services: Arc::new(Services::new(ports, freshness, follow)) }
     }
 
-    /// Starts the loop that polls followed jobs, until `stop` is cancelled. It also resumes the jobs that were followed
+    /// Starts the loops that poll and sweep followed jobs, until `stop` is cancelled. It also resumes the jobs that were followed
     /// before a restart; those of a source that is added later resume when it is added.
     pub fn start_following(&self, stop: CancellationToken) {
         let spawner = &self.services.spawner;
@@ -232,6 +246,8 @@ impl Jobs {
         let (services, stopped) = (Arc::clone(&self.services), stop.clone());
         let replicas = async move { services.replicas.run(stopped).await };
         spawner.spawn(TaskKind::Replicas, Box::pin(replicas));
+        let sweeper = Arc::clone(&self.services.sweeper).run(stop.clone());
+        spawner.spawn(TaskKind::Sweeper, Box::pin(sweeper));
         let poller = Arc::clone(&self.services.poller).run(stop);
         spawner.spawn(TaskKind::Poller, Box::pin(poller));
     }
@@ -248,6 +264,7 @@ impl Jobs {
         }
         // The jobs of added sources may be due or may have to be resumed.
         following.wake();
+        following.wake_sweeps();
         sources.notify_changed();
     }
 
@@ -307,13 +324,14 @@ impl Jobs {
     pub fn sources(&self, principal: &Principal) -> Vec<SourceView> {
         let readers = self.services.readers.all();
         let readable = readers.iter().filter(|(name, _)| principal.may_read(name));
-        readable.map(|(_, reader)| SourceView::new(reader.status(), principal)).collect()
+        let sweeps = &self.services.sweeps;
+        readable.map(|(_, reader)| SourceView::new(&**reader, sweeps, principal)).collect()
     }
 
     /// One source, if the client may read at least some of its jobs.
     pub fn source(&self, principal: &Principal, name: &SourceName) -> Option<SourceView> {
         let reader = self.services.readers.get(name).filter(|_| principal.may_read(name))?;
-        Some(SourceView::new(reader.status(), principal))
+        Some(SourceView::new(&*reader, &self.services.sweeps, principal))
     }
 
     /// When a job that the client was shown is expected to finish, as of its snapshot. `None` for a terminal job, and if

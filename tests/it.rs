@@ -58,6 +58,7 @@ mod streams_load;
 mod streams_plan;
 mod streams_shutdown;
 mod support;
+mod sweeps;
 mod telemetry;
 mod vanished;
 mod watch;

@@ -32,8 +32,9 @@ pub struct PollConfig {
     /// How long a job is polled that stays in one state. Then its subscriptions end with `FOLLOW_LIMIT`.
     #[serde(with = "Span::<MINUTE, { 365 * DAY }>")]
     pub max_duration: Duration,
-    /// How long an upstream must repeat an answer that contradicts the newest known one before it is accepted: a lower
-    /// MindBridge `version`, as after a restored backup.
+    /// Longest time between two reads of a job by its id while a list of what changed replaces its polls. Also how long an
+    /// upstream must repeat an answer that contradicts the newest known one before it is accepted: a lower MindBridge
+    /// `version`, as after a restored backup.
     #[serde(with = "Span::<MINUTE, DAY>")]
     pub verify_interval: Duration,
 }

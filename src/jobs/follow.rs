@@ -1,7 +1,8 @@
 //! What is followed, and when it is polled: `registry` has the lock, `state` and `schedule` the decisions, `poller` the
-//! loop with its `permits`, and `resume` what a restart restores. How an observation is obtained is in `fetch`; what a
+//! loop with its `permits`, `sweep` what replaces polls where an upstream can list changes, and `resume` what a restart restores. How an observation is obtained is in `fetch`; what a
 //! client receives is in `watch`.
 
+mod coverage;
 mod duration_stats;
 mod followed_job;
 mod last_snapshot;
@@ -17,6 +18,8 @@ mod source_polls;
 mod source_proofs;
 mod state;
 mod state_counts;
+mod sweep;
+mod swept_jobs;
 
 pub(super) use permits::{PollPermit, PollPermits};
 pub(super) use poller::Poller;
@@ -24,3 +27,5 @@ pub(super) use published::PublishedState;
 pub(super) use registry::{FollowRegistry, Interest};
 pub(super) use resume::Resume;
 pub use settings::FollowSettings;
+pub use sweep::SweepStatus;
+pub(super) use sweep::{SweepStatuses, Sweeper};

@@ -303,6 +303,33 @@ pub fn poll_lag(source: &SourceName, late: Duration) {
     observe(Instrument::PollLag, one(source), late.as_secs_f64());
 }
 
+/// The outcome of a sweep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SweepOutcome {
+    /// The list was complete.
+    Completed,
+    /// The list was complete, and did not contain a change that a poll found.
+    Missed,
+    /// A call failed.
+    Failed,
+    /// The source refuses to list jobs.
+    Refused,
+    /// The list has more pages than are read.
+    TooLong,
+}
+
+/// Counts a sweep by its outcome.
+pub fn sweep(source: &SourceName, outcome: SweepOutcome) {
+    let word = match outcome {
+        SweepOutcome::Completed => "completed",
+        SweepOutcome::Missed => "missed",
+        SweepOutcome::Failed => "failed",
+        SweepOutcome::Refused => "refused",
+        SweepOutcome::TooLong => "oversized",
+    };
+    add(Instrument::Sweeps, [source.into(), word.into(), LabelValue::None], 1);
+}
+
 /// Counts a delivered update.
 pub fn update_delivered(by: SubscriptionKind) {
     add(Instrument::UpdatesDelivered, one(by.word()), 1);

@@ -20,7 +20,7 @@ use crate::ports::leases::{Claim, FencingToken, LeaseManager, SkipIf};
 use crate::ports::spawner::{Spawner, TaskKind};
 use crate::ports::upstream::{Detail, Fetch, FetchError, FetchTrigger, JobReader};
 use crate::telemetry::meters;
-use crate::telemetry::trace::{self, LastCall};
+use crate::telemetry::trace::{self, LastCall, ObserveTrigger};
 
 /// The maximum delay that a lost notification causes.
 const RECLAIM_INTERVAL: Duration = Duration::from_millis(500);
@@ -186,7 +186,8 @@ impl FetchTask {
         }
         let outcome = fetch.outcome.as_ref().map(|job| job.state().name()).map_err(FetchError::word);
         let polled = self.trigger == FetchTrigger::Background;
-        let context = trace::observe(key, (fetch.requested_at, fetch.observed_at), caller, polled, outcome);
+        let trigger = if polled { ObserveTrigger::Poll } else { ObserveTrigger::Client };
+        let context = trace::observe(key, (fetch.requested_at, fetch.observed_at), caller, trigger, outcome);
         context.hold(Box::pin(self.ingest(key, fetch, fencing_token))).await
     }
 

@@ -71,6 +71,22 @@ impl Ingest {
         Some(result)
     }
 
+    /// Applies a job as a list of its source contained it. It has no lease: the store compares. A version that is not
+    /// higher than the cached one changes nothing, and is no contradiction, because a list may be out of date.
+    pub(in crate::jobs) async fn take_listed(&self, listed: Observation) -> bool {
+        let known = self.following.seen(&listed.job.key);
+        let mut listed = listed.after_rollbacks(known.map_or(0, |known| known.rollbacks));
+        let span = trace::ingest();
+        let mut kept = self.keep(listed.clone(), None, &span).instrument(span.clone()).await;
+        if let Some(held) = kept.as_ref().filter(|held| held.rollbacks > listed.rollbacks) {
+            listed = listed.after_rollbacks(held.rollbacks);
+            kept = self.keep(listed.clone(), None, &span).instrument(span.clone()).await;
+        }
+        let Some(kept) = kept.filter(|kept| *kept == listed) else { return false };
+        self.feeds.turned(self.following.apply_listed(&kept));
+        true
+    }
+
     /// Applies an observation that another replica stored. `changed` if that replica reported it as a change.
     pub(super) fn apply_remote(&self, observation: &Observation, changed: bool) {
         let turned = self.following.apply_remote(observation);

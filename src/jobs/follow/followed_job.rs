@@ -32,6 +32,12 @@ pub(super) struct FollowedJob {
     pub(super) since: Instant,
     /// When the job was last observed in that state.
     pub(super) seen_at: Instant,
+    /// When its last read by id was applied, whichever replica made it.
+    pub(super) read_at: Option<Instant>,
+    /// The last list of its source contained it, where lists contain the jobs that are not terminal.
+    pub(super) listed: bool,
+    /// It is read before other jobs that are due, because the last list did not contain it any more.
+    pub(super) urgent: bool,
     /// How long similar jobs stayed in that state.
     pub(super) learned: Option<Arc<Durations>>,
     pub(super) failures: u32,
@@ -71,6 +77,9 @@ impl FollowedJob {
             interests: BTreeMap::new(),
             since: Instant::now(),
             seen_at: Instant::now(),
+            read_at: None,
+            listed: false,
+            urgent: false,
             learned: None,
             failures: 0,
             vanished_since: None,
@@ -195,9 +204,13 @@ impl FollowedJob {
     }
 
     pub(super) fn interval(&self, settings: &FollowSettings, now: Instant) -> Duration {
-        let tightest = self.interests.values().filter_map(|watch_request| watch_request.max_staleness).min();
         let (age, learned) = (now.duration_since(self.since), self.learned.as_deref());
-        settings.pace.interval(age, learned, tightest, self.failures, self.phase)
+        settings.pace.interval(age, learned, self.tightest(), self.failures, self.phase)
+    }
+
+    /// The lowest staleness that a watcher allows.
+    pub(super) fn tightest(&self) -> Option<Duration> {
+        self.interests.values().filter_map(|watch_request| watch_request.max_staleness).min()
     }
 }
 

@@ -52,7 +52,8 @@ impl PollPermits {
         let of = sources.entry(reader.name().clone()).or_default();
         let taken = of.taken.load(Ordering::Relaxed);
         let calls = polls.max(1) * (demand.jobs.div_ceil(a_request) + taken) as u128;
-        let calls_per_hour = u32::try_from(calls).unwrap_or(u32::MAX);
+        let sweeps = demand.sweep_interval.map_or(0, |every| HOUR.as_millis() / every.as_millis().max(1));
+        let calls_per_hour = u32::try_from(calls + sweeps).unwrap_or(u32::MAX);
         let demand = PollDemand { calls_per_hour, awaited: demand.awaited };
         let PollPacing { spacing, closed_for, broken_for } = reader.pace_polls(demand);
         let places = (reader.status().budget.concurrency as usize / 2).max(1);
@@ -66,7 +67,8 @@ impl PollPermits {
             None if spacing.is_zero() => free,
             None => free.min(1),
         };
-        PollCapacity { jobs: requests * a_request, a_request, spacing, opens, broken_for, recovered }
+        let urgent = if closed_for.is_zero() && broken_for.is_none() { free * a_request } else { 0 };
+        PollCapacity { jobs: requests * a_request, urgent, a_request, spacing, opens, broken_for, recovered }
     }
 
     pub(super) fn take(&self, source: &SourceName, following: &Arc<FollowRegistry>) -> PollPermit {

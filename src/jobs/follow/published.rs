@@ -30,6 +30,8 @@ pub(in crate::jobs) struct PublishedState {
     /// Why it expired, while it is followed again for a new interest and has not been observed since.
     taken_back: Option<ProblemCode>,
     found: Option<Arc<DetectedChange>>,
+    /// When a sweep last confirmed the observed state, by the time of its request.
+    confirmed_at: Option<Timestamp>,
     last_snapshot: LastSnapshot,
 }
 
@@ -38,26 +40,30 @@ pub(in crate::jobs) struct PublishedState {
 pub(in crate::jobs) struct DetectedChange {
     /// The sequence number under which it was published.
     pub(in crate::jobs) sequence: u64,
-    /// When it happened, by the upstream's clock; if the upstream reports no time, when the previous fetch was made.
+    /// When it happened, by the upstream's clock; if the upstream reports no time, when the previous fetch or sweep was
+    /// made.
     pub(in crate::jobs) changed_at: Timestamp,
     /// Whether the upstream reported the time.
     pub(in crate::jobs) from_upstream: bool,
-    /// When the previous fetch was made.
+    /// When the previous fetch or sweep was made.
     pub(in crate::jobs) previous_request_at: Timestamp,
     /// When the response that contained it was complete.
     pub(in crate::jobs) at: Timestamp,
 }
 
 impl DetectedChange {
-    fn new(held: &Observation, new: &Observation, sequence: u64) -> Self {
+    fn new(held: &Observation, new: &Observation, sequence: u64, confirmed_at: Option<Timestamp>) -> Self {
+        // A sweep after the held answer had not shown the change.
+        let previous = confirmed_at.map_or(held.requested_at, |at| at.max(held.requested_at));
+        let previous = previous.min(new.requested_at.max(held.requested_at));
         let from_upstream = |seen: &Observation| seen.job.changed_at();
         // A time that did not move with the change is not the time of the change.
         let changed_at = from_upstream(new).filter(|at| from_upstream(held) != Some(*at));
         Self {
             sequence,
-            changed_at: changed_at.unwrap_or(held.requested_at),
+            changed_at: changed_at.unwrap_or(previous),
             from_upstream: changed_at.is_some(),
-            previous_request_at: held.requested_at,
+            previous_request_at: previous,
             at: new.observed_at,
         }
     }
@@ -104,9 +110,15 @@ impl PublishedState {
         self.older = None;
         self.sequence += u64::from(change != ObservedChange::Nothing);
         if let Some(held) = held.filter(|_| change != ObservedChange::Nothing) {
-            self.found = Some(Arc::new(DetectedChange::new(&held, new, self.sequence)));
+            self.found =
+                Some(Arc::new(DetectedChange::new(&held, new, self.sequence, self.confirmed_at.take())));
         }
         change
+    }
+
+    /// Applies that a sweep, requested at this time, confirmed the observed state.
+    pub(super) fn confirm(&mut self, at: Timestamp) {
+        self.confirmed_at = self.confirmed_at.max(Some(at));
     }
 
     /// Applies a cached observation while a fetch runs to renew it: it is used if that fetch fails.

@@ -4,7 +4,8 @@
 //! [`PublishedState`]. A slow reader receives fewer values, but always gets the newest one in the end. All decisions
 //! are made by `state` and `schedule` under one short lock, without awaiting; `poller` is the loop that executes them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use jiff::Timestamp;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use super::coverage::{SweepCoverage, UnlistedChange};
 use super::published::PublishedState;
 use super::settings::FollowSettings;
 use super::source_polls::{PollCapacity, PollLoad};
@@ -23,6 +25,7 @@ use crate::domain::estimate::TimeLeft;
 use crate::domain::id::{JobKey, SourceName};
 use crate::domain::job::Job;
 use crate::domain::observation::Observation;
+use crate::domain::sweep::SweepDemand;
 use crate::jobs::answer::{KnownJob, LookupError};
 use crate::ports::clock::ClockReading;
 use crate::ports::ledger::Ledger;
@@ -35,6 +38,10 @@ pub(in crate::jobs) struct FollowRegistry {
     ledger: Arc<dyn Ledger>,
     state: Mutex<FollowedJobs>,
     wake: Notify,
+    /// Notified when sweeps may have something new to do.
+    sweep_wake: Notify,
+    /// The number of followed jobs from which on each new one notifies the sweeps.
+    sweep_from: AtomicUsize,
 }
 
 /// A guard that keeps a job followed. When the last one is dropped, polling stops after the unsubscribe grace period.
@@ -62,6 +69,8 @@ impl FollowRegistry {
             ledger,
             state: Mutex::default(),
             wake: Notify::new(),
+            sweep_wake: Notify::new(),
+            sweep_from: AtomicUsize::new(usize::MAX),
         })
     }
 
@@ -74,6 +83,7 @@ impl FollowRegistry {
     pub(in crate::jobs) fn set_settings(&self, settings: FollowSettings) {
         self.settings.store(Arc::new(settings));
         self.wake();
+        self.sweep_wake.notify_one();
     }
 
     /// Registers the interest of a watcher. It is registered before the job is read, so that a terminal state in
@@ -127,7 +137,12 @@ impl FollowRegistry {
             // Under the lock, so that the ledger sees follows and forgets in their order.
             self.ledger.follow(key, true);
         }
+        let many = is_new && state.schedule.jobs.len() >= self.sweep_from.load(Ordering::Relaxed);
+        let eager = max_staleness.is_some() && state.schedule.coverage(&key.source).is_some();
         drop(state);
+        if many || eager {
+            self.sweep_wake.notify_one();
+        }
         if rescheduled {
             self.wake();
         }
@@ -165,6 +180,47 @@ impl FollowRegistry {
         self.change(|state, settings| state.apply_remote(observation, settings))
     }
 
+    /// Applies a job as a list of its source contained it.
+    pub(in crate::jobs) fn apply_listed(&self, observation: &Observation) -> Option<KnownJob> {
+        self.change(|state, settings| state.apply_listed(observation, settings))
+    }
+
+    /// Starts, renews or ends the sweeps of a source.
+    pub(super) fn set_coverage(
+        &self,
+        source: &SourceName,
+        coverage: Option<SweepCoverage>,
+        listed: Option<&HashSet<u64>>,
+    ) {
+        self.lock().schedule.set_coverage(source, coverage, listed, &self.settings());
+        self.wake();
+    }
+
+    /// What the followed jobs of a source require of its sweeps.
+    pub(super) fn sweep_demand(&self, source: &SourceName, ids_a_request: usize) -> SweepDemand {
+        self.lock().schedule.sweep_demand(source, &self.settings(), ids_a_request)
+    }
+
+    /// The changes of covered jobs of a source that were found without a list since the last call.
+    pub(super) fn take_unlisted(&self, source: &SourceName) -> Vec<UnlistedChange> {
+        self.lock().schedule.take_unlisted(source)
+    }
+
+    /// Notifies the sweeps of each new job from this number of followed jobs on.
+    pub(super) fn notify_sweeps_from(&self, jobs: usize) {
+        self.sweep_from.store(jobs, Ordering::Relaxed);
+    }
+
+    /// Resolves when sweeps may have something new to do.
+    pub(super) async fn sweeps_woken(&self) {
+        self.sweep_wake.notified().await;
+    }
+
+    /// Makes the sweeps check again what they have to do.
+    pub(in crate::jobs) fn wake_sweeps(&self) {
+        self.sweep_wake.notify_one();
+    }
+
     fn change(&self, apply: impl FnOnce(&mut FollowedJobs, &FollowSettings) -> Change) -> Option<KnownJob> {
         let Change { turned, wakes } = apply(&mut self.lock(), &self.settings());
         if wakes {
@@ -187,7 +243,7 @@ impl FollowRegistry {
             let mut opens = None;
             if let Some(room) = room(&source, schedule.demand(&source, &settings)) {
                 schedule.apply_capacity(&source, &room, now, &settings);
-                if room.jobs > 0 {
+                if room.jobs > 0 || room.urgent > 0 {
                     let chosen = schedule.choose(&source, &room, now, &settings);
                     if !chosen.is_empty() {
                         schedule.note_request(&source, &room, now);

@@ -27,7 +27,7 @@ const RETRIES_WATCHED: u32 = 5;
 pub(super) struct PollSchedule {
     pub(super) jobs: HashMap<JobKey, FollowedJob, JobHasher>,
     queues: HashMap<SourceName, PollQueue>,
-    polls: HashMap<SourceName, SourcePolls>,
+    pub(super) polls: HashMap<SourceName, SourcePolls>,
     /// The jobs that were forgotten since the last batch; they are reported to the ledger after it.
     forgotten: Vec<JobKey>,
 }
@@ -54,6 +54,9 @@ impl PollSchedule {
     pub(super) fn next_poll(&mut self, key: &JobKey, now: Instant) -> Option<Instant> {
         let followed = self.jobs.get(key).filter(|followed| !followed.is_over())?;
         let planned = followed.scheduled_at?;
+        if let Some(coverage) = self.coverage(&key.source).filter(|coverage| coverage.covers(followed)) {
+            return Some(planned.min((coverage.swept.0 + coverage.interval).max(now)));
+        }
         let slots = self.polls.get_mut(&key.source).and_then(|polls| polls.slots.as_mut());
         let at = match (slots, self.queues.get(&key.source)) {
             (Some(slots), Some(queue)) => {
@@ -91,7 +94,11 @@ impl PollSchedule {
             let paused =
                 if pause.is_zero() { pause } else { pause + settings.pace.fastest.mul_f64(followed.phase) };
             let stand_by = if followed.stand_by { settings.wait_for_replica() } else { Duration::ZERO };
-            let next = now + self.interval(followed, settings, now).max(paused) + stand_by;
+            // A list that arrived during the last read did not contain the job any more.
+            let again = followed.urgent && followed.failures == 0 && pause.is_zero();
+            let interval =
+                if again { Duration::ZERO } else { self.interval(followed, settings, now).max(paused) };
+            let next = now + interval + stand_by;
             Some(followed.idle_since.map_or(next, |since| next.min(since + settings.unsubscribe_grace)))
         };
         self.set_schedule(key, at);
@@ -133,10 +140,12 @@ impl PollSchedule {
 
     /// The demand of the jobs of one source.
     pub(super) fn demand(&self, source: &SourceName, settings: &FollowSettings) -> PollLoad {
+        let coverage = self.coverage(source);
         PollLoad {
             jobs: self.queues.get(source).map_or(0, PollQueue::len),
             awaited: self.polls.get(source).is_some_and(|polls| polls.watchers > 0),
-            slowest: settings.pace.slowest,
+            slowest: coverage.map_or(settings.pace.slowest, |coverage| coverage.verify_interval),
+            sweep_interval: coverage.map(|coverage| coverage.interval),
         }
     }
 
@@ -200,18 +209,23 @@ impl PollSchedule {
             due.extend(self.probe_of(source));
             self.polls.entry(source.clone()).or_default().probe = due.first().cloned();
         }
-        let mut chosen = if spaced {
+        let urgent = self.take_urgent(&mut due, room.urgent);
+        let free = room.jobs.saturating_sub(urgent.len());
+        let mut chosen = if free == 0 {
+            Vec::new()
+        } else if spaced {
             let mut order = self.polls.get_mut(source).map(|polls| std::mem::take(&mut polls.order));
             let order = order.get_or_insert_default();
-            let chosen = order.choose(due, room.jobs, |key| self.client_of(key));
+            let chosen = order.choose(due, free, |key| self.client_of(key));
             self.polls.entry(source.clone()).or_default().order = std::mem::take(order);
             chosen
         } else {
-            round_robin(due, room.jobs, |key| self.client_of(key))
+            round_robin(due, free, |key| self.client_of(key))
         };
+        chosen.extend(urgent);
         let batch_capacity = chosen.len().next_multiple_of(room.a_request.max(1)).min(room.jobs);
         let free = batch_capacity.saturating_sub(chosen.len());
-        if spaced {
+        if spaced || self.coverage(source).is_some() {
             chosen.extend(self.next_scheduled(source, free, now));
         } else {
             chosen.extend(self.batch_fillers(source, free, now, settings));
@@ -223,7 +237,7 @@ impl PollSchedule {
     /// The time to the next poll of a job. A watched job is polled soon after an error of its source. While the circuit
     /// breaker is open, only the probe is sent.
     fn interval(&self, followed: &FollowedJob, settings: &FollowSettings, now: Instant) -> Duration {
-        let interval = followed.interval(settings, now);
+        let interval = followed.interval_under(self.coverage(&followed.source), settings, now);
         let soon = followed.outage
             && followed.failures <= RETRIES_WATCHED
             && followed.is_watched()
@@ -305,6 +319,7 @@ impl PollSchedule {
             return false;
         }
         followed.in_flight = true;
+        followed.urgent = false;
         let late = followed.scheduled_at.and_then(|due| Instant::now().checked_duration_since(due));
         if let Some(late) = late {
             meters::poll_lag(&key.source, late);

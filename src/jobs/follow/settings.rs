@@ -17,7 +17,8 @@ pub struct FollowSettings {
     pub unknown_for: Duration,
     /// How long to follow a job that stays in one state.
     pub at_most: Duration,
-    /// How long an upstream has to report a lower version of a job before it is accepted.
+    /// The longest time between two reads of a swept job by its id, and how long an upstream has to report a lower version
+    /// of a job before it is accepted.
     pub verify_interval: Duration,
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::coverage::{SweepCoverage, UnlistedChange};
 use super::round_robin::RoundRobin;
 use crate::domain::id::JobKey;
 
@@ -24,6 +25,8 @@ pub(in crate::jobs) struct PollLoad {
     pub(in crate::jobs) awaited: bool,
     /// The longest time between two polls of one job.
     pub(in crate::jobs) slowest: Duration,
+    /// The time between two sweeps, while they are in force.
+    pub(in crate::jobs) sweep_interval: Option<Duration>,
 }
 
 /// How many jobs of one source may be polled.
@@ -31,6 +34,8 @@ pub(in crate::jobs) struct PollLoad {
 pub(in crate::jobs) struct PollCapacity {
     /// Jobs in all.
     pub(in crate::jobs) jobs: usize,
+    /// Jobs that are read at once although polls are spaced: those that a list does not contain any more.
+    pub(in crate::jobs) urgent: usize,
     /// Jobs that fit in one request.
     pub(in crate::jobs) a_request: usize,
     /// The time between the starts of requests; zero while the budget is sufficient.
@@ -53,6 +58,10 @@ pub(super) struct SourcePolls {
     pub(super) broken: bool,
     /// The job that is polled to find out whether the source has recovered.
     pub(super) probe: Option<JobKey>,
+    /// The sweeps that are in force.
+    pub(super) coverage: Option<SweepCoverage>,
+    /// The changes of covered jobs that no list contained yet.
+    pub(super) unlisted: Vec<UnlistedChange>,
 }
 
 /// When the next requests start.

@@ -103,6 +103,7 @@ impl FollowedJobs {
     ) -> Registration {
         let (number, now) = (self.number(), Instant::now());
         self.schedule.count_watcher(key, watches);
+        let coverage = self.schedule.coverage(&key.source).copied();
         let (followed, is_new) = match self.schedule.jobs.entry(key.clone()) {
             Entry::Occupied(known) => (known.into_mut(), false),
             Entry::Vacant(new) => (new.insert(FollowedJob::new(number, key, &self.state_counts)), true),
@@ -121,7 +122,7 @@ impl FollowedJobs {
         } else if let Some(planned) = followed.scheduled_at.filter(|_| moves) {
             // This watcher may require a fresher state than the others. A poll is only ever moved to an earlier time
             // here: a new watcher must not delay it or end a pause.
-            let interval = followed.interval(settings, now);
+            let interval = followed.interval_under(coverage.as_ref(), settings, now);
             // After a restart a returning watcher finds the job polled as if it had been watched all the time.
             let wished = if comes_back { (followed.seen_at + interval).max(now) } else { now + interval };
             let paused = followed.paused_until.is_some_and(|until| until > now);
@@ -218,8 +219,9 @@ impl FollowedJobs {
         result: Result<&Observation, LookupError>,
         settings: &FollowSettings,
     ) -> Change {
-        if result.is_ok() {
+        if let Ok(observation) = result {
             self.proofs.answered(&key.source);
+            self.before_observation(observation);
         }
         let Some(followed) = self.schedule.jobs.get_mut(key) else {
             // Wake the loop to apply that the source has recovered, whichever call detected it.
@@ -245,6 +247,7 @@ impl FollowedJobs {
         match result {
             Ok(observation) => {
                 followed.failures = 0;
+                followed.read_at = Some(Instant::now());
                 followed.publish(&mut self.duration_stats, |published| published.observe(observation));
             }
             Err(error) => {
@@ -271,6 +274,7 @@ impl FollowedJobs {
     /// other replica. So the replica that polled last polls next, and another takes over when it does not.
     pub(super) fn apply_remote(&mut self, observation: &Observation, settings: &FollowSettings) -> Change {
         let key = &observation.job.key;
+        self.before_observation(observation);
         let Some(followed) = self.schedule.jobs.get_mut(key) else { return Change::default() };
         let before = followed.stale();
         followed.in_flight = false;
@@ -280,6 +284,7 @@ impl FollowedJobs {
         if is_new {
             self.proofs.answered(&key.source);
             followed.failures = 0;
+            followed.read_at = Some(Instant::now());
             followed.publish(&mut self.duration_stats, |published| published.observe(observation));
             followed.note_vanished(true);
         }
@@ -287,6 +292,35 @@ impl FollowedJobs {
         self.expire_if_due(key, settings);
         self.schedule.plan(key, settings, Duration::ZERO);
         Change { turned, wakes: true }
+    }
+
+    /// Applies a job as a list of its source contained it. Its next read by id stays scheduled, unless it is over.
+    pub(super) fn apply_listed(&mut self, observation: &Observation, settings: &FollowSettings) -> Change {
+        let key = &observation.job.key;
+        self.proofs.answered(&key.source);
+        self.schedule.confirm(key);
+        let Some(followed) = self.schedule.jobs.get_mut(key) else { return Change::default() };
+        let before = followed.stale();
+        followed.publish(&mut self.duration_stats, |published| published.observe(observation));
+        followed.note_vanished(true);
+        let turned = followed.turned(before);
+        let over = followed.is_over();
+        self.expire_if_due(key, settings);
+        if over {
+            self.schedule.plan(key, settings, Duration::ZERO);
+        }
+        Change { turned, wakes: over }
+    }
+
+    /// Compares a new observation with the sweeps of its source, before it is published.
+    fn before_observation(&mut self, observation: &Observation) {
+        let key = &observation.job.key;
+        if self.schedule.coverage(&key.source).is_none() {
+            return;
+        }
+        let held = self.schedule.jobs.get(key).and_then(|followed| followed.updates.borrow().seen().cloned());
+        self.schedule.note_unlisted(held.as_ref(), observation);
+        self.schedule.confirm(key);
     }
 
     /// Ends a poll without a result. Returns whether the schedule changed.

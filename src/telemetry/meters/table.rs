@@ -166,6 +166,8 @@ instruments! {
             "Followed jobs, by the last observed state; unobserved until the first fetch completes.";
         PollLag: InstrumentKind::Histogram(QUICK), "jobgate_poll_lag_seconds", ["source"],
             "Time from the due time of a poll to its start.";
+        Sweeps: InstrumentKind::Counter, "jobgate_sweeps_total", ["source", "outcome"],
+            "Lists of jobs requested in place of polls, by outcome: completed, missed (the list contradicts a read by id), failed, refused or oversized.";
         NotificationLag: InstrumentKind::Histogram(SLOW), "jobgate_change_to_delivery_seconds", ["source", "basis"],
             "Time from a job change to the delivery of its update, by basis: the upstream timestamp of the change, or the previous poll (upper bound).";
         ChangeDetectionWindow: InstrumentKind::Histogram(SLOW), "jobgate_change_detection_window_seconds", ["source"],

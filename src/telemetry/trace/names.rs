@@ -107,9 +107,10 @@ impl SpanAttribute {
                 ("upstream.request.id", "request id reported by the upstream; absent if it reports none")
             }
             Self::State => ("job.state", "`JobState` of the schema"),
-            Self::Trigger => {
-                ("job.observe.trigger", "`poll` for a scheduled poll, `client` for a client request")
-            }
+            Self::Trigger => (
+                "job.observe.trigger",
+                "`poll` for a scheduled poll, `sweep` for a list of what changed, `client` for a client request",
+            ),
             Self::Kept => (
                 "ingest.outcome",
                 "`new`, `older`, `missing`, `not_found`, `conflicting_version`, `failed` or `lease_lost`",
@@ -213,11 +214,21 @@ const POLL: SpanDescriptor = SpanDescriptor {
     keys: &[SpanAttribute::Source, SpanAttribute::Jobs],
 };
 
+/// A sweep.
+const SWEEP: SpanDescriptor = SpanDescriptor {
+    name: "job.sweep",
+    kind: "internal",
+    below: "none: root of its own trace",
+    links: "",
+    about: "one list of what changed at a source, including the wait for the budget",
+    keys: &[SpanAttribute::Source],
+};
+
 /// An upstream call.
 const UPSTREAM: SpanDescriptor = SpanDescriptor {
     name: "{method} {url.template}",
     kind: "client",
-    below: "`job.lookup` of the leader, or `job.poll`",
+    below: "`job.lookup` of the leader, `job.poll` or `job.sweep`",
     links: "",
     about: "one HTTP call to an upstream; each retry has its own span",
     keys: &[
@@ -271,5 +282,5 @@ const DELIVER: SpanDescriptor = SpanDescriptor {
 };
 
 /// All spans, in the order of `docs/tracing.md`.
-pub const SPANS: [SpanDescriptor; 9] =
-    [REQUEST, OPERATION, LOOKUP, STORE, POLL, UPSTREAM, OBSERVE, INGEST, DELIVER];
+pub const SPANS: [SpanDescriptor; 10] =
+    [REQUEST, OPERATION, LOOKUP, STORE, POLL, SWEEP, UPSTREAM, OBSERVE, INGEST, DELIVER];

@@ -200,6 +200,32 @@ pub fn poll(source: &str, jobs: usize) -> Span {
     info_span!(target: TARGET, parent: None, "job.poll", jobgate.source = source, job.count = number(jobs))
 }
 
+/// One sweep of a source: the root of a trace.
+pub fn sweep(source: &str) -> Span {
+    info_span!(target: TARGET, parent: None, "job.sweep", jobgate.source = source)
+}
+
+/// What an observation was made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ObserveTrigger {
+    /// A scheduled poll.
+    Poll,
+    /// A sweep of the source.
+    Sweep,
+    /// A request of a client.
+    Client,
+}
+
+impl ObserveTrigger {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Poll => "poll",
+            Self::Sweep => "sweep",
+            Self::Client => "client",
+        }
+    }
+}
+
 /// The last upstream call in a context, for the observations that it returns.
 #[derive(Clone, Debug, Default)]
 pub struct LastCall(Option<Arc<Mutex<Option<SpanContext>>>>);
@@ -302,7 +328,7 @@ pub fn observe(
     job: &JobKey,
     times: (Timestamp, Timestamp),
     caller: &LastCall,
-    polled: bool,
+    trigger: ObserveTrigger,
     outcome: Result<&'static str, &'static str>,
 ) -> TraceContext {
     let Some(traces) = JobTraces::current() else { return TraceContext::default() };
@@ -313,7 +339,7 @@ pub fn observe(
     let kv = |key: SpanAttribute, value: Value| KeyValue::new(key.name(), value);
     let mut attributes = vec![
         kv(SpanAttribute::Source, job.source.as_str().to_owned().into()),
-        kv(SpanAttribute::Trigger, if polled { "poll" } else { "client" }.into()),
+        kv(SpanAttribute::Trigger, trigger.word().into()),
     ];
     attributes.push(match outcome {
         Ok(state) => kv(SpanAttribute::State, state.into()),

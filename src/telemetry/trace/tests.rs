@@ -47,7 +47,8 @@ fn one_of_each() -> Vec<SpanData> {
         replied(&upstream(call()), StatusCode::NOT_FOUND, Some("r"));
         let at = Timestamp::from_second;
         let times = (at(1).unwrap(), at(2).unwrap());
-        let _observed = observe(&job(), times, &LastCall::default(), true, Ok("RUNNING")).enter();
+        let _observed =
+            observe(&job(), times, &LastCall::default(), ObserveTrigger::Poll, Ok("RUNNING")).enter();
         kept(&ingest(), "new");
     }
     answered(&request, StatusCode::INTERNAL_SERVER_ERROR);
@@ -104,7 +105,7 @@ async fn an_observation_links_the_last_upstream_call() {
     };
     let ((), last) = with_last_call(calls).instrument(poll("mind", 1)).await;
     let times = (Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH);
-    observe(&job(), times, &last, true, Err("timed_out"));
+    observe(&job(), times, &last, ObserveTrigger::Poll, Err("timed_out"));
     let spans = spans.ended();
     let calls: Vec<&SpanData> = spans.iter().filter(|span| span.name.starts_with("GET")).collect();
     let (poll, observation) = (one(&spans, "job.poll"), one(&spans, "job.observe"));

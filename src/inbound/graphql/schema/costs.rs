@@ -7,7 +7,7 @@ use super::label::Label;
 use super::page::PageInfo;
 use super::problem::{GqlProblemRef, JobProblem};
 use super::rows::{GqlRow, RowConnection, RowEdge};
-use super::source::{GqlSource, GqlSourceError, SourceBudget, SourceCredential};
+use super::source::{GqlSource, GqlSourceError, SourceBudget, SourceCredential, SourceDiscovery};
 use super::update::JobUpdate;
 use super::{job, mutation, query, subscription};
 use crate::inbound::graphql::document::limits::field_cost::FieldCosts;
@@ -34,6 +34,7 @@ pub(in crate::inbound::graphql) fn objects() -> Vec<ObjectDescription> {
         ObjectDescription::of::<GqlSourceError>(),
         ObjectDescription::of::<SourceCredential>(),
         ObjectDescription::of::<SourceBudget>(),
+        ObjectDescription::of::<SourceDiscovery>(),
         ObjectDescription::of::<JobUpdate>(),
     ];
     [job::objects(), common].concat()

@@ -9,7 +9,7 @@ use async_graphql::{ContextSelectionSet, Enum, Name, OutputType, Positioned, Ser
 
 use crate::domain::source::{self, BudgetUse, CredentialStatus};
 use crate::domain::upstream::Upstream;
-use crate::jobs::SourceView;
+use crate::jobs::{SourceView, SweepStatus};
 
 use crate::inbound::graphql::plan::output::{output_enum, output_object};
 use crate::inbound::graphql::plan::selection::SelectedField;
@@ -195,6 +195,31 @@ output_object! {
         /// The last failed call, however long ago. Null if no call failed, or if the client is allowed to read only some jobs
         /// of the source.
         Free last_error: Option<GqlSourceError>,
+        /// How the gateway lists what changed at the source, in place of polls of single jobs. Null if the source cannot be
+        /// listed, or if the client is allowed to read only some jobs of the source.
+        Free discovery: Option<SourceDiscovery>,
+    }
+}
+
+output_object! {
+    /// The sweeps of a source: lists of what changed, in place of polls of single jobs. They are made while they need fewer
+    /// calls than polls. Replicas that share a store share them.
+    #[derive(Clone, Copy, Debug)]
+    pub struct SourceDiscovery = "SourceDiscovery" {
+        /// Whether jobs that no client requested are discovered.
+        Free enabled: bool,
+        /// The date and time when the last sweep was completed. Null if none was completed since sweeps began.
+        Free last_sweep_at: Option<DateTime>,
+        /// The time of the latest change in a list, by the clock of the source. Null if no list was complete.
+        Free watermark: Option<DateTime>,
+        /// Whether the lists contained every change that the gateway found otherwise. While they are not trusted, jobs are
+        /// polled.
+        Free trusted: bool,
+        /// The number of discovered jobs.
+        Free jobs_discovered: i32,
+        /// The time in milliseconds between two reads of each followed job by its ID while the source is swept. Null while it
+        /// is not.
+        Free verify_interval_ms: Option<i32>,
     }
 }
 
@@ -217,7 +242,7 @@ output_object! {
 }
 
 impl From<SourceView> for GqlSource {
-    fn from(SourceView { status, shows_budget }: SourceView) -> Self {
+    fn from(SourceView { status, shows_budget, sweep }: SourceView) -> Self {
         Self {
             name: status.name.as_str().to_owned(),
             upstream: GqlUpstream(status.upstream),
@@ -226,6 +251,22 @@ impl From<SourceView> for GqlSource {
             budget: shows_budget.then(|| status.budget.into()),
             throttled_until: status.throttled_until.map(DateTime),
             last_error: status.last_error.filter(|_| shows_budget).map(Into::into),
+            discovery: sweep.map(Into::into),
+        }
+    }
+}
+
+impl From<SweepStatus> for SourceDiscovery {
+    fn from(sweep: SweepStatus) -> Self {
+        let verify =
+            sweep.in_force.then(|| i32::try_from(sweep.verify_interval.as_millis()).unwrap_or(i32::MAX));
+        Self {
+            enabled: false,
+            last_sweep_at: sweep.swept_at.map(DateTime),
+            watermark: sweep.watermark.map(DateTime),
+            trusted: sweep.trusted,
+            jobs_discovered: 0,
+            verify_interval_ms: verify,
         }
     }
 }

@@ -1,0 +1,454 @@
+//! One round of the sweeps of a source: whether a list is due, who requests it, and what follows from it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use jiff::Timestamp;
+use tokio::time::Instant;
+use tracing::Instrument as _;
+
+use super::source_sweep::{SourceSweep, UnfinishedChanges, is_change};
+use super::statuses::{SweepStatus, SweepStatuses};
+use crate::domain::id::{JobKey, SourceName};
+use crate::domain::job::{Job, Life};
+use crate::domain::observation::Observation;
+use crate::domain::state::JobState;
+use crate::domain::sweep::{
+    FIRST_WINDOW, HourlyCalls, SweepDemand, SweepRecord, detail_interval, earlier, sweep_interval,
+    verify_interval,
+};
+use crate::jobs::cache::JobCache;
+use crate::jobs::fetch::Ingest;
+use crate::jobs::follow::coverage::SweepCoverage;
+use crate::jobs::follow::registry::FollowRegistry;
+use crate::ports::clock::Clock;
+use crate::ports::leases::{Claim, FencingToken, LeaseManager, SkipIf};
+use crate::ports::ledger::Ledger;
+use crate::ports::listing::{JobListing, ListError, ListSupport, Listed, UnfinishedJob};
+use crate::ports::upstream::{FetchError, JobReader};
+use crate::telemetry::meters::{self, SweepOutcome};
+use crate::telemetry::trace::{self, LastCall, ObserveTrigger};
+
+/// So many followed jobs are polled where each needs a call of its own.
+const FEW: usize = 5;
+/// For how long no list is requested from a source that refuses it.
+const REFUSED_FOR: Duration = Duration::from_mins(10);
+/// For how long no list is requested after one that was too long.
+const TOO_LONG_FOR: Duration = Duration::from_mins(1);
+/// How often it is checked whether distrusted sweeps may be made again.
+const DISTRUST_CHECK: Duration = Duration::from_mins(1);
+/// Jobs read from the cache at once, and changes applied at once.
+const AT_ONCE: usize = 500;
+const APPLIED_AT_ONCE: usize = 16;
+
+/// Makes the rounds.
+#[derive(Debug)]
+pub(super) struct Rounds {
+    pub(super) following: Arc<FollowRegistry>,
+    pub(super) ingest: Arc<Ingest>,
+    pub(super) cache: Arc<JobCache>,
+    pub(super) leases: Arc<dyn LeaseManager>,
+    pub(super) ledger: Arc<dyn Ledger>,
+    pub(super) statuses: Arc<SweepStatuses>,
+    pub(super) clock: Arc<dyn Clock>,
+}
+
+/// The intervals of one round.
+#[derive(Clone, Copy)]
+struct Intervals {
+    sweep: Duration,
+    verify: Duration,
+    /// Where lists contain the jobs that are not terminal.
+    detail: Option<Duration>,
+}
+
+/// Up to how many followed jobs cost no more to poll than to sweep.
+pub(super) const fn polled(support: ListSupport, ids_a_request: usize) -> usize {
+    match support {
+        ListSupport::Changes => ids_a_request,
+        ListSupport::Unfinished => FEW,
+    }
+}
+
+impl Rounds {
+    /// Makes one round, and sets when the next one is due.
+    pub(super) async fn run(&self, mut sweep: SourceSweep, reader: Arc<dyn JobReader>) -> SourceSweep {
+        let now = Instant::now();
+        sweep.checked = Some(now);
+        let batch = reader.upstream().profile().ids_a_request;
+        let demand = self.following.sweep_demand(&sweep.source, batch);
+        if reader.list_support().is_none_or(|support| demand.jobs <= polled(support, batch)) {
+            self.end(&mut sweep).await;
+            return sweep;
+        }
+        if let Some(until) = sweep.off_until.filter(|until| *until > now) {
+            sweep.next = Some(until);
+            return sweep;
+        }
+        sweep.off_until = None;
+        match self.claim(&sweep.lease).await {
+            Some(token) => self.own(&mut sweep, &*reader, demand, token).await,
+            None => self.follow(&mut sweep, &*reader, demand).await,
+        }
+        sweep
+    }
+
+    /// Ends the sweeps of a source: polls take over.
+    pub(super) async fn end(&self, sweep: &mut SourceSweep) {
+        self.suspend(sweep);
+        self.statuses.forget(&sweep.source);
+        self.release(sweep).await;
+        sweep.next = None;
+    }
+
+    /// Releases the lease, so that another replica can sweep.
+    pub(super) async fn release(&self, sweep: &mut SourceSweep) {
+        if let Some(token) = sweep.token.take() {
+            self.leases.release(&sweep.lease, token).await;
+        }
+    }
+
+    async fn claim(&self, lease: &JobKey) -> Option<FencingToken> {
+        let claims = self.leases.claim(std::slice::from_ref(lease), SkipIf::Never).await;
+        match claims.into_iter().next() {
+            Some(Claim::Acquired(token)) => Some(token),
+            Some(Claim::HeldElsewhere { .. } | Claim::Unneeded) | None => None,
+        }
+    }
+
+    /// The round of the process that sweeps this source.
+    async fn own(
+        &self,
+        sweep: &mut SourceSweep,
+        reader: &dyn JobReader,
+        demand: SweepDemand,
+        token: FencingToken,
+    ) {
+        let (now, time_of_day) = (Instant::now(), self.clock.time_of_day());
+        if sweep.token.replace(token).is_none() {
+            self.take_over(sweep).await;
+        }
+        if !sweep.record.is_trusted(time_of_day) {
+            self.suspend(sweep);
+            self.release(sweep).await;
+            self.report(sweep, self.intervals(sweep, reader, demand));
+            sweep.next = Some(now + DISTRUST_CHECK);
+            return;
+        }
+        let intervals = self.intervals(sweep, reader, demand);
+        // Another process may have made the last sweep.
+        let elsewhere = sweep.record.swept_at.filter(|_| sweep.requested.is_none());
+        let ago = elsewhere.and_then(|at| Duration::try_from(time_of_day.duration_since(at)).ok());
+        let due = match (sweep.requested, ago) {
+            (Some(requested), _) => requested + intervals.sweep,
+            (None, Some(ago)) => now + intervals.sweep.saturating_sub(ago),
+            (None, None) => now,
+        };
+        if due > now {
+            self.renew_coverage(sweep, intervals);
+            sweep.next = Some(self.before_expiry(due));
+            return;
+        }
+        self.sweep(sweep, reader, demand, token).await;
+    }
+
+    /// Reads what the process before recorded.
+    async fn take_over(&self, sweep: &mut SourceSweep) {
+        let read = self.cache.or_miss(self.ledger.sweep(&sweep.source).await);
+        if let Some(record) = read.flatten() {
+            sweep.record = record;
+        }
+        sweep.requested = None;
+        sweep.forget_lists();
+        // Changes that were found before are compared with no list of this process.
+        drop(self.following.take_unlisted(&sweep.source));
+    }
+
+    /// Requests a list and applies it.
+    async fn sweep(
+        &self,
+        sweep: &mut SourceSweep,
+        reader: &dyn JobReader,
+        demand: SweepDemand,
+        token: FencingToken,
+    ) {
+        let (began, began_at) = (Instant::now(), self.clock.now());
+        let from = sweep.record.since();
+        let since = from.unwrap_or_else(|| earlier(self.clock.time_of_day(), FIRST_WINDOW));
+        sweep.requested = Some(began);
+        let span = trace::sweep(sweep.source.as_str());
+        let listing = trace::with_last_call(self.list(reader, since, &sweep.lease, token));
+        let (listing, caller) = listing.instrument(span).await;
+        let Some(listing) = listing else { return self.end(sweep).await };
+        let interval = self.intervals(sweep, reader, demand).sweep;
+        match listing.outcome {
+            Ok(listed) => {
+                sweep.calls = listing.calls;
+                (sweep.swept, sweep.refused) = (Some((began, began_at)), false);
+                let upstream_now = listing.upstream_time;
+                let complete = CompleteList { listed, since, began, upstream_now };
+                let trusted = self.apply(sweep, complete, &caller).await;
+                let intervals = self.intervals(sweep, reader, demand);
+                if trusted {
+                    sweep.since.get_or_insert(began);
+                    self.renew_coverage(sweep, intervals);
+                    sweep.next = Some(self.before_expiry(began + intervals.sweep));
+                } else {
+                    self.suspend(sweep);
+                    self.release(sweep).await;
+                    self.report(sweep, intervals);
+                    sweep.next = Some(Instant::now() + DISTRUST_CHECK);
+                }
+            }
+            Err(ListError::Refused(status)) => {
+                meters::sweep(&sweep.source, SweepOutcome::Refused);
+                if !std::mem::replace(&mut sweep.refused, true) {
+                    tracing::warn!(
+                        source = %sweep.source, status,
+                        "source rejected the list of jobs; jobs are polled"
+                    );
+                }
+                self.turn_off(sweep, REFUSED_FOR).await;
+            }
+            Err(ListError::TooLong) => {
+                meters::sweep(&sweep.source, SweepOutcome::TooLong);
+                // After a long time without sweeps, what changed in the meantime is known from polls.
+                if from.is_some() && sweep.since.is_none() {
+                    sweep.record.watermark = None;
+                }
+                tracing::debug!(source = %sweep.source, "list of jobs is too long; jobs are polled");
+                self.turn_off(sweep, TOO_LONG_FOR).await;
+            }
+            Err(ListError::Fetch(error)) => {
+                meters::sweep(&sweep.source, SweepOutcome::Failed);
+                self.fail(sweep, &error, interval);
+            }
+        }
+    }
+
+    /// Applies a failed list. If lists fail for longer than the longest interval, polls take over: they show the outage.
+    fn fail(&self, sweep: &mut SourceSweep, error: &FetchError, interval: Duration) {
+        let now = Instant::now();
+        let slowest = self.following.settings().pace.slowest;
+        if sweep.swept.is_none_or(|(swept, _)| swept + slowest <= now) {
+            self.suspend(sweep);
+        }
+        let pause = match error {
+            FetchError::Throttled { retry_after } => (*retry_after).min(slowest),
+            FetchError::NotFound
+            | FetchError::CredentialRejected
+            | FetchError::Unconfigured
+            | FetchError::Unavailable(_)
+            | FetchError::TimedOut
+            | FetchError::BadAnswer(_)
+            | FetchError::ConflictingVersion => slowest / 4,
+        };
+        sweep.next = Some(self.before_expiry(now + interval.max(pause)));
+    }
+
+    async fn turn_off(&self, sweep: &mut SourceSweep, pause: Duration) {
+        let until = Instant::now() + pause;
+        self.end(sweep).await;
+        (sweep.off_until, sweep.next) = (Some(until), Some(until));
+    }
+
+    /// Requests a list, and renews the lease until it is complete.
+    async fn list(
+        &self,
+        reader: &dyn JobReader,
+        since: Timestamp,
+        lease: &JobKey,
+        token: FencingToken,
+    ) -> Option<JobListing> {
+        let held = [(lease.clone(), token)];
+        let mut list = reader.list(since);
+        loop {
+            tokio::select! {
+                listing = &mut list => return listing,
+                () = tokio::time::sleep(self.leases.renew_every()) => self.leases.renew(&held).await,
+            }
+        }
+    }
+
+    /// Applies a complete list. Returns whether sweeps are still trusted.
+    async fn apply(&self, sweep: &mut SourceSweep, complete: CompleteList, caller: &LastCall) -> bool {
+        let CompleteList { listed, since, began, upstream_now } = complete;
+        let time_of_day = self.clock.time_of_day();
+        let missed = match listed {
+            Listed::Changes(listed) => {
+                // A read that began before the change may have been stored after the comparison.
+                let differs = |listed: &Observation| {
+                    let followed = self.following.seen(&listed.job.key);
+                    followed.is_some_and(|followed| is_change(&followed, listed))
+                };
+                let changed = self.changes(sweep.not_compared(&listed, differs)).await;
+                self.ingest(changed, caller).await;
+                let found = self.following.take_unlisted(&sweep.source);
+                let latest = listed.iter().filter_map(|one| one.job.updated_at).max();
+                let upstream_now = upstream_now.unwrap_or(time_of_day);
+                sweep.record.complete(since, latest, upstream_now, time_of_day);
+                sweep
+                    .missed_by(&listed, began, found)
+                    .map(|change| change.observation.job.key.external_id.clone())
+            }
+            Listed::Unfinished(listed) => {
+                let found = self.following.take_unlisted(&sweep.source);
+                let UnfinishedChanges { started, missed } = sweep.compare_unfinished(&listed, began, found);
+                self.ingest(self.started(&sweep.source, started).await, caller).await;
+                let unfinished = sweep.unfinished_hashes().into_iter().collect();
+                sweep.record.complete_unfinished(unfinished, time_of_day);
+                missed
+            }
+        };
+        let outcome = if missed.is_some() { SweepOutcome::Missed } else { SweepOutcome::Completed };
+        meters::sweep(&sweep.source, outcome);
+        if let Some(job) = &missed {
+            sweep.record.distrust(time_of_day);
+            tracing::warn!(
+                source = %sweep.source, %job,
+                "list of jobs contradicts a read by id; jobs are polled"
+            );
+        }
+        self.ledger.note_sweep(&sweep.source, &sweep.record).await;
+        missed.is_none()
+    }
+
+    /// The queued jobs that run now, with everything else as it was.
+    async fn started(&self, source: &SourceName, started: Vec<UnfinishedJob>) -> Vec<Observation> {
+        let mut changed = Vec::new();
+        for some in started.chunks(AT_ONCE) {
+            let key = |job: &UnfinishedJob| JobKey { source: source.clone(), external_id: job.id.clone() };
+            let keys: Vec<JobKey> = some.iter().map(key).collect();
+            for ((job, key), held) in some.iter().zip(&keys).zip(self.cache.get_all(&keys).await) {
+                // A list that is out of date must not set a job back, so this is the only change that is applied.
+                let held = held.or_else(|| self.following.seen(key));
+                let Some(held) = held.filter(|held| held.job.state() == JobState::Queued) else { continue };
+                let running = Job {
+                    life: Life::Running,
+                    native_state: job.native_state.clone(),
+                    ..(*held.job).clone()
+                };
+                changed.push(Observation::new(Arc::new(running), job.requested_at, job.observed_at));
+            }
+        }
+        changed
+    }
+
+    async fn ingest(&self, changed: Vec<Observation>, caller: &LastCall) {
+        let changed = futures_util::stream::iter(changed);
+        changed.for_each_concurrent(APPLIED_AT_ONCE, |change| self.ingest_change(change, caller)).await;
+    }
+
+    /// The listed jobs that differ from the cached ones. A job that is not cached is of no interest to anybody.
+    async fn changes(&self, listed: Vec<Observation>) -> Vec<Observation> {
+        let differs = |listed: &Observation| {
+            let known = self.following.seen(&listed.job.key);
+            known.is_none_or(|known| is_change(&known, listed))
+        };
+        let listed: Vec<Observation> = listed.into_iter().filter(differs).collect();
+        let mut changed = Vec::new();
+        for some in listed.chunks(AT_ONCE) {
+            let keys: Vec<JobKey> = some.iter().map(|one| one.job.key.clone()).collect();
+            let cached = self.cache.get_all(&keys).await;
+            let pairs = some.iter().zip(cached);
+            changed.extend(pairs.filter_map(|(listed, held)| {
+                // The store may have evicted a followed job.
+                let held = held.or_else(|| self.following.seen(&listed.job.key))?;
+                is_change(&held, listed).then(|| listed.clone())
+            }));
+        }
+        changed
+    }
+
+    async fn ingest_change(&self, change: Observation, caller: &LastCall) {
+        if !trace::is_on() {
+            self.ingest.take_listed(change).await;
+            return;
+        }
+        let times = (change.requested_at, change.observed_at);
+        let state = Ok(change.job.state().name());
+        let context = trace::observe(&change.job.key, times, caller, ObserveTrigger::Sweep, state);
+        context.hold(Box::pin(self.ingest.take_listed(change))).await;
+    }
+
+    /// The round of a process beside the one that sweeps: whether sweeps are in force is in the shared record.
+    async fn follow(&self, sweep: &mut SourceSweep, reader: &dyn JobReader, demand: SweepDemand) {
+        let now = Instant::now();
+        sweep.token = None;
+        drop(self.following.take_unlisted(&sweep.source));
+        let read = self.cache.or_miss(self.ledger.sweep(&sweep.source).await).flatten();
+        if let Some(record) = read {
+            if record.rounds != sweep.record.rounds {
+                sweep.swept = Some((now, self.clock.now()));
+            }
+            sweep.record = record;
+        }
+        let intervals = self.intervals(sweep, reader, demand);
+        let slowest = self.following.settings().pace.slowest;
+        let recent = sweep.swept.is_some_and(|(swept, _)| now < swept + slowest * 2);
+        if recent && sweep.record.is_trusted(self.clock.time_of_day()) {
+            sweep.since.get_or_insert(now);
+            self.renew_coverage(sweep, intervals);
+        } else {
+            self.suspend(sweep);
+            self.report(sweep, intervals);
+        }
+        sweep.next = Some(self.before_expiry(now + intervals.sweep));
+    }
+
+    /// Ends the coverage, and keeps what is known.
+    fn suspend(&self, sweep: &mut SourceSweep) {
+        if sweep.since.take().is_some() {
+            self.following.set_coverage(&sweep.source, None, None);
+        }
+    }
+
+    fn renew_coverage(&self, sweep: &SourceSweep, intervals: Intervals) {
+        if let Some((since, swept)) = sweep.since.zip(sweep.swept) {
+            let Intervals { sweep: interval, verify: verify_interval, detail: detail_interval } = intervals;
+            let coverage = SweepCoverage { since, interval, verify_interval, swept, detail_interval };
+            let listed = detail_interval.map(|_| sweep.record.unfinished.iter().copied().collect());
+            self.following.set_coverage(&sweep.source, Some(coverage), listed.as_ref());
+        }
+        self.report(sweep, intervals);
+    }
+
+    fn report(&self, sweep: &SourceSweep, intervals: Intervals) {
+        let SweepRecord { watermark, swept_at, .. } = sweep.record;
+        let trusted = sweep.record.is_trusted(self.clock.time_of_day());
+        let (in_force, verify_interval) = (sweep.since.is_some(), intervals.verify);
+        let status = SweepStatus { swept_at, watermark, trusted, in_force, verify_interval };
+        self.statuses.set(&sweep.source, status);
+    }
+
+    fn intervals(&self, sweep: &SourceSweep, reader: &dyn JobReader, demand: SweepDemand) -> Intervals {
+        let settings = self.following.settings();
+        let budget = reader.status().budget;
+        let hourly = HourlyCalls { per_hour: budget.per_hour, left: budget.left_this_hour };
+        let batch = reader.upstream().profile().ids_a_request;
+        let detail = reader.list_support().filter(|support| *support == ListSupport::Unfinished);
+        Intervals {
+            sweep: sweep_interval(settings.pace, demand, sweep.calls, hourly),
+            verify: verify_interval(settings.verify_interval, demand.jobs, batch, budget.per_hour),
+            detail: detail.map(|_| detail_interval(settings.pace, demand.watched, batch, budget.per_hour)),
+        }
+    }
+
+    /// A time, or the earlier one at which the lease is to be renewed.
+    fn before_expiry(&self, at: Instant) -> Instant {
+        let renew = Instant::now().checked_add(self.leases.renew_every());
+        renew.map_or(at, |renew| renew.min(at))
+    }
+}
+
+/// A complete list.
+struct CompleteList {
+    listed: Listed,
+    /// From when on it was requested.
+    since: Timestamp,
+    /// When it was requested.
+    began: Instant,
+    /// The upstream's time of day.
+    upstream_now: Option<Timestamp>,
+}

@@ -1,0 +1,365 @@
+//! Sweeps of a source that lists the jobs that are not terminal, each with its state alone: Supermetrics.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jobgate::domain::id::{ExternalId, SourceName};
+use jobgate::domain::job::{Job, Life, Progress};
+use jobgate::domain::source::SourceStatus;
+use jobgate::domain::state::JobState;
+use jobgate::domain::upstream::Upstream;
+use jobgate::outbound::upstreams::limiter::{CallOutcome, LimiterSettings, UpstreamLimiter};
+use jobgate::ports::BoxFuture;
+use jobgate::ports::clock::Clock;
+use jobgate::ports::credentials::Credential;
+use jobgate::ports::leases::LocalLeases;
+use jobgate::ports::listing::{JobListing, ListSupport, Listed, UnfinishedJob};
+use jobgate::ports::upstream::{
+    Fetch, FetchError, FetchTrigger, JobReader, PollDemand, PollPacing, RowPage, RowRange,
+};
+use tokio::time::Instant;
+
+use super::{MINUTE, Running, SECOND, Seen, SweepNotes, seconds, start_on};
+use crate::support::ports::{IN_FORCE, RuntimeClock, job, retention};
+
+const LATENCY: Duration = Duration::from_millis(150);
+const LIMITS: LimiterSettings = LimiterSettings {
+    per_second: 10,
+    per_hour: 5_000,
+    caller_share: 20,
+    concurrency: 8,
+    max_wait: Duration::from_secs(10),
+};
+
+/// A query: when it starts to run and when it ends, since the start.
+#[derive(Clone, Copy, Debug)]
+struct Query {
+    runs: Duration,
+    ends: Duration,
+    /// Its data source is listed.
+    listed: bool,
+}
+
+/// An account with the default budget.
+pub(super) struct Account {
+    name: SourceName,
+    start: Instant,
+    clock: Arc<dyn Clock>,
+    queries: Mutex<BTreeMap<String, Query>>,
+    limiter: Arc<UpstreamLimiter>,
+    /// How much later lists show what happens.
+    lag: Mutex<Duration>,
+    /// Every other list is without half of the queries.
+    forgets: AtomicBool,
+    lists: AtomicUsize,
+    reads: Mutex<BTreeMap<String, Vec<Instant>>>,
+}
+
+impl std::fmt::Debug for Account {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Account")
+    }
+}
+
+impl Account {
+    fn new(clock: Arc<dyn Clock>) -> Arc<Self> {
+        let name = SourceName::parse("metrics").unwrap();
+        Arc::new(Self {
+            limiter: UpstreamLimiter::new(name.clone(), LIMITS, None),
+            name,
+            start: Instant::now(),
+            clock,
+            queries: Mutex::default(),
+            lag: Mutex::default(),
+            forgets: AtomicBool::new(false),
+            lists: AtomicUsize::new(0),
+            reads: Mutex::default(),
+        })
+    }
+
+    fn add(&self, number: usize, query: Query) {
+        self.queries.lock().unwrap().insert(format!("j{number}"), query);
+    }
+
+    fn state(query: &Query, now: Duration) -> Life {
+        if now < query.runs {
+            Life::Queued
+        } else if now < query.ends {
+            Life::Running
+        } else {
+            Life::Succeeded
+        }
+    }
+
+    fn read(&self, id: &ExternalId) -> Result<Arc<Job>, FetchError> {
+        let now = self.start.elapsed();
+        let query = self.queries.lock().unwrap().get(id.as_str()).copied().ok_or(FetchError::NotFound)?;
+        let known = job("metrics", id.as_str(), Upstream::Supermetrics, Self::state(&query, now));
+        Ok(Arc::new(Job { progress: Progress::new(now.as_secs() / 60, 100), ..known }))
+    }
+
+    /// Waits for the budget and for the response.
+    async fn call(&self, trigger: &FetchTrigger) -> Result<Timestamp, FetchError> {
+        let permit = self.limiter.acquire(trigger, SECOND * 15).await.map_err(FetchError::from)?;
+        let requested_at = self.clock.now();
+        tokio::time::sleep(LATENCY).await;
+        permit.finish(CallOutcome::Answered);
+        Ok(requested_at)
+    }
+
+    fn list_calls(&self) -> usize {
+        self.lists.load(Ordering::Relaxed)
+    }
+
+    fn read_calls(&self) -> usize {
+        self.reads.lock().unwrap().values().map(Vec::len).sum()
+    }
+}
+
+impl JobReader for Account {
+    fn name(&self) -> &SourceName {
+        &self.name
+    }
+
+    fn upstream(&self) -> Upstream {
+        Upstream::Supermetrics
+    }
+
+    fn fetch<'a>(&'a self, ids: &'a [ExternalId], trigger: &'a FetchTrigger) -> BoxFuture<'a, Vec<Fetch>> {
+        Box::pin(async move {
+            let mut fetches = Vec::new();
+            for id in ids {
+                let called = self.call(trigger).await;
+                let observed_at = self.clock.now();
+                let requested_at = *called.as_ref().unwrap_or(&observed_at);
+                if called.is_ok() {
+                    let mut reads = self.reads.lock().unwrap();
+                    reads.entry(id.to_string()).or_default().push(Instant::now());
+                }
+                let outcome = called.and_then(|_| self.read(id));
+                fetches.push(Fetch { requested_at, observed_at, outcome });
+            }
+            fetches
+        })
+    }
+
+    fn rows<'a>(
+        &'a self,
+        _: &'a ExternalId,
+        _: RowRange,
+        _: &'a FetchTrigger,
+    ) -> BoxFuture<'a, Result<RowPage, FetchError>> {
+        Box::pin(std::future::ready(Err(FetchError::NotFound)))
+    }
+
+    fn list_support(&self) -> Option<ListSupport> {
+        Some(ListSupport::Unfinished)
+    }
+
+    fn list(&self, _: Timestamp) -> BoxFuture<'_, Option<JobListing>> {
+        Box::pin(async move {
+            let called = self.call(&FetchTrigger::Background).await;
+            let observed_at = self.clock.now();
+            let requested_at = *called.as_ref().unwrap_or(&observed_at);
+            let number = self.lists.fetch_add(1, Ordering::Relaxed);
+            let forgets = self.forgets.load(Ordering::Relaxed) && number % 2 == 1;
+            let shown = self.start.elapsed().saturating_sub(*self.lag.lock().unwrap());
+            let queries = self.queries.lock().unwrap().clone();
+            let listed = queries.iter().enumerate().filter(|(index, (_, query))| {
+                query.listed && shown < query.ends && !(forgets && index % 2 == 1)
+            });
+            let listed = listed.map(|(_, (id, query))| UnfinishedJob {
+                id: ExternalId::parse(id).unwrap(),
+                state: if shown < query.runs { JobState::Queued } else { JobState::Running },
+                native_state: None,
+                begun: Some("2026-11-28 12:00:00".to_owned()),
+                requested_at,
+                observed_at,
+            });
+            let outcome = called.map(|_| Listed::Unfinished(listed.collect())).map_err(Into::into);
+            Some(JobListing { requested_at, upstream_time: None, calls: 1, outcome })
+        })
+    }
+
+    fn probe<'a>(&'a self, _: Option<&'a Credential>) -> BoxFuture<'a, Result<(), FetchError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn pace_polls(&self, demand: PollDemand) -> PollPacing {
+        self.limiter.pace_polls(demand)
+    }
+
+    fn take_recheck(&self) -> bool {
+        self.limiter.take_recheck()
+    }
+
+    fn status(&self) -> SourceStatus {
+        let snapshot = self.limiter.snapshot();
+        SourceStatus {
+            name: self.name.clone(),
+            upstream: Upstream::Supermetrics,
+            health: snapshot.health,
+            credential: IN_FORCE,
+            budget: snapshot.budget,
+            throttled_until: None,
+            breaker_open: snapshot.breaker_open,
+            last_error: None,
+        }
+    }
+}
+
+/// A gateway with this account.
+fn start(account: &Arc<Account>) -> Running {
+    let store = Arc::new(jobgate::outbound::stores::memory::MemoryStore::new(retention()));
+    let alone = Arc::new(LocalLeases);
+    let readers = vec![Arc::clone(account) as Arc<dyn JobReader>];
+    let notes = Arc::new(SweepNotes::default());
+    start_on("metrics", account.clock.clone(), store, notes, readers, alone.clone(), alone)
+}
+
+fn account(count: usize, query: impl Fn(usize) -> Query) -> Arc<Account> {
+    let account = Account::new(Arc::new(RuntimeClock::default()));
+    (0..count).for_each(|number| account.add(number, query(number)));
+    account
+}
+
+const fn runs_until(ends: Duration) -> Query {
+    Query { runs: Duration::ZERO, ends, listed: true }
+}
+
+/// How late the terminal states of jobs were delivered, sorted.
+fn lags(seen: &Seen, account: &Account) -> Vec<Duration> {
+    let queries = account.queries.lock().unwrap().clone();
+    let mut lags: Vec<Duration> = queries
+        .iter()
+        .filter(|(_, query)| account.start + query.ends <= Instant::now())
+        .map(|(id, query)| {
+            let ended = seen.ended(id);
+            assert!(ended.is_some(), "no watcher knows that {id} ended");
+            ended.unwrap() - (account.start + query.ends)
+        })
+        .collect();
+    lags.sort();
+    lags
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thousand_running_queries_need_one_list_a_round() {
+    let account = account(1_000, |_| runs_until(MINUTE * 600));
+    let running = start(&account);
+    running.watch(0..1_000, None);
+    tokio::time::sleep(MINUTE * 15).await;
+    let (lists, reads) = (account.list_calls(), account.read_calls());
+    tokio::time::sleep(MINUTE * 20).await;
+    let (lists, reads) = (account.list_calls() - lists, account.read_calls() - reads);
+    assert!((200..=430).contains(&lists), "{lists} lists in 20 minutes");
+    assert!(reads <= 500, "{reads} reads in 20 minutes for progress and verification");
+    assert!(running.status().in_force && running.status().trusted);
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_query_that_is_not_listed_any_more_is_read_at_once() {
+    let account = account(20, |number| runs_until(if number == 7 { MINUTE * 30 } else { MINUTE * 600 }));
+    let running = start(&account);
+    running.watch(0..20, None);
+    tokio::time::sleep(MINUTE * 40).await;
+    let late = running.seen.ended("j7").unwrap() - (account.start + MINUTE * 30);
+    assert!(late < SECOND * 4, "{late:?}");
+    assert_eq!(running.seen.states("j7").last(), Some(&JobState::Succeeded));
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_queued_query_that_is_listed_as_running_is_published() {
+    let account = account(20, |_| Query { runs: MINUTE * 5, ends: MINUTE * 600, listed: true });
+    let running = start(&account);
+    running.watch(0..20, None);
+    tokio::time::sleep(MINUTE * 5 + SECOND * 5).await;
+    for number in 0..20 {
+        let states = running.seen.states(&format!("j{number}"));
+        assert_eq!(states.last(), Some(&JobState::Running), "{number}: {states:?}");
+    }
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_query_of_an_unlisted_data_source_is_polled() {
+    let account = account(20, |number| Query { listed: number != 7, ..runs_until(MINUTE * 30) });
+    let running = start(&account);
+    running.watch(0..20, None);
+    tokio::time::sleep(MINUTE * 20).await;
+    let reads = |id: &str| account.reads.lock().unwrap()[id].len();
+    let before = (reads("j7"), reads("j8"));
+    tokio::time::sleep(MINUTE * 5).await;
+    assert!(reads("j7") - before.0 >= 10, "polled every 30 s");
+    assert!(reads("j8") - before.1 <= 5, "read for its progress alone");
+    tokio::time::sleep(MINUTE * 6).await;
+    assert!(running.seen.ended("j7").unwrap() - account.start < MINUTE * 30 + SECOND * 31);
+    assert!(running.status().trusted);
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_few_followed_queries_are_polled_without_a_list() {
+    let account = account(5, |_| runs_until(MINUTE * 600));
+    let running = start(&account);
+    running.watch(0..5, None);
+    tokio::time::sleep(MINUTE * 20).await;
+    assert_eq!(account.list_calls(), 0);
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_omits_queries_now_and_then_is_not_trusted() {
+    let account = account(100, |number| runs_until(MINUTE * 30 + seconds(number)));
+    let running = start(&account);
+    running.watch(0..100, None);
+    tokio::time::sleep(MINUTE * 10).await;
+    assert!(running.status().trusted && running.status().in_force);
+    account.forgets.store(true, Ordering::Relaxed);
+    tokio::time::sleep(MINUTE).await;
+    assert!(!running.status().trusted && !running.status().in_force);
+    tokio::time::sleep(MINUTE * 25).await;
+    let lags = lags(&running.seen, &account);
+    assert!(lags[99] < SECOND * 180, "as late as polls within the budget: {:?}", lags[99]);
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_shows_ended_queries_for_long_is_not_trusted() {
+    let ends = |number| if number < 20 { MINUTE * 20 + seconds(number) } else { MINUTE * 600 };
+    let account = account(40, |number| runs_until(ends(number)));
+    *account.lag.lock().unwrap() = MINUTE * 15;
+    let running = start(&account);
+    running.watch(0..40, None);
+    tokio::time::sleep(MINUTE * 28).await;
+    let lags = lags(&running.seen, &account);
+    assert!(lags[19] < MINUTE * 10 + SECOND * 2, "within the verification interval: {:?}", lags[19]);
+    assert!(!running.status().trusted);
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn terminal_states_of_a_large_batch_arrive_in_seconds() {
+    // A fixed sequence of durations between 10 and 20 minutes.
+    let ends = |number: usize| MINUTE * 10 + Duration::from_millis(number as u64 * 7_919 % 600_000);
+    let account = account(1_000, |number| runs_until(ends(number)));
+    let running = start(&account);
+    running.watch(0..1_000, None);
+    tokio::time::sleep(MINUTE * 22).await;
+    let lags = lags(&running.seen, &account);
+    let (median, p90) = (lags[500], lags[900]);
+    assert!(median <= SECOND * 3 && p90 <= SECOND * 6, "median {median:?}, p90 {p90:?}, {:?}", lags[999]);
+    let calls = account.list_calls() + account.read_calls();
+    assert!(calls <= 2_000 + 2_500, "{calls} calls, {} of them lists", account.list_calls());
+    for number in 0..1_000 {
+        let states = running.seen.states(&format!("j{number}"));
+        let ends = states.iter().filter(|state| state.is_terminal()).count();
+        assert_eq!(ends, 1, "{number}: {states:?}");
+    }
+    running.stop().await;
+}
