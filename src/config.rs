@@ -45,6 +45,7 @@ pub use cache::CacheConfig;
 pub use clients::ClientConfig;
 pub use credential::{CredentialConfig, CredentialRef, SecretRef};
 pub use credentials::CredentialsConfig;
+pub use discovery::DiscoveryConfig;
 pub use egress::{EgressConfig, ProxyConfig};
 pub use environment::{Environment, FILE_VARIABLE, NotUnicode};
 pub use graphql::{GraphqlConfig, IntrospectionConfig, PersistedQueries, TrustedDocuments};

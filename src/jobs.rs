@@ -126,7 +126,8 @@ impl SourceView {
         let status = reader.status();
         let shows_budget = !principal.only_watches() && principal.scope(&status.name).is_none();
         let listed = reader.list_support().filter(|_| shows_budget);
-        let sweep = listed.map(|_| sweeps.get(&status.name));
+        let discovers = reader.discovery().is_some();
+        let sweep = listed.map(|_| SweepStatus { discovers, ..sweeps.get(&status.name) });
         Self { status, shows_budget, sweep }
     }
 }
@@ -180,12 +181,12 @@ impl Services {
         let remote = Arc::new(RemoteChanges::new(cache.clone(), ingest.clone(), following.clone()));
         let ranges = Arc::new(RowReader::new(rows, freshness.clone(), spawner.clone()));
         let sweeps = Arc::new(SweepStatuses::default());
-        let sweeper = Arc::new(Sweeper::new(
-            readers.clone(), following.clone(), ingest.clone(), cache.clone(), leases.clone(), ledger.clone(),
-            sweeps.clone(), clock.clone(),
-        ));
         let fetcher = Arc::new(Fetcher::new(
-            leases, following.clone(), ingest.clone(), remote.clone(), ranges.clone(), spawner.clone(),
+            leases.clone(), following.clone(), ingest.clone(), remote.clone(), ranges.clone(), spawner.clone(),
+        ));
+        let sweeper = Arc::new(Sweeper::new(
+            readers.clone(), following.clone(), ingest.clone(), fetcher.clone(), cache.clone(), leases,
+            ledger.clone(), sweeps.clone(), clock.clone(),
         ));
         let permits = Arc::new(PollPermits::default());
         let poller = Arc::new(Poller::new(

@@ -1,6 +1,7 @@
 //! Sweeps on a paused clock: one list of what changed in place of polls, and what happens when lists are late, wrong,
 //! refused or interrupted.
 
+mod discovery;
 mod queries;
 mod random;
 mod replicas;
@@ -16,6 +17,7 @@ use jobgate::domain::job::Life;
 use jobgate::domain::principal::Principal;
 use jobgate::domain::state::JobState;
 use jobgate::domain::sweep::SweepRecord;
+use jobgate::jobs::list::JobListFilter;
 use jobgate::jobs::visibility::RequestedRef;
 use jobgate::jobs::{Ports, SweepStatus};
 use jobgate::outbound::stores::memory::MemoryStore;
@@ -182,6 +184,17 @@ impl Running {
     fn status(&self) -> SweepStatus {
         let source = SourceName::parse(self.source).unwrap();
         self.gateway.jobs.source(&Principal::local(), &source).unwrap().sweep.unwrap()
+    }
+
+    /// The stored jobs that a client may see, with their states.
+    async fn listed_for(&self, client: &Principal) -> Vec<String> {
+        let page = self.gateway.jobs.list(client, &JobListFilter::default(), 100, None).await.unwrap();
+        let jobs = page.jobs.iter().map(|seen| &seen.observation.job);
+        jobs.map(|job| format!("{} {:?}", job.key.external_id, job.state())).collect()
+    }
+
+    async fn listed(&self) -> Vec<String> {
+        self.listed_for(&Principal::local()).await
     }
 
     async fn stop(self) {

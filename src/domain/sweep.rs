@@ -59,6 +59,15 @@ pub struct SweepDemand {
     pub tightest: Option<Duration>,
 }
 
+/// Which jobs are discovered that no client requested.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DiscoveryRules {
+    /// How far the first list reaches back.
+    pub since: Duration,
+    /// The maximum number of discovered jobs.
+    pub max_jobs: usize,
+}
+
 /// The hourly calls of a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HourlyCalls {

@@ -144,6 +144,7 @@ pub(crate) fn settings(url: &str) -> SourceSettings {
         status_timeout: Duration::from_mins(5),
         rows_timeout: Duration::from_mins(5),
         max_status_body: 1 << 20,
+        discovery: None,
         data_sources: Vec::new(),
         propagate_trace: false,
         max_rows_body: 4 << 20,

@@ -14,6 +14,7 @@ use super::listing::{JobListing, ListSupport};
 use crate::domain::id::{ExternalId, SourceName};
 use crate::domain::job::Job;
 use crate::domain::source::SourceStatus;
+use crate::domain::sweep::DiscoveryRules;
 use crate::domain::upstream::Upstream;
 
 /// What a call is made for. Waiting callers have priority over background calls, and are served in fair order.
@@ -108,6 +109,11 @@ pub trait JobReader: Debug + Send + Sync {
 
     /// How the source lists jobs; `None` if it cannot, or not as it is configured.
     fn list_support(&self) -> Option<ListSupport> {
+        None
+    }
+
+    /// Which jobs are discovered that no client requested; `None` if none are.
+    fn discovery(&self) -> Option<DiscoveryRules> {
         None
     }
 

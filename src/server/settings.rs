@@ -4,9 +4,10 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use crate::config::{Config, ServerConfig, SourceConfig};
+use crate::config::{Config, DiscoveryConfig, ServerConfig, SourceConfig};
 use crate::domain::id::SourceName;
 use crate::domain::pace::PollIntervals;
+use crate::domain::sweep::DiscoveryRules;
 use crate::inbound::client_limits::ClientSettings;
 use crate::inbound::graphql::document::limits::DocumentLimits;
 use crate::inbound::http::origins::Origins;
@@ -69,6 +70,7 @@ pub(super) fn source(
         rows_timeout: source.rows_timeout,
         max_status_body: source.max_status_body,
         max_rows_body,
+        discovery: discovery(&source.discovery),
         data_sources: source.discovery.data_sources.clone(),
         propagate_trace: source.propagate_trace,
     })
@@ -111,6 +113,11 @@ pub(super) fn streams(config: &Config) -> StreamSettings {
         drain_window: streams.drain_window,
         ..StreamSettings::default()
     }
+}
+
+fn discovery(discovery: &DiscoveryConfig) -> Option<DiscoveryRules> {
+    let max_jobs = usize::try_from(discovery.max_jobs).unwrap_or(usize::MAX);
+    discovery.enabled.then_some(DiscoveryRules { since: discovery.since, max_jobs })
 }
 
 pub(super) fn origins(config: &Config) -> Origins {

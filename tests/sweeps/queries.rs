@@ -10,6 +10,7 @@ use jobgate::domain::id::{ExternalId, SourceName};
 use jobgate::domain::job::{Job, Life, Progress};
 use jobgate::domain::source::SourceStatus;
 use jobgate::domain::state::JobState;
+use jobgate::domain::sweep::DiscoveryRules;
 use jobgate::domain::upstream::Upstream;
 use jobgate::outbound::upstreams::limiter::{CallOutcome, LimiterSettings, UpstreamLimiter};
 use jobgate::ports::BoxFuture;
@@ -54,6 +55,7 @@ pub(super) struct Account {
     lag: Mutex<Duration>,
     /// Every other list is without half of the queries.
     forgets: AtomicBool,
+    discovery: Mutex<Option<DiscoveryRules>>,
     lists: AtomicUsize,
     reads: Mutex<BTreeMap<String, Vec<Instant>>>,
 }
@@ -75,6 +77,7 @@ impl Account {
             queries: Mutex::default(),
             lag: Mutex::default(),
             forgets: AtomicBool::new(false),
+            discovery: Mutex::default(),
             lists: AtomicUsize::new(0),
             reads: Mutex::default(),
         })
@@ -157,6 +160,10 @@ impl JobReader for Account {
 
     fn list_support(&self) -> Option<ListSupport> {
         Some(ListSupport::Unfinished)
+    }
+
+    fn discovery(&self) -> Option<DiscoveryRules> {
+        *self.discovery.lock().unwrap()
     }
 
     fn list(&self, _: Timestamp) -> BoxFuture<'_, Option<JobListing>> {
@@ -361,5 +368,19 @@ async fn terminal_states_of_a_large_batch_arrive_in_seconds() {
         let ends = states.iter().filter(|state| state.is_terminal()).count();
         assert_eq!(ends, 1, "{number}: {states:?}");
     }
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unregistered_query_is_discovered_and_read_when_it_ends() {
+    let account = account(3, |number| runs_until(if number == 1 { MINUTE * 5 } else { MINUTE * 600 }));
+    *account.discovery.lock().unwrap() = Some(DiscoveryRules { since: MINUTE * 60, max_jobs: 100 });
+    let running = start(&account);
+    tokio::time::sleep(MINUTE * 2).await;
+    assert_eq!(running.listed().await, ["j0 Running", "j1 Running", "j2 Running"]);
+    assert_eq!((account.read_calls(), running.status().discovered), (0, 3));
+    tokio::time::sleep(MINUTE * 5).await;
+    assert_eq!(running.listed().await, ["j0 Running", "j1 Succeeded", "j2 Running"]);
+    assert_eq!(account.read_calls(), 1, "one read for the query that ended");
     running.stop().await;
 }

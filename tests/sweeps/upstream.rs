@@ -12,6 +12,7 @@ use jobgate::domain::id::{ExternalId, SourceName};
 use jobgate::domain::job::{Job, Life};
 use jobgate::domain::observation::Observation;
 use jobgate::domain::source::{BudgetUse, SourceHealth, SourceStatus};
+use jobgate::domain::sweep::DiscoveryRules;
 use jobgate::domain::upstream::Upstream;
 use jobgate::ports::BoxFuture;
 use jobgate::ports::clock::Clock;
@@ -46,6 +47,8 @@ pub(crate) enum Lists {
     /// Without the jobs that it should contain.
     Empty,
     Refused(u16),
+    /// Too long, if they begin earlier than so many seconds ago.
+    TooLongBefore(i64),
     Broken,
 }
 
@@ -58,6 +61,7 @@ pub(crate) struct ListedUpstream {
     pub(crate) lists: Mutex<Lists>,
     /// How far the clock of the changes is ahead of ours, and that of the responses, in seconds.
     pub(crate) skew: Mutex<(i64, i64)>,
+    pub(crate) discovery: Mutex<Option<DiscoveryRules>>,
     pub(crate) list_calls: AtomicUsize,
     pub(crate) read_calls: AtomicUsize,
 }
@@ -77,6 +81,7 @@ impl ListedUpstream {
             jobs: Mutex::default(),
             lists: Mutex::new(Lists::Complete),
             skew: Mutex::new((0, 0)),
+            discovery: Mutex::default(),
             list_calls: AtomicUsize::new(0),
             read_calls: AtomicUsize::new(0),
         })
@@ -102,7 +107,9 @@ impl ListedUpstream {
     /// The job after a number of changes.
     fn job(&self, id: &str, changes: &[Change]) -> Option<Job> {
         let last = changes.last()?;
+        let kind = Some(if id.starts_with('j') { "ANALYSIS_RUN" } else { "ADMIN_REPORT" }.to_owned());
         let details = MindBridgeDetails {
+            kind,
             version: Some(changes.len().try_into().unwrap()),
             ..MindBridgeDetails::default()
         };
@@ -166,6 +173,10 @@ impl JobReader for ListedUpstream {
         Some(ListSupport::Changes)
     }
 
+    fn discovery(&self) -> Option<DiscoveryRules> {
+        *self.discovery.lock().unwrap()
+    }
+
     fn list(&self, since: Timestamp) -> BoxFuture<'_, Option<JobListing>> {
         Box::pin(async move {
             let requested_at = self.clock.now();
@@ -177,8 +188,11 @@ impl JobReader for ListedUpstream {
             tokio::time::sleep(LATENCY).await;
             let observed_at = self.clock.now();
             let (calls, outcome) = match mode {
+                Lists::TooLongBefore(most) if requested_at.duration_since(since).as_secs() > most => {
+                    (1, Err(ListError::TooLong))
+                }
                 Lists::Complete if pages > PAGES_MAX => (1, Err(ListError::TooLong)),
-                Lists::Complete => {
+                Lists::Complete | Lists::TooLongBefore(_) => {
                     let seen = |job: Job| Observation::new(Arc::new(job), requested_at, observed_at);
                     (pages, Ok(Listed::Changes(listed.into_iter().map(seen).collect())))
                 }

@@ -28,6 +28,7 @@ use super::client::Source;
 use super::distinct_ids::DistinctIds;
 use crate::domain::id::{ExternalId, SourceName};
 use crate::domain::source::SourceStatus;
+use crate::domain::sweep::DiscoveryRules;
 use crate::domain::upstream::Upstream;
 use crate::ports::BoxFuture;
 use crate::ports::credentials::Credential;
@@ -74,6 +75,10 @@ impl JobReader for MindBridgeReader {
 
     fn list_support(&self) -> Option<ListSupport> {
         Some(ListSupport::Changes)
+    }
+
+    fn discovery(&self) -> Option<DiscoveryRules> {
+        self.single.source.settings().discovery
     }
 
     fn list(&self, since: Timestamp) -> BoxFuture<'_, Option<JobListing>> {

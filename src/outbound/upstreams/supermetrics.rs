@@ -34,6 +34,7 @@ use super::wire::whole_members;
 use crate::domain::id::{ExternalId, JobKey, SourceName};
 use crate::domain::job::{Job, Life};
 use crate::domain::source::SourceStatus;
+use crate::domain::sweep::DiscoveryRules;
 use crate::domain::upstream::Upstream;
 use crate::outbound::http::UpstreamReply;
 use crate::ports::BoxFuture;
@@ -90,6 +91,10 @@ impl JobReader for SupermetricsReader {
     fn list_support(&self) -> Option<ListSupport> {
         let listed = !self.calls.source.settings().data_sources.is_empty();
         listed.then_some(ListSupport::Unfinished)
+    }
+
+    fn discovery(&self) -> Option<DiscoveryRules> {
+        self.calls.source.settings().discovery
     }
 
     fn list(&self, _: Timestamp) -> BoxFuture<'_, Option<JobListing>> {

@@ -215,7 +215,7 @@ output_object! {
         /// Whether the lists contained every change that the gateway found otherwise. While they are not trusted, jobs are
         /// polled.
         Free trusted: bool,
-        /// The number of discovered jobs.
+        /// The number of jobs that were discovered since the gateway started.
         Free jobs_discovered: i32,
         /// The time in milliseconds between two reads of each followed job by its ID while the source is swept. Null while it
         /// is not.
@@ -261,11 +261,11 @@ impl From<SweepStatus> for SourceDiscovery {
         let verify =
             sweep.in_force.then(|| i32::try_from(sweep.verify_interval.as_millis()).unwrap_or(i32::MAX));
         Self {
-            enabled: false,
+            enabled: sweep.discovers,
             last_sweep_at: sweep.swept_at.map(DateTime),
             watermark: sweep.watermark.map(DateTime),
             trusted: sweep.trusted,
-            jobs_discovered: 0,
+            jobs_discovered: i32::try_from(sweep.discovered).unwrap_or(i32::MAX),
             verify_interval_ms: verify,
         }
     }

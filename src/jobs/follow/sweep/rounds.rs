@@ -3,32 +3,28 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
 use jiff::Timestamp;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
-use super::source_sweep::{SourceSweep, UnfinishedChanges, is_change};
+use super::source_sweep::SourceSweep;
 use super::statuses::{SweepStatus, SweepStatuses};
-use crate::domain::id::{JobKey, SourceName};
-use crate::domain::job::{Job, Life};
-use crate::domain::observation::Observation;
-use crate::domain::state::JobState;
+use crate::domain::id::JobKey;
 use crate::domain::sweep::{
-    FIRST_WINDOW, HourlyCalls, SweepDemand, SweepRecord, detail_interval, earlier, sweep_interval,
-    verify_interval,
+    DiscoveryRules, FIRST_WINDOW, HourlyCalls, SweepDemand, SweepRecord, detail_interval, earlier,
+    sweep_interval, verify_interval,
 };
 use crate::jobs::cache::JobCache;
-use crate::jobs::fetch::Ingest;
+use crate::jobs::fetch::{Fetcher, Ingest};
 use crate::jobs::follow::coverage::SweepCoverage;
 use crate::jobs::follow::registry::FollowRegistry;
 use crate::ports::clock::Clock;
 use crate::ports::leases::{Claim, FencingToken, LeaseManager, SkipIf};
 use crate::ports::ledger::Ledger;
-use crate::ports::listing::{JobListing, ListError, ListSupport, Listed, UnfinishedJob};
+use crate::ports::listing::{JobListing, ListError, ListSupport, Listed};
 use crate::ports::upstream::{FetchError, JobReader};
 use crate::telemetry::meters::{self, SweepOutcome};
-use crate::telemetry::trace::{self, LastCall, ObserveTrigger};
+use crate::telemetry::trace;
 
 /// So many followed jobs are polled where each needs a call of its own.
 const FEW: usize = 5;
@@ -38,15 +34,13 @@ const REFUSED_FOR: Duration = Duration::from_mins(10);
 const TOO_LONG_FOR: Duration = Duration::from_mins(1);
 /// How often it is checked whether distrusted sweeps may be made again.
 const DISTRUST_CHECK: Duration = Duration::from_mins(1);
-/// Jobs read from the cache at once, and changes applied at once.
-const AT_ONCE: usize = 500;
-const APPLIED_AT_ONCE: usize = 16;
 
 /// Makes the rounds.
 #[derive(Debug)]
 pub(super) struct Rounds {
     pub(super) following: Arc<FollowRegistry>,
     pub(super) ingest: Arc<Ingest>,
+    pub(super) fetcher: Arc<Fetcher>,
     pub(super) cache: Arc<JobCache>,
     pub(super) leases: Arc<dyn LeaseManager>,
     pub(super) ledger: Arc<dyn Ledger>,
@@ -78,7 +72,8 @@ impl Rounds {
         sweep.checked = Some(now);
         let batch = reader.upstream().profile().ids_a_request;
         let demand = self.following.sweep_demand(&sweep.source, batch);
-        if reader.list_support().is_none_or(|support| demand.jobs <= polled(support, batch)) {
+        let discovers = reader.discovery().is_some();
+        if reader.list_support().is_none_or(|support| !discovers && demand.jobs <= polled(support, batch)) {
             self.end(&mut sweep).await;
             return sweep;
         }
@@ -88,7 +83,10 @@ impl Rounds {
         }
         sweep.off_until = None;
         match self.claim(&sweep.lease).await {
-            Some(token) => self.own(&mut sweep, &*reader, demand, token).await,
+            Some(token) => {
+                self.own(&mut sweep, &*reader, demand, token).await;
+                self.read_ending(&mut sweep, &reader).await;
+            }
             None => self.follow(&mut sweep, &*reader, demand).await,
         }
         sweep
@@ -175,7 +173,10 @@ impl Rounds {
     ) {
         let (began, began_at) = (Instant::now(), self.clock.now());
         let from = sweep.record.since();
-        let since = from.unwrap_or_else(|| earlier(self.clock.time_of_day(), FIRST_WINDOW));
+        let discovery = reader.discovery();
+        let window = discovery.map_or(FIRST_WINDOW, |rules| rules.since.max(FIRST_WINDOW));
+        let window = window / 1_u32.checked_shl(sweep.halvings).unwrap_or(u32::MAX);
+        let since = from.unwrap_or_else(|| earlier(self.clock.time_of_day(), window));
         sweep.requested = Some(began);
         let span = trace::sweep(sweep.source.as_str());
         let listing = trace::with_last_call(self.list(reader, since, &sweep.lease, token));
@@ -185,9 +186,9 @@ impl Rounds {
         match listing.outcome {
             Ok(listed) => {
                 sweep.calls = listing.calls;
-                (sweep.swept, sweep.refused) = (Some((began, began_at)), false);
+                (sweep.swept, sweep.refused, sweep.halvings) = (Some((began, began_at)), false, 0);
                 let upstream_now = listing.upstream_time;
-                let complete = CompleteList { listed, since, began, upstream_now };
+                let complete = CompleteList { listed, since, began, upstream_now, discovery };
                 let trusted = self.apply(sweep, complete, &caller).await;
                 let intervals = self.intervals(sweep, reader, demand);
                 if trusted {
@@ -214,8 +215,10 @@ impl Rounds {
             Err(ListError::TooLong) => {
                 meters::sweep(&sweep.source, SweepOutcome::TooLong);
                 // After a long time without sweeps, what changed in the meantime is known from polls.
-                if from.is_some() && sweep.since.is_none() {
-                    sweep.record.watermark = None;
+                match from {
+                    Some(_) if sweep.since.is_none() => sweep.record.watermark = None,
+                    Some(_) => {}
+                    None => sweep.halvings = sweep.halvings.saturating_add(1),
                 }
                 tracing::debug!(source = %sweep.source, "list of jobs is too long; jobs are polled");
                 self.turn_off(sweep, TOO_LONG_FOR).await;
@@ -271,107 +274,6 @@ impl Rounds {
         }
     }
 
-    /// Applies a complete list. Returns whether sweeps are still trusted.
-    async fn apply(&self, sweep: &mut SourceSweep, complete: CompleteList, caller: &LastCall) -> bool {
-        let CompleteList { listed, since, began, upstream_now } = complete;
-        let time_of_day = self.clock.time_of_day();
-        let missed = match listed {
-            Listed::Changes(listed) => {
-                // A read that began before the change may have been stored after the comparison.
-                let differs = |listed: &Observation| {
-                    let followed = self.following.seen(&listed.job.key);
-                    followed.is_some_and(|followed| is_change(&followed, listed))
-                };
-                let changed = self.changes(sweep.not_compared(&listed, differs)).await;
-                self.ingest(changed, caller).await;
-                let found = self.following.take_unlisted(&sweep.source);
-                let latest = listed.iter().filter_map(|one| one.job.updated_at).max();
-                let upstream_now = upstream_now.unwrap_or(time_of_day);
-                sweep.record.complete(since, latest, upstream_now, time_of_day);
-                sweep
-                    .missed_by(&listed, began, found)
-                    .map(|change| change.observation.job.key.external_id.clone())
-            }
-            Listed::Unfinished(listed) => {
-                let found = self.following.take_unlisted(&sweep.source);
-                let UnfinishedChanges { started, missed } = sweep.compare_unfinished(&listed, began, found);
-                self.ingest(self.started(&sweep.source, started).await, caller).await;
-                let unfinished = sweep.unfinished_hashes().into_iter().collect();
-                sweep.record.complete_unfinished(unfinished, time_of_day);
-                missed
-            }
-        };
-        let outcome = if missed.is_some() { SweepOutcome::Missed } else { SweepOutcome::Completed };
-        meters::sweep(&sweep.source, outcome);
-        if let Some(job) = &missed {
-            sweep.record.distrust(time_of_day);
-            tracing::warn!(
-                source = %sweep.source, %job,
-                "list of jobs contradicts a read by id; jobs are polled"
-            );
-        }
-        self.ledger.note_sweep(&sweep.source, &sweep.record).await;
-        missed.is_none()
-    }
-
-    /// The queued jobs that run now, with everything else as it was.
-    async fn started(&self, source: &SourceName, started: Vec<UnfinishedJob>) -> Vec<Observation> {
-        let mut changed = Vec::new();
-        for some in started.chunks(AT_ONCE) {
-            let key = |job: &UnfinishedJob| JobKey { source: source.clone(), external_id: job.id.clone() };
-            let keys: Vec<JobKey> = some.iter().map(key).collect();
-            for ((job, key), held) in some.iter().zip(&keys).zip(self.cache.get_all(&keys).await) {
-                // A list that is out of date must not set a job back, so this is the only change that is applied.
-                let held = held.or_else(|| self.following.seen(key));
-                let Some(held) = held.filter(|held| held.job.state() == JobState::Queued) else { continue };
-                let running = Job {
-                    life: Life::Running,
-                    native_state: job.native_state.clone(),
-                    ..(*held.job).clone()
-                };
-                changed.push(Observation::new(Arc::new(running), job.requested_at, job.observed_at));
-            }
-        }
-        changed
-    }
-
-    async fn ingest(&self, changed: Vec<Observation>, caller: &LastCall) {
-        let changed = futures_util::stream::iter(changed);
-        changed.for_each_concurrent(APPLIED_AT_ONCE, |change| self.ingest_change(change, caller)).await;
-    }
-
-    /// The listed jobs that differ from the cached ones. A job that is not cached is of no interest to anybody.
-    async fn changes(&self, listed: Vec<Observation>) -> Vec<Observation> {
-        let differs = |listed: &Observation| {
-            let known = self.following.seen(&listed.job.key);
-            known.is_none_or(|known| is_change(&known, listed))
-        };
-        let listed: Vec<Observation> = listed.into_iter().filter(differs).collect();
-        let mut changed = Vec::new();
-        for some in listed.chunks(AT_ONCE) {
-            let keys: Vec<JobKey> = some.iter().map(|one| one.job.key.clone()).collect();
-            let cached = self.cache.get_all(&keys).await;
-            let pairs = some.iter().zip(cached);
-            changed.extend(pairs.filter_map(|(listed, held)| {
-                // The store may have evicted a followed job.
-                let held = held.or_else(|| self.following.seen(&listed.job.key))?;
-                is_change(&held, listed).then(|| listed.clone())
-            }));
-        }
-        changed
-    }
-
-    async fn ingest_change(&self, change: Observation, caller: &LastCall) {
-        if !trace::is_on() {
-            self.ingest.take_listed(change).await;
-            return;
-        }
-        let times = (change.requested_at, change.observed_at);
-        let state = Ok(change.job.state().name());
-        let context = trace::observe(&change.job.key, times, caller, ObserveTrigger::Sweep, state);
-        context.hold(Box::pin(self.ingest.take_listed(change))).await;
-    }
-
     /// The round of a process beside the one that sweeps: whether sweeps are in force is in the shared record.
     async fn follow(&self, sweep: &mut SourceSweep, reader: &dyn JobReader, demand: SweepDemand) {
         let now = Instant::now();
@@ -418,7 +320,9 @@ impl Rounds {
         let SweepRecord { watermark, swept_at, .. } = sweep.record;
         let trusted = sweep.record.is_trusted(self.clock.time_of_day());
         let (in_force, verify_interval) = (sweep.since.is_some(), intervals.verify);
-        let status = SweepStatus { swept_at, watermark, trusted, in_force, verify_interval };
+        let (discovers, discovered) = (false, sweep.discovered.len());
+        let status =
+            SweepStatus { swept_at, watermark, trusted, in_force, discovers, discovered, verify_interval };
         self.statuses.set(&sweep.source, status);
     }
 
@@ -443,12 +347,14 @@ impl Rounds {
 }
 
 /// A complete list.
-struct CompleteList {
-    listed: Listed,
+pub(super) struct CompleteList {
+    pub(super) listed: Listed,
     /// From when on it was requested.
-    since: Timestamp,
+    pub(super) since: Timestamp,
     /// When it was requested.
-    began: Instant,
+    pub(super) began: Instant,
     /// The upstream's time of day.
-    upstream_now: Option<Timestamp>,
+    pub(super) upstream_now: Option<Timestamp>,
+    /// Which jobs are discovered.
+    pub(super) discovery: Option<DiscoveryRules>,
 }

@@ -1,6 +1,6 @@
 //! The sweeps of one source: what is known of them between two rounds, and what a list means for it. No waiting, no I/O.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::domain::id::{ExternalId, JobKey, SourceName};
 use crate::domain::observation::Observation;
 use crate::domain::state::JobState;
-use crate::domain::sweep::{OVERLAP, SweepRecord, id_hash};
+use crate::domain::sweep::{DiscoveryRules, OVERLAP, SweepRecord, id_hash};
 use crate::domain::upstream::Upstream;
 use crate::jobs::follow::coverage::UnlistedChange;
 use crate::ports::leases::FencingToken;
@@ -28,6 +28,7 @@ const TOLERATED_SHARE: usize = 20;
 #[derive(Debug)]
 pub(super) struct SourceSweep {
     pub(super) source: SourceName,
+    pub(super) upstream: Upstream,
     /// The lease on the sweeps, in place of that of a job.
     pub(super) lease: JobKey,
     /// The token of the lease, while this process has it.
@@ -42,6 +43,8 @@ pub(super) struct SourceSweep {
     /// When the last complete list was requested, for waiting and as process time; by another replica, when this one
     /// learned of it.
     pub(super) swept: Option<(Instant, Timestamp)>,
+    /// How often the window of the first list was halved, because the list was too long.
+    pub(super) halvings: u32,
     /// No list is requested before this time, because the source refuses it or it is too long.
     pub(super) off_until: Option<Instant>,
     /// The source refused the last list. Reported once.
@@ -54,6 +57,11 @@ pub(super) struct SourceSweep {
     pub(super) unfinished: HashMap<ExternalId, Run>,
     /// The jobs that a list did not contain any more, and since when.
     dropped: HashMap<ExternalId, (Run, Instant)>,
+    /// The discovered jobs, by the hash of their ids.
+    pub(super) discovered: HashSet<u64>,
+    /// Discovered jobs that nobody follows and that a list does not contain any more: they are read until they are
+    /// terminal.
+    pub(super) ending: BTreeSet<ExternalId>,
     /// When it was last decided what to do.
     pub(super) checked: Option<Instant>,
     /// When the next round is due. `None` while there is nothing to do.
@@ -71,8 +79,10 @@ pub(super) struct Run {
 /// What a list of the jobs that are not terminal means.
 #[derive(Debug, Default)]
 pub(super) struct UnfinishedChanges {
-    /// The jobs that are running now, and were not in the last list.
+    /// The jobs that were not in the last list, or were queued in it and are running now.
     pub(super) started: Vec<UnfinishedJob>,
+    /// The jobs of the last list that are not in this one.
+    pub(super) gone: Vec<ExternalId>,
     /// A job that shows that lists are incomplete.
     pub(super) missed: Option<ExternalId>,
 }
@@ -85,18 +95,22 @@ impl SourceSweep {
         Some(Self {
             lease: JobKey { source: source.clone(), external_id },
             source,
+            upstream,
             token: None,
             record: SweepRecord::default(),
             calls: 1,
             since: None,
             requested: None,
             swept: None,
+            halvings: 0,
             off_until: None,
             refused: false,
             unlisted: Vec::new(),
             compared: HashMap::new(),
             unfinished: HashMap::new(),
             dropped: HashMap::new(),
+            discovered: HashSet::new(),
+            ending: BTreeSet::new(),
             checked: None,
             next: Some(Instant::now()),
         })
@@ -148,18 +162,20 @@ impl SourceSweep {
         let now: HashMap<ExternalId, Run> = listed.iter().map(run).collect();
         let before = std::mem::replace(&mut self.unfinished, now);
         let is_started = |job: &&UnfinishedJob| {
-            let known = before.get(&job.id);
-            job.state == JobState::Running && known.is_none_or(|known| known.state != JobState::Running)
+            let known = before.get(&job.id).map(|known| known.state);
+            known.is_none() || job.state == JobState::Running && known != Some(JobState::Running)
         };
         let started = listed.iter().filter(is_started).cloned().collect();
         let missed =
             self.missing_in_between(requested).or_else(|| self.still_listed(&before, requested, found));
+        let mut gone = Vec::new();
         for (id, run) in before {
             if !self.unfinished.contains_key(&id) {
+                gone.push(id.clone());
                 self.dropped.insert(id, (run, requested));
             }
         }
-        UnfinishedChanges { started, missed }
+        UnfinishedChanges { started, gone, missed }
     }
 
     /// One of the jobs that are in the list again after an earlier list did not contain them, if there are too many of
@@ -197,6 +213,17 @@ impl SourceSweep {
         });
         let late = self.unlisted.iter().position(|change| change.found + OVERLAP <= requested)?;
         Some(self.unlisted.swap_remove(late).observation.job.key.external_id.clone())
+    }
+
+    /// Counts a job that no client requested; `false` if there are enough of them.
+    pub(super) fn discover(&mut self, id: &ExternalId, rules: Option<DiscoveryRules>) -> bool {
+        let hash = id_hash(id);
+        let fits = rules
+            .is_some_and(|rules| self.discovered.contains(&hash) || self.discovered.len() < rules.max_jobs);
+        fits && {
+            self.discovered.insert(hash);
+            true
+        }
     }
 
     /// The jobs of the last list, by the hash of their ids.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::domain::id::SourceName;
+use crate::domain::sweep::DiscoveryRules;
 use crate::outbound::http::{BaseUrl, UpstreamHttpClient};
 use crate::outbound::redis::SharedStore;
 use crate::outbound::upstreams::limiter::LimiterSettings;
@@ -36,6 +37,8 @@ pub struct SourceSettings {
     pub max_status_body: usize,
     /// The largest decoded body of a page of rows, in bytes.
     pub max_rows_body: usize,
+    /// Which jobs are discovered.
+    pub discovery: Option<DiscoveryRules>,
     /// The data sources whose jobs are listed, where a list requires them.
     pub data_sources: Vec<String>,
     /// Whether calls carry a `traceparent` header.

@@ -1,0 +1,176 @@
+//! What a complete list changes: the changes of known jobs are ingested, and jobs are discovered.
+
+use std::sync::Arc;
+
+use futures_util::StreamExt as _;
+
+use super::rounds::{CompleteList, Rounds};
+use super::source_sweep::{SourceSweep, UnfinishedChanges, is_change};
+use crate::domain::id::{ExternalId, JobKey};
+use crate::domain::job::{Job, Life};
+use crate::domain::observation::Observation;
+use crate::domain::state::JobState;
+use crate::domain::sweep::{DiscoveryRules, id_hash};
+use crate::jobs::fetch::NewFetches;
+use crate::ports::listing::{Listed, UnfinishedJob};
+use crate::ports::upstream::{FetchTrigger, JobReader};
+use crate::telemetry::meters::{self, SweepOutcome};
+use crate::telemetry::trace::{self, LastCall, ObserveTrigger};
+
+/// Jobs read from the cache at once, and changes applied at once.
+const AT_ONCE: usize = 500;
+/// Discovered jobs that are read in one round.
+const ENDING_AT_ONCE: usize = 10;
+const APPLIED_AT_ONCE: usize = 16;
+
+impl Rounds {
+    /// Applies a complete list. Returns whether sweeps are still trusted.
+    pub(super) async fn apply(
+        &self,
+        sweep: &mut SourceSweep,
+        complete: CompleteList,
+        caller: &LastCall,
+    ) -> bool {
+        let CompleteList { listed, since, began, upstream_now, discovery } = complete;
+        let time_of_day = self.clock.time_of_day();
+        let missed = match listed {
+            Listed::Changes(listed) => {
+                // A read that began before the change may have been stored after the comparison.
+                let differs = |listed: &Observation| {
+                    let followed = self.following.seen(&listed.job.key);
+                    followed.is_some_and(|followed| is_change(&followed, listed))
+                };
+                let differing = sweep.not_compared(&listed, differs);
+                let changed = self.changes(sweep, differing, discovery).await;
+                self.ingest(changed, caller).await;
+                let found = self.following.take_unlisted(&sweep.source);
+                let latest = listed.iter().filter_map(|one| one.job.updated_at).max();
+                let upstream_now = upstream_now.unwrap_or(time_of_day);
+                sweep.record.complete(since, latest, upstream_now, time_of_day);
+                sweep
+                    .missed_by(&listed, began, found)
+                    .map(|change| change.observation.job.key.external_id.clone())
+            }
+            Listed::Unfinished(listed) => {
+                let found = self.following.take_unlisted(&sweep.source);
+                let UnfinishedChanges { started, gone, missed } =
+                    sweep.compare_unfinished(&listed, began, found);
+                let changed = self.started(sweep, started, discovery).await;
+                self.ingest(changed, caller).await;
+                let is_ours = |id: &ExternalId| sweep.discovered.contains(&id_hash(id));
+                let ending: Vec<ExternalId> = gone.into_iter().filter(is_ours).collect();
+                sweep.ending.extend(ending);
+                sweep.ending.retain(|id| !sweep.unfinished.contains_key(id));
+                let unfinished = sweep.unfinished_hashes().into_iter().collect();
+                sweep.record.complete_unfinished(unfinished, time_of_day);
+                missed
+            }
+        };
+        let outcome = if missed.is_some() { SweepOutcome::Missed } else { SweepOutcome::Completed };
+        meters::sweep(&sweep.source, outcome);
+        if let Some(job) = &missed {
+            sweep.record.distrust(time_of_day);
+            tracing::warn!(
+                source = %sweep.source, %job,
+                "list of jobs contradicts a read by id; jobs are polled"
+            );
+        }
+        self.ledger.note_sweep(&sweep.source, &sweep.record).await;
+        missed.is_none()
+    }
+
+    /// The queued jobs that run now, with everything else as it was, and those that are discovered.
+    async fn started(
+        &self,
+        sweep: &mut SourceSweep,
+        started: Vec<UnfinishedJob>,
+        discovery: Option<DiscoveryRules>,
+    ) -> Vec<Observation> {
+        let source = sweep.source.clone();
+        let mut changed = Vec::new();
+        for some in started.chunks(AT_ONCE) {
+            let key = |job: &UnfinishedJob| JobKey { source: source.clone(), external_id: job.id.clone() };
+            let keys: Vec<JobKey> = some.iter().map(key).collect();
+            for ((job, key), held) in some.iter().zip(&keys).zip(self.cache.get_all(&keys).await) {
+                // A list that is out of date must not set a job back, so this is the only change that is applied.
+                let is_running = job.state == JobState::Running;
+                let life = if is_running { Life::Running } else { Life::Queued };
+                let job_now = match held.or_else(|| self.following.seen(key)) {
+                    Some(held) if is_running && held.job.state() == JobState::Queued => (*held.job).clone(),
+                    Some(_) => continue,
+                    None if sweep.discover(&job.id, discovery) => {
+                        Job::new(key.clone(), life.clone(), sweep.upstream.no_details())
+                    }
+                    None => continue,
+                };
+                let job_now = Job { life, native_state: job.native_state.clone(), ..job_now };
+                changed.push(Observation::new(Arc::new(job_now), job.requested_at, job.observed_at));
+            }
+        }
+        changed
+    }
+
+    async fn ingest(&self, changed: Vec<Observation>, caller: &LastCall) {
+        let changed = futures_util::stream::iter(changed);
+        changed.for_each_concurrent(APPLIED_AT_ONCE, |change| self.ingest_change(change, caller)).await;
+    }
+
+    /// The listed jobs that differ from the cached ones, and those that are discovered. Any other job that is not cached is
+    /// of no interest to anybody.
+    async fn changes(
+        &self,
+        sweep: &mut SourceSweep,
+        listed: Vec<Observation>,
+        discovery: Option<DiscoveryRules>,
+    ) -> Vec<Observation> {
+        let differs = |listed: &Observation| {
+            let known = self.following.seen(&listed.job.key);
+            known.is_none_or(|known| is_change(&known, listed))
+        };
+        let listed: Vec<Observation> = listed.into_iter().filter(differs).collect();
+        let mut changed = Vec::new();
+        for some in listed.chunks(AT_ONCE) {
+            let keys: Vec<JobKey> = some.iter().map(|one| one.job.key.clone()).collect();
+            for (listed, held) in some.iter().zip(self.cache.get_all(&keys).await) {
+                // The store may have evicted a followed job.
+                let takes = match held.or_else(|| self.following.seen(&listed.job.key)) {
+                    Some(held) => is_change(&held, listed),
+                    None => sweep.discover(&listed.job.key.external_id, discovery),
+                };
+                changed.extend(takes.then(|| listed.clone()));
+            }
+        }
+        changed
+    }
+
+    /// Reads some of the discovered jobs that a list does not contain any more, in the background. Those that are terminal
+    /// by now, or that somebody follows, are forgotten.
+    pub(super) async fn read_ending(&self, sweep: &mut SourceSweep, reader: &Arc<dyn JobReader>) {
+        let some: Vec<ExternalId> = sweep.ending.iter().take(ENDING_AT_ONCE).cloned().collect();
+        if some.is_empty() {
+            return;
+        }
+        let key = |id: &ExternalId| JobKey { source: sweep.source.clone(), external_id: id.clone() };
+        let keys: Vec<JobKey> = some.iter().map(key).collect();
+        let mut new_fetches = NewFetches::new();
+        for (key, held) in keys.iter().zip(self.cache.get_all(&keys).await) {
+            if held.is_none_or(|held| held.job.is_terminal()) || self.following.is_open(key) {
+                sweep.ending.remove(&key.external_id);
+            } else {
+                drop(self.fetcher.join(key, reader, &mut new_fetches));
+            }
+        }
+        self.fetcher.spawn(new_fetches, &FetchTrigger::Background, None);
+    }
+
+    async fn ingest_change(&self, change: Observation, caller: &LastCall) {
+        if !trace::is_on() {
+            self.ingest.take_listed(change).await;
+            return;
+        }
+        let times = (change.requested_at, change.observed_at);
+        let state = Ok(change.job.state().name());
+        let context = trace::observe(&change.job.key, times, caller, ObserveTrigger::Sweep, state);
+        context.hold(Box::pin(self.ingest.take_listed(change))).await;
+    }
+}

@@ -1,0 +1,118 @@
+//! Jobs that no client requested: discovered by lists, and shown to the clients that may read them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+
+use futures_util::stream::StreamExt as _;
+use jobgate::domain::id::SourceName;
+use jobgate::domain::principal::{Grant, Principal, Scope};
+use jobgate::domain::state::JobState;
+use jobgate::domain::sweep::DiscoveryRules;
+use jobgate::jobs::list::JobListFilter;
+
+use super::upstream::Lists;
+use super::{Ground, MINUTE, Running, SECOND, ends, one_ends, rounds};
+
+const RULES: DiscoveryRules = DiscoveryRules { since: MINUTE.saturating_mul(60), max_jobs: 100 };
+
+/// Two jobs of the kind ANALYSIS_RUN, of which one ends after five minutes, and one of another kind.
+fn ground(rules: Option<DiscoveryRules>) -> Ground {
+    let ground = Ground::new().with_jobs(2, one_ends(1, MINUTE * 5));
+    ground.upstream.add("report", ends(MINUTE * 5));
+    *ground.upstream.discovery.lock().unwrap() = rules;
+    ground
+}
+
+/// A client that may read jobs of one kind.
+fn restricted() -> Principal {
+    let scope = Scope { kinds: BTreeSet::from(["ANALYSIS_RUN".to_owned()]), ..Scope::default() };
+    let source = SourceName::parse("mind").unwrap();
+    Principal::with_grant("restricted", Grant::Sources(Arc::new(BTreeMap::from([(source, scope)]))))
+}
+
+/// Records the changes that a client receives from the feed.
+fn feed(running: &Running, client: Principal) -> Arc<Mutex<Vec<(String, JobState)>>> {
+    let received: Arc<Mutex<Vec<_>>> = Arc::default();
+    let mut changes = Box::pin(running.gateway.jobs.feed(client, JobListFilter::default()));
+    let to = Arc::clone(&received);
+    let stop = running.stop.clone();
+    let reads = async move {
+        while let Some(update) = changes.next().await {
+            if let Ok(seen) = update.answer {
+                let job = &seen.observation.job;
+                to.lock().unwrap().push((job.key.external_id.to_string(), job.state()));
+            }
+        }
+    };
+    #[expect(clippy::disallowed_methods, reason = "a task of the test")]
+    tokio::spawn(async move {
+        tokio::select! {
+            () = reads => {}
+            () = stop.cancelled() => {}
+        }
+    });
+    received
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_job_is_discovered_by_default() {
+    let ground = ground(None);
+    let running = ground.start();
+    tokio::time::sleep(MINUTE * 10).await;
+    assert!(running.listed().await.is_empty());
+    assert_eq!(ground.upstream.calls(), (0, 0));
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unregistered_job_is_discovered_and_followed_by_lists() {
+    let ground = ground(Some(RULES));
+    let running = ground.start();
+    tokio::time::sleep(MINUTE).await;
+    assert_eq!(running.listed().await, ["j0 Running", "j1 Running", "report Running"]);
+    tokio::time::sleep(MINUTE * 5).await;
+    assert_eq!(running.listed().await, ["j0 Running", "j1 Succeeded", "report Succeeded"]);
+    let (lists, reads) = ground.upstream.calls();
+    assert_eq!(reads, 0, "no read by id");
+    assert!(lists <= 14, "{lists} lists at the longest interval");
+    assert_eq!((running.status().discovered, running.status().discovers), (3, true));
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn discovered_jobs_are_hidden_from_clients_without_their_kind() {
+    let ground = ground(Some(RULES));
+    let running = ground.start();
+    let (all, some) = (feed(&running, Principal::local()), feed(&running, restricted()));
+    tokio::time::sleep(MINUTE * 6).await;
+    assert_eq!(running.listed_for(&restricted()).await, ["j0 Running", "j1 Succeeded"]);
+    assert!(all.lock().unwrap().contains(&("report".to_owned(), JobState::Succeeded)));
+    let some = some.lock().unwrap().clone();
+    assert!(some.contains(&("j1".to_owned(), JobState::Succeeded)));
+    assert!(some.iter().all(|(id, _)| id != "report"), "{some:?}");
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_number_of_discovered_jobs_is_bounded() {
+    let ground = ground(Some(DiscoveryRules { max_jobs: 2, ..RULES }));
+    let running = ground.start();
+    tokio::time::sleep(MINUTE * 6 + SECOND).await;
+    assert_eq!(running.listed().await.len(), 2);
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_list_is_shortened_until_it_can_be_read() {
+    let ground = ground(Some(RULES));
+    *ground.upstream.lists.lock().unwrap() = Lists::TooLongBefore(1_200);
+    let running = ground.start();
+    tokio::time::sleep(MINUTE * 4).await;
+    assert_eq!(
+        ground.upstream.calls().0 as u64 - rounds(&ground),
+        2,
+        "an hour and half an hour are too long"
+    );
+    assert_eq!(running.listed().await.len(), 3);
+    running.stop().await;
+}
