@@ -9,13 +9,14 @@ use jobgate::domain::principal::{Grant, Principal, Scope};
 use jobgate::domain::state::JobState;
 use jobgate::domain::sweep::DiscoveryRules;
 use jobgate::jobs::list::JobListFilter;
+use jobgate::jobs::watch::FeedContent;
 
 use super::upstream::Lists;
 use super::{Ground, MINUTE, Running, SECOND, ends, one_ends, rounds};
 
 const RULES: DiscoveryRules = DiscoveryRules { since: MINUTE.saturating_mul(60), max_jobs: 100 };
 
-/// Two jobs of the kind ANALYSIS_RUN, of which one ends after five minutes, and one of another kind.
+/// Two jobs of the kind `ANALYSIS_RUN`, of which one ends after five minutes, and one of another kind.
 fn ground(rules: Option<DiscoveryRules>) -> Ground {
     let ground = Ground::new().with_jobs(2, one_ends(1, MINUTE * 5));
     ground.upstream.add("report", ends(MINUTE * 5));
@@ -33,12 +34,14 @@ fn restricted() -> Principal {
 /// Records the changes that a client receives from the feed.
 fn feed(running: &Running, client: Principal) -> Arc<Mutex<Vec<(String, JobState)>>> {
     let received: Arc<Mutex<Vec<_>>> = Arc::default();
-    let mut changes = Box::pin(running.gateway.jobs.feed(client, JobListFilter::default()));
+    let mut changes = Box::pin(running.gateway.jobs.feed(client, JobListFilter::default(), None));
     let to = Arc::clone(&received);
     let stop = running.stop.clone();
     let reads = async move {
         while let Some(update) = changes.next().await {
-            if let Ok(seen) = update.answer {
+            if let FeedContent::Change(update) = update.content
+                && let Ok(seen) = update.answer
+            {
                 let job = &seen.observation.job;
                 to.lock().unwrap().push((job.key.external_id.to_string(), job.state()));
             }

@@ -73,10 +73,11 @@ async fn the_feed_delivers_an_outage_and_its_recovery_once_each() {
     assert!(tokio::time::timeout(SECOND, filtered.next()).await.is_err(), "the filter applies");
 }
 
-/// What a client received, in short form, with the cursor of the last update.
-fn received(
-    feed: &mut (impl Stream<Item = FeedUpdate> + Unpin),
-) -> (Vec<Result<(String, JobState), FeedStart>>, Option<FeedCursor>) {
+/// An update of the feed in short form: its job and state, or how the feed began.
+type ShortFeed = Result<(String, JobState), FeedStart>;
+
+/// What a client received, with the cursor of the last update.
+fn received(feed: &mut (impl Stream<Item = FeedUpdate> + Unpin)) -> (Vec<ShortFeed>, Option<FeedCursor>) {
     let (mut received, mut cursor) = (Vec::new(), None);
     while let Some(Some(update)) = feed.next().now_or_never() {
         cursor = Some(update.cursor);

@@ -90,7 +90,7 @@ impl ParsedDocument {
 
     /// Counts a request that found it without its text. Whether the caches of texts must hear of it now.
     pub(in crate::inbound::graphql) fn is_reported_use(&self) -> bool {
-        self.uses.fetch_add(1, Ordering::Relaxed) % REPORTED_USE == 0
+        self.uses.fetch_add(1, Ordering::Relaxed).is_multiple_of(REPORTED_USE)
     }
 
     /// The hash of its text.

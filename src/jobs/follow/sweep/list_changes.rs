@@ -97,11 +97,10 @@ impl Rounds {
                 let life = if is_running { Life::Running } else { Life::Queued };
                 let job_now = match held.or_else(|| self.following.seen(key)) {
                     Some(held) if is_running && held.job.state() == JobState::Queued => (*held.job).clone(),
-                    Some(_) => continue,
                     None if sweep.discover(&job.id, discovery) => {
                         Job::new(key.clone(), life.clone(), sweep.upstream.no_details())
                     }
-                    None => continue,
+                    Some(_) | None => continue,
                 };
                 let job_now = Job { life, native_state: job.native_state.clone(), ..job_now };
                 changed.push(Observation::new(Arc::new(job_now), job.requested_at, job.observed_at));
