@@ -197,7 +197,7 @@ impl Services {
         );
         let replicas = Replicas::new(
             feed, remote, cache.clone(), ledger.clone(), readers.clone(), following.clone(), tracked.clone(),
-            clock.clone(),
+            feeds.clone(), clock.clone(),
         );
         let retry = Arc::new(NotFoundRetry::new(freshness.clone(), following.clone()));
         let lookup = Arc::new(Lookup::new(

@@ -78,6 +78,12 @@ impl ChangeLog {
         self.position(self.last)
     }
 
+    /// Says that changes until now may be missing: no reader resumes behind an earlier position.
+    pub(super) fn interrupt(&mut self, now: Timestamp) {
+        self.last = micros(now).max(self.last + 1);
+        self.dropped = self.last;
+    }
+
     /// The last change of each job that changed behind a cursor, oldest first. `None` if this log does not have all of
     /// them: it dropped some, or the cursor is of another process.
     pub(super) fn since(&self, cursor: FeedCursor) -> Option<Vec<(FeedCursor, &KnownJob)>> {
@@ -188,6 +194,17 @@ mod tests {
         assert_eq!(ids(&log, other.put(&change(1), at(110))), None);
         assert_eq!(ids(&log, FeedCursor { number: cursor.number + 1, ..cursor }), None);
         assert_eq!(ids(&log, FeedCursor { number: 99, ..cursor }), None, "before its start");
+    }
+
+    #[test]
+    fn cursor_from_before_an_interruption_is_unknown() {
+        let mut log = ChangeLog::new(7, at(0));
+        let before = log.put(&change(1), at(1));
+        log.interrupt(at(1));
+        assert_eq!(ids(&log, before), None);
+        let after = log.end(at(1));
+        log.put(&change(2), at(2));
+        assert_eq!(ids(&log, after).unwrap().len(), 1);
     }
 
     #[test]

@@ -99,6 +99,12 @@ impl FeedReaders {
         }
     }
 
+    /// Changes of other replicas until now may be missing: a client that resumes from before is told to read again.
+    pub(super) fn interrupt(&self) {
+        let now = self.clock.now();
+        self.state().log.interrupt(now);
+    }
+
     /// Publishes that a job became stale or fresh again, unless that was published already.
     pub(super) fn turned(&self, turned: Option<KnownJob>) {
         let Some(KnownJob { observation, stale }) = turned else { return };

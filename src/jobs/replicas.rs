@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::cache::JobCache;
+use super::feed_readers::FeedReaders;
 use super::fetch::RemoteChanges;
 use super::follow::FollowRegistry;
 use super::sources::Readers;
@@ -32,6 +33,7 @@ pub(super) struct Replicas {
     readers: Arc<Readers>,
     following: Arc<FollowRegistry>,
     tracked: Arc<TrackedJobs>,
+    feeds: Arc<FeedReaders>,
     clock: Arc<dyn Clock>,
 }
 
@@ -45,9 +47,10 @@ impl Replicas {
         readers: Arc<Readers>,
         following: Arc<FollowRegistry>,
         tracked: Arc<TrackedJobs>,
+        feeds: Arc<FeedReaders>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { feed, remote, cache, ledger, readers, following, tracked, clock }
+        Self { feed, remote, cache, ledger, readers, following, tracked, feeds, clock }
     }
 
     /// Applies notifications until `stop` is cancelled.
@@ -66,6 +69,8 @@ impl Replicas {
                     compares
                 }
                 FeedEvent::Gap => {
+                    // only the followed jobs are read again
+                    self.feeds.interrupt();
                     self.remote.catch_up().await;
                     gaps = gaps.wrapping_add(1);
                     gaps % GAPS_A_LEDGER == 1
