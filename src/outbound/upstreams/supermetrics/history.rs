@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use reqwest::{Method, StatusCode};
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::calls::StatusCalls;
@@ -19,7 +20,7 @@ use crate::domain::upstream::Upstream;
 use crate::outbound::http::{CallQuery, UpstreamCall, UpstreamReply, UrlSegment};
 use crate::outbound::upstreams::bad_answer::bad_answer;
 use crate::outbound::upstreams::client::{ReplyVerdict, Response};
-use crate::outbound::upstreams::wire::{id, object, tolerant, tolerant_object, tolerant_objects, whole};
+use crate::outbound::upstreams::wire::{id, object, tolerant, tolerant_object, whole};
 use crate::ports::listing::{JobListing, ListError, Listed, UnfinishedJob};
 use crate::ports::upstream::{Detail, FetchError, FetchTrigger};
 
@@ -37,10 +38,23 @@ const UNFINISHED: [&str; 3] = ["SCHEDULED", "QUEUED", "RUNNING"];
 /// A page of the history.
 #[derive(Debug, Deserialize)]
 struct HistoryPage {
-    #[serde(deserialize_with = "tolerant_objects")]
-    data: Vec<HistoryItem>,
+    /// Not a list where it is anything else.
+    #[serde(deserialize_with = "tolerant")]
+    data: Option<Vec<Box<RawValue>>>,
     #[serde(default, deserialize_with = "tolerant_object")]
     meta: Option<HistoryMeta>,
+}
+
+impl HistoryPage {
+    /// How many queries all pages have.
+    fn total(&self) -> Option<u64> {
+        self.meta.as_ref()?.paginate.as_ref()?.total
+    }
+
+    /// Whether it says which queries there are: no list is an empty one only if there are none. It would end all jobs else.
+    fn is_list(&self) -> bool {
+        self.data.is_some() || self.total() == Some(0)
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -105,9 +119,10 @@ impl HistoryLists {
             };
             let upstream_time = upstream_time.or(date);
             first = Some((requested_at, upstream_time));
-            let count = page.data.len();
-            let total = page.meta.and_then(|meta| meta.paginate).and_then(|paginate| paginate.total);
-            for item in page.data {
+            let total = page.total();
+            let items = page.data.unwrap_or_default();
+            let count = items.len();
+            for item in items.iter().filter_map(|raw| object::<HistoryItem>(raw.get().as_bytes())) {
                 let Some((id, at, job)) = read(item, response.requested_at, response.observed_at) else {
                     continue;
                 };
@@ -157,6 +172,7 @@ impl HistoryLists {
         if reply.status.is_success()
             && !is_own_error(&reply.body)
             && let Some(page) = object::<HistoryPage>(&reply.body)
+            && page.is_list()
         {
             return ReplyVerdict::Spoke(Ok(HistoryAnswer::Page(page, reply.date())));
         }

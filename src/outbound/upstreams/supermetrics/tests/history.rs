@@ -140,3 +140,20 @@ async fn refusals_of_the_history_are_those_of_the_api_itself() {
         assert!(outcome.starts_with(expected), "{case}: {outcome}");
     }
 }
+
+#[tokio::test]
+async fn history_without_a_list_is_not_an_empty_one() {
+    let none = json!({"paginate": {"offset": 0, "limit": 1000, "total": 0}});
+    for (meta, data, is_list) in [
+        (json!({}), json!(null), false),
+        (json!({}), json!({}), false),
+        (json!({}), json!("x"), false),
+        (json!({}), json!([]), true),
+        (none, json!(null), true),
+    ] {
+        let body = json!({"meta": meta, "data": data});
+        let server = ScriptedServer::start(move |_| json(200, &body));
+        let listing = list(&open_listed(&server)).await;
+        assert_eq!(listing.outcome.is_ok(), is_list, "{listing:?}");
+    }
+}
