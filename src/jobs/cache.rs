@@ -41,6 +41,11 @@ impl JobCache {
         Self { store, store_failing: Throttle::default() }
     }
 
+    /// The cached observation of each job: same order, same length; `None` when the store fails.
+    pub(super) async fn try_get_all(&self, keys: &[JobKey]) -> Option<Vec<Option<Observation>>> {
+        self.read(keys).await
+    }
+
     /// The cached observation of each job: same order, same length. A failing store counts as a miss.
     pub(super) async fn get_all(&self, keys: &[JobKey]) -> Vec<Option<Observation>> {
         self.read(keys).await.unwrap_or_else(|| vec![None; keys.len()])

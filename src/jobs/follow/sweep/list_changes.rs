@@ -10,7 +10,7 @@ use crate::domain::id::{ExternalId, JobKey};
 use crate::domain::job::{Job, Life};
 use crate::domain::observation::Observation;
 use crate::domain::state::JobState;
-use crate::domain::sweep::{DiscoveryRules, id_hash};
+use crate::domain::sweep::{DiscoveryRules, earlier, id_hash};
 use crate::jobs::fetch::NewFetches;
 use crate::ports::listing::{Listed, UnfinishedJob};
 use crate::ports::upstream::{FetchTrigger, JobReader};
@@ -45,7 +45,8 @@ impl Rounds {
                 self.ingest(changed, caller).await;
                 let found = self.following.take_unlisted(&sweep.source);
                 let latest = listed.iter().filter_map(|one| one.job.updated_at).max();
-                let upstream_now = upstream_now.unwrap_or(time_of_day);
+                // our time of day when the list was requested: later changes are not in it
+                let upstream_now = upstream_now.unwrap_or_else(|| earlier(time_of_day, began.elapsed()));
                 sweep.record.complete(since, latest, upstream_now, time_of_day);
                 sweep
                     .missed_by(&listed, began, found)
@@ -91,7 +92,8 @@ impl Rounds {
         for some in started.chunks(AT_ONCE) {
             let key = |job: &UnfinishedJob| JobKey { source: source.clone(), external_id: job.id.clone() };
             let keys: Vec<JobKey> = some.iter().map(key).collect();
-            for ((job, key), held) in some.iter().zip(&keys).zip(self.cache.get_all(&keys).await) {
+            let (held, discovery) = self.held(&keys, discovery).await;
+            for ((job, key), held) in some.iter().zip(&keys).zip(held) {
                 // A list that is out of date must not set a job back, so this is the only change that is applied.
                 let is_running = job.state == JobState::Running;
                 let life = if is_running { Life::Running } else { Life::Queued };
@@ -99,6 +101,11 @@ impl Rounds {
                     Some(held) if is_running && held.job.state() == JobState::Queued => (*held.job).clone(),
                     None if sweep.discover(&job.id, discovery) => {
                         Job::new(key.clone(), life.clone(), sweep.upstream.no_details())
+                    }
+                    // Another process, or an earlier run of this one, may have discovered it: it is read when it has ended.
+                    Some(held) if !held.job.is_terminal() => {
+                        sweep.discover(&job.id, discovery);
+                        continue;
                     }
                     Some(_) | None => continue,
                 };
@@ -109,6 +116,19 @@ impl Rounds {
         changed
     }
 
+    /// The cached observations. While the store fails, nothing is discovered: it may have a later state of each job.
+    async fn held(
+        &self,
+        keys: &[JobKey],
+        discovery: Option<DiscoveryRules>,
+    ) -> (Vec<Option<Observation>>, Option<DiscoveryRules>) {
+        match self.cache.try_get_all(keys).await {
+            Some(held) => (held, discovery),
+            None => (vec![None; keys.len()], None),
+        }
+    }
+
+    /// Ingests the changes of a list.
     async fn ingest(&self, changed: Vec<Observation>, caller: &LastCall) {
         let changed = futures_util::stream::iter(changed);
         changed.for_each_concurrent(APPLIED_AT_ONCE, |change| self.ingest_change(change, caller)).await;
@@ -130,7 +150,8 @@ impl Rounds {
         let mut changed = Vec::new();
         for some in listed.chunks(AT_ONCE) {
             let keys: Vec<JobKey> = some.iter().map(|one| one.job.key.clone()).collect();
-            for (listed, held) in some.iter().zip(self.cache.get_all(&keys).await) {
+            let (held, discovery) = self.held(&keys, discovery).await;
+            for (listed, held) in some.iter().zip(held) {
                 // The store may have evicted a followed job.
                 let takes = match held.or_else(|| self.following.seen(&listed.job.key)) {
                     Some(held) => is_change(&held, listed),
@@ -142,10 +163,11 @@ impl Rounds {
         changed
     }
 
-    /// Reads some of the discovered jobs that a list does not contain any more, in the background. Those that are terminal
-    /// by now, or that somebody follows, are forgotten.
+    /// Reads some of the discovered jobs that a list does not contain any more, in the background and in turn, so that one
+    /// that cannot be read does not delay the others. Those that are terminal by now, or that somebody follows, are
+    /// forgotten.
     pub(super) async fn read_ending(&self, sweep: &mut SourceSweep, reader: &Arc<dyn JobReader>) {
-        let some: Vec<ExternalId> = sweep.ending.iter().take(ENDING_AT_ONCE).cloned().collect();
+        let some = sweep.next_ending(ENDING_AT_ONCE);
         if some.is_empty() {
             return;
         }

@@ -281,13 +281,13 @@ impl Rounds {
         drop(self.following.take_unlisted(&sweep.source));
         let read = self.cache.or_miss(self.ledger.sweep(&sweep.source).await).flatten();
         if let Some(record) = read {
-            if record.rounds != sweep.record.rounds {
-                sweep.swept = Some((now, self.clock.now()));
-            }
-            sweep.record = record;
+            sweep.learn(record, self.clock.time_of_day(), (now, self.clock.now()));
         }
-        let intervals = self.intervals(sweep, reader, demand);
+        let own = self.intervals(sweep, reader, demand);
         let slowest = self.following.settings().pace.slowest;
+        // The other replica does not know what the watchers of this one require: what it provides is what counts.
+        let elsewhere = sweep.interval_elsewhere.unwrap_or(slowest);
+        let intervals = Intervals { sweep: own.sweep.max(elsewhere), ..own };
         let recent = sweep.swept.is_some_and(|(swept, _)| now < swept + slowest * 2);
         if recent && sweep.record.is_trusted(self.clock.time_of_day()) {
             sweep.since.get_or_insert(now);
@@ -296,7 +296,7 @@ impl Rounds {
             self.suspend(sweep);
             self.report(sweep, intervals);
         }
-        sweep.next = Some(self.before_expiry(now + intervals.sweep));
+        sweep.next = Some(self.before_expiry(now + own.sweep));
     }
 
     /// Ends the coverage, and keeps what is known.

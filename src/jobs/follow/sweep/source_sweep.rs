@@ -1,6 +1,7 @@
 //! The sweeps of one source: what is known of them between two rounds, and what a list means for it. No waiting, no I/O.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::ops::Bound;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -9,7 +10,7 @@ use tokio::time::Instant;
 use crate::domain::id::{ExternalId, JobKey, SourceName};
 use crate::domain::observation::Observation;
 use crate::domain::state::JobState;
-use crate::domain::sweep::{DiscoveryRules, OVERLAP, SweepRecord, id_hash};
+use crate::domain::sweep::{DiscoveryRules, OVERLAP, SweepRecord, earlier, id_hash};
 use crate::domain::upstream::Upstream;
 use crate::jobs::follow::coverage::UnlistedChange;
 use crate::ports::leases::FencingToken;
@@ -62,6 +63,10 @@ pub(super) struct SourceSweep {
     /// Discovered jobs that nobody follows and that a list does not contain any more: they are read until they are
     /// terminal.
     pub(super) ending: BTreeSet<ExternalId>,
+    /// The last of them that was read.
+    last_ending: Option<ExternalId>,
+    /// How long after each other the last two lists of another replica were requested, by their number.
+    pub(super) interval_elsewhere: Option<Duration>,
     /// When it was last decided what to do.
     pub(super) checked: Option<Instant>,
     /// When the next round is due. `None` while there is nothing to do.
@@ -111,6 +116,8 @@ impl SourceSweep {
             dropped: HashMap::new(),
             discovered: HashSet::new(),
             ending: BTreeSet::new(),
+            last_ending: None,
+            interval_elsewhere: None,
             checked: None,
             next: Some(Instant::now()),
         })
@@ -122,6 +129,37 @@ impl SourceSweep {
         self.compared.clear();
         self.unfinished.clear();
         self.dropped.clear();
+    }
+
+    /// The next ended jobs to read, at most so many: those behind the last ones, then the first again.
+    pub(super) fn next_ending(&mut self, most: usize) -> Vec<ExternalId> {
+        let behind = match &self.last_ending {
+            Some(last) => self.ending.range((Bound::Excluded(last), Bound::Unbounded)),
+            None => self.ending.range::<ExternalId, _>(..),
+        };
+        let some: Vec<ExternalId> =
+            behind.chain(&self.ending).take(most.min(self.ending.len())).cloned().collect();
+        self.last_ending = some.last().cloned();
+        some
+    }
+
+    /// Applies the record of another replica, at this time of day, for waiting and as process time.
+    pub(super) fn learn(&mut self, record: SweepRecord, time_of_day: Timestamp, now: (Instant, Timestamp)) {
+        if record.rounds != self.record.rounds
+            && let Some(swept_at) = record.swept_at
+        {
+            let span = |from: Timestamp, to: Timestamp| {
+                Duration::try_from(to.duration_since(from)).unwrap_or_default()
+            };
+            let rounds = record.rounds.wrapping_sub(self.record.rounds);
+            let before = self.record.swept_at.filter(|_| self.swept.is_some());
+            self.interval_elsewhere = before
+                .zip(u32::try_from(rounds).ok())
+                .map(|(before, rounds)| span(before, swept_at) / rounds);
+            let ago = span(swept_at, time_of_day);
+            self.swept = Some((now.0.checked_sub(ago).unwrap_or(now.0), earlier(now.1, ago)));
+        }
+        self.record = record;
     }
 
     /// Makes the next round due, but not sooner after the last than `fastest`.
@@ -263,5 +301,45 @@ pub(super) fn is_change(held: &Observation, listed: &Observation) -> bool {
     match (held.job.counter(), listed.job.counter()) {
         (Some(held), Some(listed)) => listed > held,
         (_, _) => listed.supersedes(held) && !held.job.same_report(&listed.job),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sweep() -> SourceSweep {
+        SourceSweep::new(SourceName::parse("s").unwrap(), Upstream::Supermetrics).unwrap()
+    }
+
+    fn ids(sweep: &mut SourceSweep, most: usize) -> Vec<String> {
+        sweep.next_ending(most).iter().map(ToString::to_string).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn ended_jobs_are_read_in_turn() {
+        let mut sweep = sweep();
+        sweep.ending = ["a", "b", "c"].map(|id| ExternalId::parse(id).unwrap()).into();
+        assert_eq!(ids(&mut sweep, 2), ["a", "b"]);
+        assert_eq!(ids(&mut sweep, 2), ["c", "a"]);
+        assert_eq!(ids(&mut sweep, 9), ["b", "c", "a"]);
+        sweep.ending.clear();
+        assert!(ids(&mut sweep, 2).is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn interval_of_another_replica_is_measured_by_its_records() {
+        let mut sweep = sweep();
+        let now = Instant::now();
+        let at = |second: i64| Timestamp::from_second(1_000_000 + second).unwrap();
+        let record =
+            |rounds, second| SweepRecord { rounds, swept_at: Some(at(second)), ..SweepRecord::default() };
+        sweep.learn(record(3, 0), at(5), (now, at(5)));
+        assert_eq!(sweep.interval_elsewhere, None, "of one list");
+        assert_eq!(sweep.swept.unwrap().1, at(0), "when it was requested");
+        sweep.learn(record(5, 60), at(61), (now, at(61)));
+        assert_eq!(sweep.interval_elsewhere, Some(Duration::from_secs(30)));
+        sweep.learn(record(5, 60), at(90), (now, at(90)));
+        assert_eq!(sweep.swept.unwrap().1, at(60), "no other list");
     }
 }
