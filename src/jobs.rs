@@ -119,6 +119,8 @@ pub struct SourceView {
     pub shows_budget: bool,
     /// The state of its sweeps; `None` if it cannot be listed, or the client may read only some of its jobs.
     pub sweep: Option<SweepStatus>,
+    /// Whether jobs that no client requested are discovered.
+    pub discovers: bool,
 }
 
 impl SourceView {
@@ -127,8 +129,8 @@ impl SourceView {
         let shows_budget = !principal.only_watches() && principal.scope(&status.name).is_none();
         let listed = reader.list_support().filter(|_| shows_budget);
         let discovers = reader.discovery().is_some();
-        let sweep = listed.map(|_| SweepStatus { discovers, ..sweeps.get(&status.name) });
-        Self { status, shows_budget, sweep }
+        let sweep = listed.map(|_| sweeps.get(&status.name));
+        Self { status, shows_budget, sweep, discovers }
     }
 }
 

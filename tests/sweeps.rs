@@ -19,7 +19,7 @@ use jobgate::domain::state::JobState;
 use jobgate::domain::sweep::SweepRecord;
 use jobgate::jobs::list::JobListFilter;
 use jobgate::jobs::visibility::RequestedRef;
-use jobgate::jobs::{Ports, SweepStatus};
+use jobgate::jobs::{Ports, SourceView, SweepStatus};
 use jobgate::outbound::stores::memory::MemoryStore;
 use jobgate::ports::BoxFuture;
 use jobgate::ports::clock::Clock;
@@ -181,9 +181,17 @@ impl Running {
         }
     }
 
-    fn status(&self) -> SweepStatus {
+    fn view(&self) -> SourceView {
         let source = SourceName::parse(self.source).unwrap();
-        self.gateway.jobs.source(&Principal::local(), &source).unwrap().sweep.unwrap()
+        self.gateway.jobs.source(&Principal::local(), &source).unwrap()
+    }
+
+    fn status(&self) -> SweepStatus {
+        self.view().sweep.unwrap()
+    }
+
+    fn discovers(&self) -> bool {
+        self.view().discovers
     }
 
     /// The stored jobs that a client may see, with their states.

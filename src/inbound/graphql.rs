@@ -3,6 +3,7 @@
 pub mod document;
 pub mod execution;
 mod plan;
+mod recent_slots;
 pub mod schema;
 #[cfg(test)]
 mod testing;

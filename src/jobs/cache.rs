@@ -41,11 +41,6 @@ impl JobCache {
         Self { store, store_failing: Throttle::default() }
     }
 
-    /// The cached observation of each job: same order, same length; `None` when the store fails.
-    pub(super) async fn try_get_all(&self, keys: &[JobKey]) -> Option<Vec<Option<Observation>>> {
-        self.read(keys).await
-    }
-
     /// The cached observation of each job: same order, same length. A failing store counts as a miss.
     pub(super) async fn get_all(&self, keys: &[JobKey]) -> Vec<Option<Observation>> {
         self.read(keys).await.unwrap_or_else(|| vec![None; keys.len()])
@@ -129,8 +124,8 @@ impl JobCache {
         self.store.close().await;
     }
 
-    /// The cached observation of each job; `None` when the store fails.
-    async fn read(&self, keys: &[JobKey]) -> Option<Vec<Option<Observation>>> {
+    /// The cached observation of each job: same order, same length; `None` when the store fails.
+    pub(super) async fn read(&self, keys: &[JobKey]) -> Option<Vec<Option<Observation>>> {
         let span = trace::store(StoreOperation::Get, keys.len());
         self.or_miss(trace::stored(span, with_read_timeout(self.store.get(keys)).await))
     }

@@ -99,7 +99,7 @@ impl FeedReaders {
         }
     }
 
-    /// Changes of other replicas until now may be missing: a client that resumes from before is told to read again.
+    /// Changes of other replicas until now may be missing: a client that resumes from before receives RESET.
     pub(super) fn interrupt(&self) {
         let now = self.clock.now();
         self.state().log.interrupt(now);

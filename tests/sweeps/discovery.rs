@@ -78,7 +78,7 @@ async fn an_unregistered_job_is_discovered_and_followed_by_lists() {
     let (lists, reads) = ground.upstream.calls();
     assert_eq!(reads, 0, "no read by id");
     assert!(lists <= 14, "{lists} lists at the longest interval");
-    assert_eq!((running.status().discovered, running.status().discovers), (3, true));
+    assert_eq!((running.status().discovered, running.discovers()), (3, true));
     running.stop().await;
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_graphql::{Context, Object, Schema, Subscription};
 use axum::Router;
+use axum::routing::any;
 use futures_util::stream::{self, Stream, StreamExt as _};
 use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
@@ -203,7 +204,13 @@ pub(super) fn fixture(settings: StreamSettings) -> TestGraphql {
         wait,
         streams.clone(),
     );
-    let routes = Router::new().route("/graphql", transport::http::route(endpoint.clone()));
+    let routes = router(endpoint.clone());
     let app = layers::around(routes, &LayerSettings::default());
     TestGraphql { app, endpoint, streams, tasks, running, value, guests }
+}
+
+/// A router with nothing but an endpoint.
+pub(super) fn router(endpoint: GraphqlEndpoint) -> Router {
+    let serve = async move |request| transport::http::serve(&endpoint, request).await;
+    Router::new().route("/graphql", any(serve))
 }

@@ -4,12 +4,13 @@
 //! An update is shared only if nothing in it depends on the client: see [`WrittenJson::is_for_any_client`].
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
 use crate::inbound::graphql::plan::subscription::SubscriptionPlan;
 use crate::inbound::graphql::plan::writer::WrittenJson;
+use crate::inbound::graphql::recent_slots::RecentSlots;
 use crate::jobs::answer::JobSnapshot;
 use crate::jobs::watch::{FeedCursor, UpdateKind, WatchUpdate};
 
@@ -30,7 +31,7 @@ pub(in crate::inbound::graphql) struct EncodedUpdate {
 }
 
 /// The updates that were encoded last.
-pub(super) struct SharedUpdates(Box<[Mutex<Option<SharedUpdate>>]>);
+pub(super) struct SharedUpdates(RecentSlots<SharedUpdate>);
 
 struct SharedUpdate {
     key: UpdateKey,
@@ -104,7 +105,7 @@ impl SharedUpdates {
         update: &WatchUpdate,
     ) -> Option<Arc<EncodedUpdate>> {
         let seen = update.answer.as_ref().ok()?;
-        let slot = self.slot(plan, seen)?;
+        let slot = self.0.slot(slot_key(plan, seen));
         slot.as_ref().filter(|held| held.key.is_of(plan, root, update)).map(|held| Arc::clone(&held.encoded))
     }
 
@@ -114,31 +115,20 @@ impl SharedUpdates {
         let is_kept = is_for_any_client && json.len() <= MAX_BYTES;
         let encoded = Arc::new(EncodedUpdate::new(json));
         if let Some(key) = key.filter(|_| is_kept) {
-            let (plan, seen) = (Arc::clone(&key.plan), Arc::clone(&key.seen));
-            let shared = SharedUpdate { key, encoded: Arc::clone(&encoded) };
-            // what it replaces is dropped without the lock
-            let before = self.slot(&plan, &seen).map(|mut slot| slot.replace(shared));
-            drop(before);
+            let slot = slot_key(&key.plan, &key.seen);
+            self.0.put(slot, SharedUpdate { key, encoded: Arc::clone(&encoded) });
         }
         encoded
     }
+}
 
-    fn slot(
-        &self,
-        plan: &Arc<SubscriptionPlan>,
-        seen: &Arc<JobSnapshot>,
-    ) -> Option<MutexGuard<'_, Option<SharedUpdate>>> {
-        let address = Arc::as_ptr(seen).addr() ^ Arc::as_ptr(plan).addr().rotate_left(16);
-        // Fibonacci hashing: the upper bits of the product depend on all bits of the address
-        let index = (address as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-        let slot = self.0.get(usize::try_from(index).unwrap_or_default() % SLOTS)?;
-        Some(slot.lock().unwrap_or_else(PoisonError::into_inner))
-    }
+fn slot_key(plan: &Arc<SubscriptionPlan>, seen: &Arc<JobSnapshot>) -> u64 {
+    (Arc::as_ptr(seen).addr() ^ Arc::as_ptr(plan).addr().rotate_left(16)) as u64
 }
 
 impl Default for SharedUpdates {
     fn default() -> Self {
-        Self(std::iter::repeat_with(Mutex::default).take(SLOTS).collect())
+        Self(RecentSlots::new(SLOTS))
     }
 }
 

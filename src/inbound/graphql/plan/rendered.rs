@@ -2,10 +2,11 @@
 //! clients. The others, which the description of a field marks as live, are written each time.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 use crate::domain::job::Job;
 use crate::domain::sightings::Sightings;
+use crate::inbound::graphql::recent_slots::RecentSlots;
 use crate::jobs::answer::JobSnapshot;
 
 /// How many are kept. One in ten of 1,000 shares its slot with another, and each then replaces the other.
@@ -77,12 +78,12 @@ impl RenderedJob {
 }
 
 /// The rendered jobs that were used last.
-pub(in crate::inbound::graphql) struct RenderedJobs(Box<[Mutex<Option<Arc<RenderedJob>>>]>);
+pub(in crate::inbound::graphql) struct RenderedJobs(RecentSlots<Arc<RenderedJob>>);
 
 impl RenderedJobs {
     /// What a selection made of an observation, if it is kept.
     pub(super) fn get(&self, selection: u64, observed: ObservedJob<'_>) -> Option<Arc<RenderedJob>> {
-        let slot = self.slot(selection, Arc::as_ptr(observed.job))?;
+        let slot = self.0.slot(slot_key(selection, Arc::as_ptr(observed.job)));
         slot.as_ref().filter(|held| held.is_of(selection, observed)).map(Arc::clone)
     }
 
@@ -91,26 +92,18 @@ impl RenderedJobs {
         if rendered.json.len() + size_of_val(&*rendered.live) > MAX_BYTES {
             return;
         }
-        let rendered = Arc::new(rendered);
-        let slot = self.slot(rendered.selection, rendered.job.as_ptr());
-        // what it replaces is dropped without the lock
-        let before = slot.map(|mut slot| slot.replace(Arc::clone(&rendered)));
-        drop(before);
+        self.0.put(slot_key(rendered.selection, rendered.job.as_ptr()), Arc::new(rendered));
     }
+}
 
-    fn slot(&self, selection: u64, job: *const Job) -> Option<MutexGuard<'_, Option<Arc<RenderedJob>>>> {
-        let key = job.addr() as u64 ^ selection.rotate_left(20);
-        // Fibonacci hashing: these bits of the product depend on all lower bits of the key, so the number of the selection,
-        // which is small, is put above those of the address that differ
-        let index = key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-        let slot = self.0.get(usize::try_from(index).unwrap_or_default() % SLOTS)?;
-        Some(slot.lock().unwrap_or_else(PoisonError::into_inner))
-    }
+/// The number of a selection, which is small, is put above the bits of the address that differ, so that both decide.
+fn slot_key(selection: u64, job: *const Job) -> u64 {
+    job.addr() as u64 ^ selection.rotate_left(20)
 }
 
 impl Default for RenderedJobs {
     fn default() -> Self {
-        Self(std::iter::repeat_with(Mutex::default).take(SLOTS).collect())
+        Self(RecentSlots::new(SLOTS))
     }
 }
 

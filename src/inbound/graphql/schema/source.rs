@@ -242,7 +242,7 @@ output_object! {
 }
 
 impl From<SourceView> for GqlSource {
-    fn from(SourceView { status, shows_budget, sweep }: SourceView) -> Self {
+    fn from(SourceView { status, shows_budget, sweep, discovers }: SourceView) -> Self {
         Self {
             name: status.name.as_str().to_owned(),
             upstream: GqlUpstream(status.upstream),
@@ -251,17 +251,17 @@ impl From<SourceView> for GqlSource {
             budget: shows_budget.then(|| status.budget.into()),
             throttled_until: status.throttled_until.map(DateTime),
             last_error: status.last_error.filter(|_| shows_budget).map(Into::into),
-            discovery: sweep.map(Into::into),
+            discovery: sweep.map(|sweep| SourceDiscovery::new(sweep, discovers)),
         }
     }
 }
 
-impl From<SweepStatus> for SourceDiscovery {
-    fn from(sweep: SweepStatus) -> Self {
+impl SourceDiscovery {
+    fn new(sweep: SweepStatus, enabled: bool) -> Self {
         let verify =
             sweep.in_force.then(|| i32::try_from(sweep.verify_interval.as_millis()).unwrap_or(i32::MAX));
         Self {
-            enabled: sweep.discovers,
+            enabled,
             last_sweep_at: sweep.swept_at.map(DateTime),
             watermark: sweep.watermark.map(DateTime),
             trusted: sweep.trusted,

@@ -11,11 +11,7 @@ use std::sync::Arc;
 use async_graphql::Response as GraphqlResponse;
 use async_graphql::parser::types::OperationType;
 use axum::extract::Request;
-#[cfg(test)]
-use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-#[cfg(test)]
-use axum::routing::{MethodRouter, any};
 use futures_util::FutureExt as _;
 use http::{HeaderMap, Method};
 use tokio::time::Instant;
@@ -36,14 +32,7 @@ use crate::telemetry::{meters, trace};
 
 use negotiate::{ResponseForm, ResponseType};
 
-/// The route: every method, so that a wrong one gets a response of the same form.
-#[cfg(test)]
-pub fn route<S: Clone + Send + Sync + 'static>(endpoint: GraphqlEndpoint) -> MethodRouter<S> {
-    any(async |State(endpoint): State<GraphqlEndpoint>, request: Request| serve(&endpoint, request).await)
-        .with_state(endpoint)
-}
-
-/// Answers a request of any method.
+/// Answers a request of any method, so that a wrong one gets a response of the same form.
 pub async fn serve(endpoint: &GraphqlEndpoint, request: Request) -> Response {
     let answer = if ws::is_handshake(&request) {
         ws::upgrade(endpoint, request)

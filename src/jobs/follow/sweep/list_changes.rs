@@ -122,7 +122,7 @@ impl Rounds {
         keys: &[JobKey],
         discovery: Option<DiscoveryRules>,
     ) -> (Vec<Option<Observation>>, Option<DiscoveryRules>) {
-        match self.cache.try_get_all(keys).await {
+        match self.cache.read(keys).await {
             Some(held) => (held, discovery),
             None => (vec![None; keys.len()], None),
         }

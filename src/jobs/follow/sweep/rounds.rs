@@ -320,9 +320,8 @@ impl Rounds {
         let SweepRecord { watermark, swept_at, .. } = sweep.record;
         let trusted = sweep.record.is_trusted(self.clock.time_of_day());
         let (in_force, verify_interval) = (sweep.since.is_some(), intervals.verify);
-        let (discovers, discovered) = (false, sweep.discovered.len());
-        let status =
-            SweepStatus { swept_at, watermark, trusted, in_force, discovers, discovered, verify_interval };
+        let discovered = sweep.discovered.len();
+        let status = SweepStatus { swept_at, watermark, trusted, in_force, discovered, verify_interval };
         self.statuses.set(&sweep.source, status);
     }
 

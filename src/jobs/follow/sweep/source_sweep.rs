@@ -41,8 +41,8 @@ pub(super) struct SourceSweep {
     pub(super) since: Option<Instant>,
     /// When the last list was requested, whatever came of it.
     pub(super) requested: Option<Instant>,
-    /// When the last complete list was requested, for waiting and as process time; by another replica, when this one
-    /// learned of it.
+    /// When the last complete list was requested, for waiting and as process time; by another replica, when it was
+    /// completed.
     pub(super) swept: Option<(Instant, Timestamp)>,
     /// How often the window of the first list was halved, because the list was too long.
     pub(super) halvings: u32,
@@ -60,7 +60,7 @@ pub(super) struct SourceSweep {
     dropped: HashMap<ExternalId, (Run, Instant)>,
     /// The discovered jobs, by the hash of their ids.
     pub(super) discovered: HashSet<u64>,
-    /// Discovered jobs that nobody follows and that a list does not contain any more: they are read until they are
+    /// Discovered jobs that are not followed and that a list does not contain any more: they are read until they are
     /// terminal.
     pub(super) ending: BTreeSet<ExternalId>,
     /// The last of them that was read.

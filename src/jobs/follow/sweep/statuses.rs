@@ -19,8 +19,6 @@ pub struct SweepStatus {
     pub trusted: bool,
     /// Whether sweeps are in force now.
     pub in_force: bool,
-    /// Whether jobs that no client requested are discovered.
-    pub discovers: bool,
     /// The number of jobs that this process discovered.
     pub discovered: usize,
     /// The time between two reads of a job by its id while sweeps are in force.
@@ -34,7 +32,6 @@ impl SweepStatus {
         watermark: None,
         trusted: true,
         in_force: false,
-        discovers: false,
         discovered: 0,
         verify_interval: Duration::ZERO,
     };

@@ -19,6 +19,7 @@ use crate::inbound::graphql::document::coercion::InputTypes;
 use crate::inbound::graphql::document::limits::DocumentLimits;
 use crate::inbound::graphql::document::operation::OperationInfo;
 use crate::inbound::graphql::schema::costs;
+use crate::inbound::graphql::testing;
 use crate::inbound::streams::StreamRegistry;
 
 mod any_input;
@@ -117,7 +118,7 @@ fn fixture_with(admission: Admission) -> EndpointFixture {
         Duration::from_secs(10),
         streams,
     );
-    EndpointFixture { app: Router::new().route("/graphql", route(endpoint.clone())), endpoint, calls }
+    EndpointFixture { app: testing::router(endpoint.clone()), endpoint, calls }
 }
 
 struct EndpointAnswer {
