@@ -14,13 +14,15 @@ pub struct Sightings {
     pub state_since: Option<Timestamp>,
     /// When a response first contained a terminal state of this run; absent until then.
     pub terminal_seen_at: Option<Timestamp>,
+    /// A list of its source contained the job before any client requested it. Stays for later runs.
+    pub discovered: bool,
 }
 
 impl Sightings {
     /// The times of a run that one response contains for the first time.
     pub fn first(state: JobState, at: Timestamp) -> Self {
         let terminal_seen_at = state.is_terminal().then_some(at);
-        Self { first_seen_at: Some(at), state_since: Some(at), terminal_seen_at }
+        Self { first_seen_at: Some(at), state_since: Some(at), terminal_seen_at, discovered: false }
     }
 
     /// The same with each known time converted.
@@ -30,6 +32,7 @@ impl Sightings {
             first_seen_at: self.first_seen_at.map(&change),
             state_since: self.state_since.map(&change),
             terminal_seen_at: self.terminal_seen_at.map(&change),
+            discovered: self.discovered,
         }
     }
 
@@ -40,7 +43,7 @@ impl Sightings {
     #[must_use]
     pub fn replacing(self, state: JobState, held: Self, held_state: JobState) -> Self {
         if held_state.is_terminal() && !state.is_terminal() {
-            return self;
+            return Self { discovered: held.discovered, ..self };
         }
         let still_terminal =
             held_state.is_terminal() && (held_state != JobState::Expired || state == JobState::Expired);
@@ -56,6 +59,7 @@ impl Sightings {
             } else {
                 self.terminal_seen_at
             },
+            discovered: held.discovered,
         }
     }
 }
@@ -113,10 +117,30 @@ mod tests {
         let ended = new(JobState::Failed).replacing(JobState::Failed, unknown, JobState::Running);
         assert_eq!(
             ended,
-            Sightings { first_seen_at: None, state_since: Some(at(9)), terminal_seen_at: Some(at(9)) }
+            Sightings {
+                first_seen_at: None,
+                state_since: Some(at(9)),
+                terminal_seen_at: Some(at(9)),
+                discovered: false
+            }
         );
         let again = new(JobState::Queued).replacing(JobState::Queued, ended, JobState::Failed);
         assert_eq!(again, new(JobState::Queued));
+    }
+
+    #[test]
+    fn job_stays_discovered_or_requested_through_all_runs() {
+        use JobState::{Queued, Running, Succeeded};
+        for discovered in [true, false] {
+            let mut held = Sightings { discovered, ..Sightings::first(Running, at(1)) };
+            let mut held_state = Running;
+            for state in [Succeeded, Queued, Running] {
+                let new = Sightings { discovered: !discovered, ..Sightings::first(state, at(2)) };
+                held = new.replacing(state, held, held_state);
+                held_state = state;
+                assert_eq!(held.discovered, discovered, "{state:?}");
+            }
+        }
     }
 
     #[test]

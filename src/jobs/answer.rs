@@ -224,7 +224,12 @@ mod tests {
             let now = ClockReading { now: at(5), correction: SignedDuration::from_secs(step) };
             let seen = JobSnapshot::fresh(observation.clone(), now);
             let dated = Some(at(step));
-            let expected = Sightings { first_seen_at: dated, state_since: dated, terminal_seen_at: dated };
+            let expected = Sightings {
+                first_seen_at: dated,
+                state_since: dated,
+                terminal_seen_at: dated,
+                discovered: false,
+            };
             assert_eq!((seen.observed_at, seen.sightings), (at(step), expected));
             let replaced = JobSnapshot::fresh(observation.clone().replacing(None), now);
             assert_eq!(replaced.transitions().map(|one| one.observed_at).collect::<Vec<_>>(), [at(step)]);

@@ -12,6 +12,7 @@ use super::rollback::LowerVersions;
 use crate::domain::error::{Problem, ProblemCode};
 use crate::domain::id::JobKey;
 use crate::domain::observation::Observation;
+use crate::domain::sightings::Sightings;
 use crate::jobs::answer::{JobSnapshot, LookupError, LookupResult, StaleReason};
 use crate::jobs::cache::{JobCache, Kept, Unread};
 use crate::jobs::feed_readers::FeedReaders;
@@ -75,7 +76,11 @@ impl Ingest {
     /// higher than the cached one changes nothing, and is no contradiction, because a list may be out of date.
     pub(in crate::jobs) async fn take_listed(&self, listed: Observation) -> bool {
         let known = self.following.seen(&listed.job.key);
-        let mut listed = listed.after_rollbacks(known.map_or(0, |known| known.rollbacks));
+        let mut listed = Observation {
+            // a followed job was requested, also if it is not stored any more
+            sightings: Sightings { discovered: known.is_none(), ..listed.sightings },
+            ..listed.after_rollbacks(known.map_or(0, |known| known.rollbacks))
+        };
         let span = trace::ingest();
         let mut kept = self.keep(listed.clone(), None, &span).instrument(span.clone()).await;
         if let Some(held) = kept.as_ref().filter(|held| held.rollbacks > listed.rollbacks) {

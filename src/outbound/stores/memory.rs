@@ -271,7 +271,7 @@ mod tests {
             let new = seen("a", "1", life, second);
             store.keep(new.clone()).await;
             let held = store.get(std::slice::from_ref(&new.job.key)).await.unwrap()[0].clone().unwrap();
-            let Sightings { first_seen_at, state_since, terminal_seen_at } = held.sightings;
+            let Sightings { first_seen_at, state_since, terminal_seen_at, .. } = held.sightings;
             let times = [first_seen_at, state_since, terminal_seen_at].map(|at| at.map(Timestamp::as_second));
             assert_eq!(times, expected, "at {second}");
         }

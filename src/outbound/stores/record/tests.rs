@@ -135,11 +135,12 @@ fn expired_supermetrics_record_stays_expired() {
 proptest! {
     #[test]
     fn record_round_trips_and_alteration_is_detected(
-        observation in observation("[a-c]", "[a-c]{1,2}"), place in any::<prop::sample::Index>(), bit in 0_u8..8,
+        observation in observation("[a-c]", "[a-c]{1,2}"), discovered in any::<bool>(), place in any::<prop::sample::Index>(), bit in 0_u8..8,
         run in 1_u64.., shift in -100_000_000_i64..100_000_000, seconds in 1_i64..60
     ) {
         let past = (0..seconds).zip(JobState::ALL.into_iter().cycle()).map(|(second, state)| into(state, second));
-        let observation = Observation { history: History::new(past.collect()), ..observation };
+        let sightings = Sightings { discovered, ..observation.sightings };
+        let observation = Observation { sightings, history: History::new(past.collect()), ..observation };
         let key = observation.job.key.clone();
         let bytes = key_bytes(&key);
         let frame = RecordClock { run, shift, others: 0 };

@@ -46,6 +46,8 @@ struct RecordBody {
     since: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ended: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    discovered: bool,
     /// The transitions, oldest first; absent in records of versions that kept none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     past: Vec<TransitionRecord>,
@@ -90,7 +92,7 @@ enum WireDetails {
 /// Serializes the body of a record.
 pub(super) fn write(observation: &Observation, frame: &RecordClock) -> Vec<u8> {
     let Observation { job, requested_at, observed_at, rollbacks, sightings, history } = observation;
-    let Sightings { first_seen_at, state_since, terminal_seen_at } = sightings;
+    let Sightings { first_seen_at, state_since, terminal_seen_at, discovered } = sightings;
     let dated = |at: &Option<Timestamp>| at.map(|at| moved(at, frame.shift));
     let Job { key: _, life: _, native_state, created_at, updated_at, finished_at, progress, details } =
         &**job;
@@ -105,6 +107,7 @@ pub(super) fn write(observation: &Observation, frame: &RecordClock) -> Vec<u8> {
         first: dated(first_seen_at),
         since: dated(state_since),
         ended: dated(terminal_seen_at),
+        discovered: *discovered,
         past: history.transitions().iter().map(|one| TransitionRecord::new(one, frame)).collect(),
         code,
         message,
@@ -155,6 +158,7 @@ pub(super) fn read(key: &JobKey, bytes: &[u8], frame: &RecordClock) -> Option<Da
         first_seen_at: body.first.map(|at| moved(at, back)),
         state_since: body.since.map(|at| moved(at, back)),
         terminal_seen_at: body.ended.map(|at| moved(at, back)),
+        discovered: body.discovered,
     };
     let mut past: Vec<Transition> = body.past.into_iter().map(|one| one.into_transition(back)).collect();
     if past.is_empty() {
