@@ -28,6 +28,7 @@ mod first_requests;
 mod follow;
 pub mod list;
 mod list_filter;
+mod list_order;
 mod lookup;
 mod reference;
 mod replicas;
@@ -58,7 +59,7 @@ use first_requests::NotFoundRetry;
 pub use follow::FollowSettings;
 pub use follow::SweepStatus;
 use follow::{FollowRegistry, PollPermits, Poller, Resume, SweepStatuses, Sweeper};
-use list::{JobList, JobListFilter, JobPage};
+use list::{JobList, JobListFilter, JobListRequest, JobPage};
 use lookup::Lookup;
 use reference::RequestedRef;
 use replicas::Replicas;
@@ -410,18 +411,12 @@ impl Jobs {
         self.services.feed.changes(principal, filter, after)
     }
 
-    /// Lists at most `first` stored jobs behind the job `after`. Makes no upstream call.
+    /// Lists stored jobs. Makes no upstream call.
     ///
     /// # Errors
-    /// When `after` is not a cursor of this gateway, or the store does not respond.
-    pub async fn list(
-        &self,
-        principal: &Principal,
-        filter: &JobListFilter,
-        first: usize,
-        after: Option<&str>,
-    ) -> Result<JobPage, Problem> {
-        self.services.list.page(principal, filter, first, after).await
+    /// When the cursor is not one of this list, or the store does not respond.
+    pub async fn list(&self, principal: &Principal, request: &JobListRequest) -> Result<JobPage, Problem> {
+        self.services.list.page(principal, request).await
     }
 
     /// Reads at most `first` rows behind the cursor `after` of the finished job that `observation` describes.

@@ -11,7 +11,7 @@ use jobgate::domain::job::Life;
 use jobgate::domain::principal::Principal;
 use jobgate::domain::state::JobState;
 use jobgate::jobs::answer::{JobSnapshot, LookupResult, StaleReason};
-use jobgate::jobs::list::JobListFilter;
+use jobgate::jobs::list::{JobListFilter, JobListRequest};
 use jobgate::jobs::visibility::RequestedRef;
 use jobgate::outbound::stores::memory::{MemoryStore, NoLedger, Retention};
 use jobgate::ports::upstream::{Detail, FetchError};
@@ -420,33 +420,39 @@ async fn with_cached_jobs() -> (TestGateway, Principal) {
 async fn a_list_returns_cached_jobs_without_a_call() {
     let (gateway, granted) = with_cached_jobs().await;
     let calls = gateway.mindbridge.calls();
-    let page = gateway.jobs.list(&granted, &JobListFilter::default(), 3, None).await.unwrap();
-    assert_eq!(page.jobs[0].stale, Some(StaleReason::NotRefreshed));
+    let page = gateway.jobs.list(&granted, &JobListRequest::new(JobListFilter::default(), 3)).await.unwrap();
+    assert_eq!(page.jobs[0].snapshot.stale, Some(StaleReason::NotRefreshed));
     assert_eq!(gateway.mindbridge.calls(), calls);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_list_returns_jobs_of_granted_sources_only() {
     let (gateway, granted) = with_cached_jobs().await;
-    let all = gateway.jobs.list(&granted, &JobListFilter::default(), 20, None).await.unwrap();
+    let all = gateway.jobs.list(&granted, &JobListRequest::new(JobListFilter::default(), 20)).await.unwrap();
     assert_eq!((all.jobs.len(), all.has_next), (5, false));
     let foreign = JobListFilter { sources: vec!["metrics".to_owned()], ..JobListFilter::default() };
-    assert!(gateway.jobs.list(&granted, &foreign, 3, None).await.unwrap().jobs.is_empty());
+    assert!(gateway.jobs.list(&granted, &JobListRequest::new(foreign, 3)).await.unwrap().jobs.is_empty());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_list_continues_after_its_cursor() {
     let (gateway, granted) = with_cached_jobs().await;
     let filter = JobListFilter::default();
-    let page = gateway.jobs.list(&granted, &filter, 3, None).await.unwrap();
+    let page = gateway.jobs.list(&granted, &JobListRequest::new(filter.clone(), 3)).await.unwrap();
     assert_eq!((page.jobs.len(), page.has_next), (3, true));
-    let cursor = page.jobs[2].observation.job.key.node_id();
-    let rest = gateway.jobs.list(&granted, &filter, 3, Some(&cursor)).await.unwrap();
+    let cursor = page.jobs[2].cursor.clone();
+    let rest = gateway
+        .jobs
+        .list(&granted, &JobListRequest { after: Some(cursor), ..JobListRequest::new(filter, 3) })
+        .await
+        .unwrap();
     assert_eq!((rest.jobs.len(), rest.has_next), (2, false));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_list_rejects_an_invalid_cursor() {
     let (gateway, granted) = with_cached_jobs().await;
-    gateway.jobs.list(&granted, &JobListFilter::default(), 3, Some("nonsense")).await.unwrap_err();
+    let request =
+        JobListRequest { after: Some("nonsense".into()), ..JobListRequest::new(JobListFilter::default(), 3) };
+    gateway.jobs.list(&granted, &request).await.unwrap_err();
 }

@@ -237,6 +237,43 @@ async fn a_job_list_filter_excludes_jobs_of_another_state() {
 }
 
 #[tokio::test]
+async fn a_job_list_is_ordered_counted_and_searched() {
+    let rig = full().start().await;
+    rig.lookup_all(&[external("mind", ID), external("metrics", "growing"), external("metrics", "sales")])
+        .await;
+    let query = "query($filter: JobFilter, $orderBy: JobOrder, $after: String) {
+        jobList(filter: $filter, orderBy: $orderBy, first: 2, after: $after) { ...on JobConnection { totalCount }
+        edges { cursor origin } nodes { externalId } pageInfo { hasNextPage endCursor } } }";
+    let ids = |page: &Value| {
+        let nodes = page["nodes"].as_array().unwrap().iter();
+        nodes.map(|node| node["externalId"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    for (direction, expected) in [("ASC", ["growing", "sales", ID]), ("DESC", [ID, "sales", "growing"])] {
+        let order = json!({ "field": "STATE", "direction": direction });
+        let page = rig.execute(query, json!({ "orderBy": order })).await.data()["jobList"].take();
+        assert_eq!(
+            (ids(&page), &page["totalCount"]),
+            (expected[..2].iter().map(ToString::to_string).collect(), &json!(3))
+        );
+        assert_eq!(page["edges"][0]["origin"], "REQUESTED");
+        let after = &page["pageInfo"]["endCursor"];
+        let rest =
+            rig.execute(query, json!({ "orderBy": order, "after": after })).await.data()["jobList"].take();
+        assert_eq!(
+            (ids(&rest), &rest["pageInfo"]["hasNextPage"]),
+            (vec![expected[2].to_owned()], &json!(false))
+        );
+        let other = rig.execute(query, json!({ "orderBy": { "field": "UPDATED_AT" }, "after": after })).await;
+        assert!(other.json()["errors"][0]["message"].as_str().unwrap().contains("another orderBy"));
+    }
+    let found = rig.execute(query, json!({ "filter": { "text": "GROW" } })).await.data()["jobList"].take();
+    assert_eq!((ids(&found), &found["totalCount"]), (vec!["growing".to_owned()], &json!(1)));
+    let long = rig.execute(query, json!({ "filter": { "text": "a".repeat(201) } })).await.json();
+    assert_eq!(long["errors"][0]["message"], "filter.text is longer than 200 bytes");
+    assert_eq!(long["errors"][0]["extensions"]["code"], "BAD_USER_INPUT");
+}
+
+#[tokio::test]
 async fn a_cached_job_is_returned_by_its_node_id_without_a_call() {
     let rig = full().start().await;
     let ids = rig

@@ -73,6 +73,61 @@ async fn a_rest_job_conforms_to_the_openapi_document() {
 }
 
 #[tokio::test]
+async fn a_rest_list_conforms_to_the_openapi_document() {
+    let document = openapi();
+    let rig = rig().await;
+    for path in ["/v1/jobs/mind/done", "/v1/jobs/metrics/done", "/v1/jobs/mind/runs"] {
+        assert_eq!(get(&rig, path, &[]).await.status, 200);
+    }
+    let reply = get(&rig, "/v1/jobs?count=true&orderBy=STATE&direction=ASC&first=2", &[]).await;
+    let page = reply.json();
+    let members = |of: &Value| of.as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
+    let list = schema(&document, "JobList");
+    assert_eq!((reply.status, members(&page)), (200, members(&list["properties"])));
+    for listed in page["jobs"].as_array().unwrap() {
+        assert_eq!(members(listed), members(&list["properties"]["jobs"]["items"]["properties"]));
+        assert_described(schema(&document, "Job"), &listed["job"], "Job");
+        assert_eq!(listed["origin"], "REQUESTED");
+    }
+    let ids = |page: &Value| {
+        let jobs = page["jobs"].as_array().unwrap().iter().map(|listed| &listed["job"]);
+        jobs.map(|job| format!("{}/{}", job["source"].as_str().unwrap(), job["externalId"].as_str().unwrap()))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        (ids(&page), &page["totalCount"]),
+        (vec!["mind/runs".into(), "metrics/done".into()], &3.into())
+    );
+
+    let link = header(&reply, "link").unwrap();
+    let next = link.strip_prefix('<').and_then(|link| link.strip_suffix(">; rel=\"next\"")).unwrap();
+    assert!(next.contains(&format!("after={}", page["nextCursor"].as_str().unwrap())), "{next}");
+    let last = get(&rig, next, &[]).await;
+    assert_eq!((ids(&last.json()), header(&last, "link")), (vec!["mind/done".into()], None));
+    assert_eq!(last.json()["nextCursor"], Value::Null);
+}
+
+#[tokio::test]
+async fn a_rest_list_names_the_invalid_parameter() {
+    let document = openapi();
+    let rig = rig().await;
+    let documented = document["paths"]["/v1/jobs"]["get"]["parameters"].as_array().unwrap();
+    for (query, expected) in
+        [("state=done", "state"), ("after=nonsense", "after"), ("limit=3", "a parameter")]
+    {
+        let reply = get(&rig, &format!("/v1/jobs?{query}"), &[]).await;
+        let problem = reply.json();
+        assert_eq!(reply.status, 422, "{query}");
+        assert!(problem["detail"].as_str().unwrap().starts_with(expected), "{problem}");
+        assert_described(schema(&document, "Problem"), &problem, "Problem");
+    }
+    let unknown = get(&rig, "/v1/jobs?limit=3", &[]).await.json();
+    for name in documented.iter().map(|parameter| parameter["name"].as_str().unwrap()) {
+        assert!(unknown["detail"].as_str().unwrap().contains(name), "{name} is missing in {unknown}");
+    }
+}
+
+#[tokio::test]
 async fn a_rest_problem_conforms_to_the_openapi_document() {
     let document = openapi();
     let rig = rig().await;

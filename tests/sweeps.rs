@@ -17,7 +17,7 @@ use jobgate::domain::job::Life;
 use jobgate::domain::principal::Principal;
 use jobgate::domain::state::JobState;
 use jobgate::domain::sweep::SweepRecord;
-use jobgate::jobs::list::JobListFilter;
+use jobgate::jobs::list::{JobListFilter, JobListRequest, JobPage};
 use jobgate::jobs::visibility::RequestedRef;
 use jobgate::jobs::{Ports, SourceView, SweepStatus};
 use jobgate::outbound::stores::memory::MemoryStore;
@@ -196,9 +196,15 @@ impl Running {
 
     /// The stored jobs that a client may see, with their states.
     async fn listed_for(&self, client: &Principal) -> Vec<String> {
-        let page = self.gateway.jobs.list(client, &JobListFilter::default(), 100, None).await.unwrap();
-        let jobs = page.jobs.iter().map(|seen| &seen.observation.job);
+        let page = self.page(client, JobListFilter::default()).await;
+        let jobs = page.jobs.iter().map(|listed| &listed.snapshot.observation.job);
         jobs.map(|job| format!("{} {:?}", job.key.external_id, job.state())).collect()
+    }
+
+    /// The first stored jobs that match and that a client may see.
+    async fn page(&self, client: &Principal, filter: JobListFilter) -> JobPage {
+        let request = JobListRequest { counts: true, ..JobListRequest::new(filter, 100) };
+        self.gateway.jobs.list(client, &request).await.unwrap()
     }
 
     async fn listed(&self) -> Vec<String> {

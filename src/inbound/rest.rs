@@ -1,16 +1,18 @@
-//! Plain REST for clients without GraphQL: `GET /v1/jobs/{source}/{externalId}`, described in `schema/openapi.yaml`.
+//! Plain REST for clients without GraphQL: `GET /v1/jobs` and `GET /v1/jobs/{source}/{externalId}`, described in
+//! `schema/openapi.yaml`.
 //!
 //! `Prefer: wait=25` waits for a terminal state (RFC 7240); `Retry-After` is the recommended time of the next request;
 //! `ETag` and `If-None-Match` save the body; errors are problem details (RFC 9457). It calls the same use cases as
 //! GraphQL. Not here: the form of problem details, which the layers use as well (`http/refusal_form`).
 
+mod list;
 mod view;
 
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
+use axum::extract::{Path, RawQuery, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::any;
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
@@ -20,7 +22,7 @@ use crate::domain::principal::Principal;
 use crate::inbound::answer_limits::answer_memory::{AnswerMemory, ClientMemory};
 use crate::inbound::auth::authenticator;
 use crate::inbound::auth::bearer;
-use crate::inbound::client_limits::ClientLimits;
+use crate::inbound::client_limits::{ClientLimits, RequestPermit};
 use crate::inbound::http::error::{HttpRefusal, RefusalKind};
 use crate::inbound::http::etag;
 use crate::inbound::http::request_facts::RequestFacts;
@@ -31,56 +33,104 @@ use crate::jobs::visibility::RequestedRef;
 
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
+const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 /// The longest accepted wait, in seconds: below the idle timeout of common proxies.
 const WAIT_MAX: u64 = 25;
 
 /// The routes of plain REST.
 pub fn router(jobs: Jobs, limits: ClientLimits, memory: AnswerMemory) -> Router {
     let nothing = async || {
-        HttpRefusal::new(RefusalKind::NoSuchPath, "not found; jobs are at /v1/jobs/{source}/{externalId}")
-            .into_problem()
+        let message = "not found; jobs are at /v1/jobs and /v1/jobs/{source}/{externalId}";
+        HttpRefusal::new(RefusalKind::NoSuchPath, message).into_problem()
     };
     Router::new()
         .route(Route::RestJob.pattern(), any(serve))
+        .route(Route::RestJobs.pattern(), any(serve_list))
         .route(Route::RestOther.pattern(), any(nothing))
         .with_state((jobs, limits, memory))
 }
 
+type RestState = (Jobs, ClientLimits, AnswerMemory);
+
 async fn serve(
-    State((jobs, limits, memory)): State<(Jobs, ClientLimits, AnswerMemory)>,
+    State(state): State<RestState>,
     method: Method,
     headers: HeaderMap,
     extensions: Extensions,
     path: Result<Path<(String, String)>, PathRejection>,
 ) -> Response {
-    let answered = answer(&jobs, &limits, &memory, &method, &headers, &extensions, path).await;
+    let request = RestRequest { route: Route::RestJob, method, headers, extensions };
+    let answered = job(&state, &request, path).await;
     answered.unwrap_or_else(HttpRefusal::into_problem)
 }
 
-async fn answer(
-    jobs: &Jobs,
-    limits: &ClientLimits,
-    memory: &AnswerMemory,
-    method: &Method,
-    headers: &HeaderMap,
-    extensions: &Extensions,
+async fn serve_list(
+    State(state): State<RestState>,
+    method: Method,
+    headers: HeaderMap,
+    extensions: Extensions,
+    RawQuery(query): RawQuery,
+) -> Response {
+    let request = RestRequest { route: Route::RestJobs, method, headers, extensions };
+    let answered = job_list(&state, &request, query.as_deref()).await;
+    answered.unwrap_or_else(HttpRefusal::into_problem)
+}
+
+/// A request without its path and query.
+struct RestRequest {
+    route: Route,
+    method: Method,
+    headers: HeaderMap,
+    extensions: Extensions,
+}
+
+impl RestRequest {
+    /// Authenticates the client, and admits its request.
+    fn enter(&self, (jobs, limits, _): &RestState) -> Result<(Principal, RequestPermit), HttpRefusal> {
+        if !matches!(self.method, Method::GET | Method::HEAD) {
+            return Err(HttpRefusal::method(self.route.allow(), "method not allowed; use GET"));
+        }
+        let presented = bearer::token(&self.headers)?;
+        let principal = jobs.authenticate(presented.as_ref()).map_err(authenticator::unknown)?;
+        RequestFacts::set_client(&self.extensions, principal.name());
+        let permit = limits.admit(&principal)?;
+        Ok((principal, permit))
+    }
+}
+
+async fn job(
+    state: &RestState,
+    request: &RestRequest,
     path: Result<Path<(String, String)>, PathRejection>,
 ) -> Result<Response, HttpRefusal> {
-    if !matches!(*method, Method::GET | Method::HEAD) {
-        return Err(HttpRefusal::method(Route::RestJob.allow(), "method not allowed; use GET"));
-    }
-    let presented = bearer::token(headers)?;
-    let principal = jobs.authenticate(presented.as_ref()).map_err(authenticator::unknown)?;
-    RequestFacts::set_client(extensions, principal.name());
-    let _place = limits.admit(&principal)?;
+    let (principal, _permit) = request.enter(state)?;
+    let (jobs, _, memory) = state;
     let Ok(Path((source, external_id))) = path else {
         return Err(HttpRefusal::new(RefusalKind::Unreadable, "the path is not percent-encoded UTF-8"));
     };
-    let wait = preferred_wait(headers);
+    let wait = preferred_wait(&request.headers);
     let seen = lookup(jobs, &principal, RequestedRef::External { source, external_id }, wait)
         .await
         .map_err(refuse)?;
-    respond(jobs, &seen, headers, wait, &memory.of(&principal))
+    respond(jobs, &seen, &request.headers, wait, &memory.of(&principal))
+}
+
+async fn job_list(
+    state: &RestState,
+    request: &RestRequest,
+    query: Option<&str>,
+) -> Result<Response, HttpRefusal> {
+    let (principal, _permit) = request.enter(state)?;
+    let (jobs, _, memory) = state;
+    let listed = list::request(query)?;
+    let page = jobs.list(&principal, &listed).await.map_err(refuse)?;
+    let mut answer = HeaderMap::new();
+    answer.insert(header::CONTENT_TYPE, JSON);
+    if let Some(link) = list::link(query, &page).and_then(|link| HeaderValue::try_from(link).ok()) {
+        answer.insert(header::LINK, link);
+    }
+    let body = memory.of(&principal).send(list::body(jobs, &page, listed.counts).into_bytes())?;
+    Ok((StatusCode::OK, answer, body).into_response())
 }
 
 async fn lookup(
@@ -114,7 +164,7 @@ fn respond(
     if etag::is_known(headers, &etag) {
         return Ok((StatusCode::NOT_MODIFIED, answer).into_response());
     }
-    answer.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
+    answer.insert(header::CONTENT_TYPE, JSON);
     let body = memory.send(view::body(seen, jobs.estimate(seen)).into_bytes())?;
     Ok((StatusCode::OK, answer, body).into_response())
 }

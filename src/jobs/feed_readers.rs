@@ -16,7 +16,7 @@ use super::visibility::Visibility;
 use crate::domain::id::JobKey;
 use crate::domain::observation::Observation;
 use crate::domain::principal::Principal;
-use crate::ports::clock::Clock;
+use crate::ports::clock::{Clock, ClockReading};
 use crate::telemetry::meters;
 
 /// The maximum number of jobs that wait for one reader, about 200 bytes each plus the jobs themselves.
@@ -151,13 +151,14 @@ impl FeedReaders {
 
     fn publish_known(&self, known: &KnownJob) {
         let observation = &known.observation;
+        let now = self.clock.reading();
         let mut state = self.state();
-        let cursor = state.log.put(known, self.clock.now());
+        let cursor = state.log.put(known, now.now);
         state.readers.retain(|reader| {
             let Some(reader) = reader.upgrade() else { return false };
             if !reader.may_see(observation, &self.visibility) {
                 reader.withdraw(&observation.job.key);
-            } else if reader.wants(observation, &self.visibility) {
+            } else if reader.wants(observation, &self.visibility, now) {
                 reader.put(cursor, known);
             }
             true
@@ -174,15 +175,16 @@ impl FeedReaders {
     ) -> JoinedReader {
         let reader =
             Arc::new(FeedReader { principal, filter, backlog: Mutex::default(), wake: Notify::new() });
+        let now = self.clock.reading();
         let mut state = self.state();
         let PublishedFeed { log, readers } = &mut *state;
         let start = after.map(|after| {
             let resumed = FeedCursor::parse(after).filter(|cursor| {
-                log.since(*cursor).is_some_and(|changes| reader.resume(changes, &self.visibility))
+                log.since(*cursor).is_some_and(|changes| reader.resume(changes, &self.visibility, now))
             });
             match resumed {
                 Some(cursor) => (FeedStart::Resumed, cursor),
-                None => (FeedStart::Reset, log.end(self.clock.now())),
+                None => (FeedStart::Reset, log.end(now.now)),
             }
         });
         if readers.len() == readers.capacity() {
@@ -200,14 +202,19 @@ impl FeedReader {
         visibility.may_see(&self.principal, &observation.job)
     }
 
-    fn wants(&self, observation: &Observation, visibility: &Visibility) -> bool {
-        self.filter.lets_through(observation) && visibility.carries(&observation.job.key, &self.filter.labels)
+    fn wants(&self, observation: &Observation, visibility: &Visibility, now: ClockReading) -> bool {
+        visibility.matches(&self.filter, observation, now)
     }
 
     /// Buffers the changes of an interruption that the reader may see. Returns `false` if there are too many.
-    fn resume(&self, changes: Vec<(FeedCursor, &KnownJob)>, visibility: &Visibility) -> bool {
+    fn resume(
+        &self,
+        changes: Vec<(FeedCursor, &KnownJob)>,
+        visibility: &Visibility,
+        now: ClockReading,
+    ) -> bool {
         let visible = changes.into_iter().filter(|(_, known)| {
-            self.may_see(&known.observation, visibility) && self.wants(&known.observation, visibility)
+            self.may_see(&known.observation, visibility) && self.wants(&known.observation, visibility, now)
         });
         let mut backlog = self.backlog();
         for (cursor, known) in visible {

@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use super::answer::LookupResult;
+use super::list_filter::JobListFilter;
 pub use super::reference::RequestedRef;
 use super::reference::{invalid, not_found};
 use super::sources::Readers;
@@ -15,7 +16,9 @@ use super::tracked_jobs::TrackedJobs;
 use crate::domain::error::Problem;
 use crate::domain::id::JobKey;
 use crate::domain::job::Job;
+use crate::domain::observation::Observation;
 use crate::domain::principal::{Principal, Scope};
+use crate::ports::clock::ClockReading;
 pub use crate::ports::identity::AuthError;
 use crate::ports::ledger::Labels;
 use crate::ports::upstream::JobReader;
@@ -93,6 +96,16 @@ impl Visibility {
             }
             answer => answer,
         }
+    }
+
+    /// Whether a job matches a filter.
+    pub(super) fn matches(
+        &self,
+        filter: &JobListFilter,
+        observation: &Observation,
+        now: ClockReading,
+    ) -> bool {
+        filter.matches(observation, &self.tracked, now)
     }
 
     /// Whether a job is tracked and has all of the given labels.

@@ -1,6 +1,6 @@
 //! Sources whose jobs contain a mark in each text, so that a leak is visible; and the use cases on them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use jobgate::domain::job::{Job, Life};
 use jobgate::domain::principal::Principal;
 use jobgate::domain::source::{BudgetUse, SourceHealth, SourceStatus};
 use jobgate::domain::upstream::Upstream;
-use jobgate::jobs::list::JobListFilter;
+use jobgate::jobs::list::{JobListField, JobListFilter, JobListOrder, JobListRequest};
 use jobgate::jobs::tracking::Labels;
 use jobgate::jobs::visibility::RequestedRef;
 use jobgate::jobs::{Jobs, Ports};
@@ -263,20 +263,43 @@ impl World {
         }
     }
 
-    /// The ids of all cached jobs that a client can list, with pages of this size.
+    /// The ids of all cached jobs that a client can list, with pages of this size. Whatever the order, the pages contain the
+    /// same jobs, and the count is theirs.
     pub(super) async fn held(
         &self,
         principal: &Principal,
         filter: &JobListFilter,
         size: usize,
     ) -> Vec<String> {
-        let (mut ids, mut after) = (Vec::new(), None::<String>);
+        let ids = self.listed(principal, filter, JobListOrder::default(), size).await;
+        for field in [JobListField::UpdatedAt, JobListField::State] {
+            let order = JobListOrder { field, descending: true };
+            let ordered = self.listed(principal, filter, order, size).await;
+            let sorted = |ids: &[String]| ids.iter().cloned().collect::<BTreeSet<_>>();
+            assert_eq!((sorted(&ordered), ordered.len()), (sorted(&ids), ids.len()), "{field:?}");
+        }
+        ids
+    }
+
+    async fn listed(
+        &self,
+        principal: &Principal,
+        filter: &JobListFilter,
+        order: JobListOrder,
+        size: usize,
+    ) -> Vec<String> {
+        let (mut ids, mut after, mut total) = (Vec::new(), None, None);
         loop {
-            let page = self.jobs.list(principal, filter, size, after.as_deref()).await.unwrap();
+            let counts = total.is_none();
+            let request =
+                JobListRequest { order, after, counts, ..JobListRequest::new(filter.clone(), size) };
+            let page = self.jobs.list(principal, &request).await.unwrap();
             assert!(page.jobs.len() == size || !page.has_next, "a page before the last is full");
-            ids.extend(page.jobs.iter().map(|seen| seen.observation.job.key.external_id.to_string()));
-            after = page.jobs.last().map(|seen| seen.observation.job.key.node_id());
+            let total = *total.get_or_insert(page.total);
+            ids.extend(page.jobs.iter().map(|job| job.snapshot.observation.job.key.external_id.to_string()));
+            after = page.jobs.last().map(|job| job.cursor.clone());
             if !page.has_next {
+                assert_eq!(ids.len(), total, "the count is that of the visible jobs");
                 return ids;
             }
         }

@@ -8,7 +8,7 @@ use jobgate::domain::id::SourceName;
 use jobgate::domain::principal::{Grant, Principal, Scope};
 use jobgate::domain::state::JobState;
 use jobgate::domain::sweep::DiscoveryRules;
-use jobgate::jobs::list::JobListFilter;
+use jobgate::jobs::list::{JobListFilter, JobOrigin};
 use jobgate::jobs::watch::FeedContent;
 
 use super::upstream::Lists;
@@ -79,6 +79,12 @@ async fn an_unregistered_job_is_discovered_and_followed_by_lists() {
     assert_eq!(reads, 0, "no read by id");
     assert!(lists <= 14, "{lists} lists at the longest interval");
     assert_eq!((running.status().discovered, running.discovers()), (3, true));
+    for (origin, expected) in [(JobOrigin::Discovered, 3), (JobOrigin::Requested, 0)] {
+        let filter = JobListFilter { origins: vec![origin], ..JobListFilter::default() };
+        let page = running.page(&Principal::local(), filter).await;
+        assert_eq!((page.jobs.len(), page.total), (expected, expected), "{origin:?}");
+        assert!(page.jobs.iter().all(|job| job.origin == origin));
+    }
     running.stop().await;
 }
 

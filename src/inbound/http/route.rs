@@ -19,6 +19,8 @@ pub(in crate::inbound) enum Route {
     Graphql,
     /// One job by REST.
     RestJob,
+    /// The list of jobs by REST.
+    RestJobs,
     /// Any other path of REST, where nothing is served.
     RestOther,
     /// The live page.
@@ -51,9 +53,10 @@ struct RouteRow {
 
 impl Route {
     /// Every route.
-    pub(in crate::inbound) const ALL: [Self; 7] = [
+    pub(in crate::inbound) const ALL: [Self; 8] = [
         Self::Graphql,
         Self::RestJob,
+        Self::RestJobs,
         Self::RestOther,
         Self::Page,
         Self::PageStyle,
@@ -81,6 +84,15 @@ impl Route {
                 span: Some("/v1/jobs/{source}/{externalId}"),
                 path: "/v1/jobs/REDACTED/REDACTED",
                 log: "/v1/jobs/{source}/{externalId}",
+                handler: Handler::Rest,
+            },
+            Self::RestJobs => RouteRow {
+                pattern: "/v1/jobs",
+                alias: None,
+                allow: "GET, HEAD",
+                span: Some("/v1/jobs"),
+                path: "/v1/jobs",
+                log: "/v1/jobs",
                 handler: Handler::Rest,
             },
             Self::RestOther => RouteRow {
@@ -201,6 +213,8 @@ mod tests {
                 "/v1/jobs/mind/5f1c",
                 "/v1/jobs/{source}/{externalId} /v1/jobs/REDACTED/REDACTED /v1/jobs/{source}/{externalId}",
             ),
+            ("/v1/jobs?text=secret", "/v1/jobs /v1/jobs /v1/jobs"),
+            ("/v1/jobs/", " /REDACTED none"),
             ("/v1/jobs/mind", " /REDACTED none"),
             ("/v1/jobs/mind/a/b", " /REDACTED none"),
             ("/v1/", " /REDACTED none"),

@@ -22,17 +22,7 @@ const DEFAULT_RETRY_AFTER: u64 = 5;
 
 /// The whole response. Serialized directly and not through values, which would round the digits of large numbers.
 pub(super) fn body(seen: &JobSnapshot, estimate: Option<JobEstimate>) -> String {
-    let freshness = json!({
-        "observedAt": seen.observed_at,
-        "ageMs": u64::try_from(seen.age.as_millis()).unwrap_or(u64::MAX),
-        "isStale": seen.stale.is_some(),
-        "staleReason": seen.stale.map(crate::jobs::answer::StaleReason::name),
-        "nextPollAt": seen.next_poll,
-    });
-    let facts = JobFacts::of(&seen.observation, seen.sightings);
-    let transitions = seen.transitions().map(TransitionBody::from).collect();
-    let estimate = estimate.map(EstimateBody::from);
-    write(&JobBody { facts, transitions, estimate, freshness })
+    write(&JobView::new(seen, estimate))
 }
 
 /// A weak tag of the job's content: two responses that differ only in age, in the estimate, or in the id of the upstream
@@ -52,12 +42,14 @@ pub(super) fn worth_asking_in(seen: &JobSnapshot) -> u64 {
     left.unwrap_or(DEFAULT_RETRY_AFTER).max(1)
 }
 
-fn write(value: &impl Serialize) -> String {
+/// JSON text.
+pub(super) fn write(value: &impl Serialize) -> String {
     serde_json::to_string(value).unwrap_or_else(|_| unreachable!("texts, numbers and JSON can be serialized"))
 }
 
+/// A job.
 #[derive(Serialize)]
-struct JobBody<'a> {
+pub(super) struct JobView<'a> {
     #[serde(flatten)]
     facts: JobFacts<'a>,
     transitions: Vec<TransitionBody>,
@@ -102,6 +94,25 @@ struct EstimateBody {
     earliest: Timestamp,
     latest: Timestamp,
     sample_size: u32,
+}
+
+impl<'a> JobView<'a> {
+    /// A job with its freshness.
+    pub(super) fn new(seen: &'a JobSnapshot, estimate: Option<JobEstimate>) -> Self {
+        let freshness = json!({
+            "observedAt": seen.observed_at,
+            "ageMs": u64::try_from(seen.age.as_millis()).unwrap_or(u64::MAX),
+            "isStale": seen.stale.is_some(),
+            "staleReason": seen.stale.map(crate::jobs::answer::StaleReason::name),
+            "nextPollAt": seen.next_poll,
+        });
+        Self {
+            facts: JobFacts::of(&seen.observation, seen.sightings),
+            transitions: seen.transitions().map(TransitionBody::from).collect(),
+            estimate: estimate.map(EstimateBody::from),
+            freshness,
+        }
+    }
 }
 
 impl From<JobEstimate> for EstimateBody {
@@ -176,7 +187,7 @@ mod tests {
         let job = Job::new(key, Life::Running, details);
         let at = Timestamp::UNIX_EPOCH;
         let observation = Observation::new(Arc::new(job), at, at);
-        let written = write(&JobBody {
+        let written = write(&JobView {
             facts: JobFacts::of(&observation, Sightings::default()),
             transitions: Vec::new(),
             estimate: None,

@@ -219,6 +219,11 @@ impl PublishedState {
         self.seen.is_none() && self.error.is_none() && self.given_up.is_none()
     }
 
+    /// Whether it is followed no more although it is not terminal.
+    pub(super) const fn has_expired(&self) -> bool {
+        self.given_up.is_some()
+    }
+
     /// Whether no more updates follow.
     pub(in crate::jobs) fn is_over(&self) -> bool {
         self.given_up.is_some() || self.state().is_some_and(JobState::is_terminal)

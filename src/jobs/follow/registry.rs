@@ -322,6 +322,12 @@ impl FollowRegistry {
         self.lock().schedule.jobs.get(key)?.updates.borrow().seen().cloned()
     }
 
+    /// A followed job as its watchers know it. `None` if it was neither read nor listed since it is followed, so that only
+    /// the store has its state, or is followed no more.
+    pub(in crate::jobs) fn known(&self, key: &JobKey) -> Option<KnownJob> {
+        self.lock().schedule.jobs.get(key)?.known()
+    }
+
     /// The time of day of the next poll of a job, when it is `time_of_day` now; `None` when none is scheduled. While
     /// polls are spaced it is a forecast.
     pub(in crate::jobs) fn next_poll(&self, key: &JobKey, time_of_day: Timestamp) -> Option<Timestamp> {

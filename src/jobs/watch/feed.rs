@@ -59,7 +59,6 @@ impl Feed {
         filter: JobListFilter,
         after: Option<&str>,
     ) -> impl Stream<Item = FeedUpdate> + Send + use<> {
-        let filter = filter.undated(self.clock.reading());
         let JoinedReader { reader, start } = self.readers.join(principal, filter, after);
         let start = start.map(|(start, cursor)| FeedUpdate { content: FeedContent::Start(start), cursor });
         let changes = stream::unfold((Arc::clone(self), reader), async |(feed, reader)| {

@@ -125,6 +125,7 @@ mod tests {
     use async_graphql::{Name, Value};
 
     use super::*;
+    use crate::inbound::graphql::schema::query::JobListCall;
 
     /// The size of the arguments of a request whose document has a comment of this length, and whose fields each have the
     /// value of a variable of this length.
@@ -133,7 +134,9 @@ mod tests {
         let document = Arc::new(ParsedDocument::new(parse_query(&text).unwrap(), &text, 3));
         let (operation, _) = OperationInfo::select(&document.executable, None).unwrap();
         let value = "x".repeat(variable);
-        let call = || QueryCall::JobList { filter: None, first: 1, after: Some(value.clone()) };
+        let after = Some(value.clone());
+        let call = JobListCall { filter: None, order_by: None, first: 1, after, counts: false };
+        let call = || QueryCall::JobList(call.clone());
         let calls = std::iter::repeat_with(call).take(fields).collect();
         let query = BoundQuery { plan: Arc::new(QueryPlan::empty()), calls };
         let mut variables = Variables::default();

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use super::rendered::{ObservedJob, RenderedJob};
-use super::selection::{ObjectSelection, SelectedField, SelectedValue};
+use super::selection::{ObjectSelection, SelectedField, SelectedValue, Selection};
 use super::writer::{AnswerWriter, WriteJson, WritePosition};
 use crate::inbound::graphql::document::limits::field_cost::FieldCost;
 
@@ -137,6 +137,15 @@ fn write_field<T: OutputObject>(value: &T, field: &SelectedField, out: &mut Answ
             None => out.leave_to_engine(),
         },
     }
+}
+
+/// Whether a field of an object type is selected, by its name in Rust.
+pub(super) fn selects<T: OutputObject>(selection: &Selection, name: &str) -> bool {
+    let is_it = |field: &SelectedField| match field.value {
+        SelectedValue::TypeName => false,
+        SelectedValue::Field(index) => T::FIELDS.get(index).is_some_and(|field| field.name == name),
+    };
+    selection.of(T::NAME).is_some_and(|selected| selected.fields.iter().any(is_it))
 }
 
 /// The name of a field in the schema: camel case, as the engine derives it.

@@ -10,12 +10,12 @@ use futures_util::future::try_join_all;
 
 use super::arguments::DeclaredVariables;
 use super::compile::{Compiler, NotCovered};
+use super::output;
 use super::root::PlannedRoot;
 use super::writer::{AnswerClient, AnswerWriter, WriteJson as _, WrittenJson};
-use crate::inbound::graphql::schema::filter::JobFilterInput;
 use crate::inbound::graphql::schema::job::{JobResult, Node};
 use crate::inbound::graphql::schema::job_connection::JobConnection;
-use crate::inbound::graphql::schema::query::{self, AWAIT_FOR};
+use crate::inbound::graphql::schema::query::{self, AWAIT_FOR, JobListCall};
 use crate::inbound::graphql::schema::reference::JobRefInput;
 use crate::inbound::graphql::schema::scalars::Duration;
 use crate::inbound::graphql::schema::source::GqlSource;
@@ -47,7 +47,7 @@ pub(in crate::inbound::graphql) enum QueryCall {
     Job(RequestedRef, Option<Duration>),
     Jobs(Vec<RequestedRef>, Option<Duration>),
     JobAwait(RequestedRef, Duration),
-    JobList { filter: Option<JobFilterInput>, first: i32, after: Option<String> },
+    JobList(JobListCall),
     Sources,
 }
 
@@ -202,11 +202,13 @@ impl PlannedRoot<QueryRootField> {
                 let timeout = if given { self.arguments.get(variables, "timeout")? } else { AWAIT_FOR };
                 QueryCall::JobAwait(by_ref(self.arguments.get(variables, "ref")?), timeout)
             }
-            QueryRootField::JobList => QueryCall::JobList {
+            QueryRootField::JobList => QueryCall::JobList(JobListCall {
                 filter: self.arguments.get(variables, "filter")?,
+                order_by: self.arguments.get(variables, "orderBy")?,
                 first: self.arguments.get(variables, "first")?,
                 after: self.arguments.get(variables, "after")?,
-            },
+                counts: output::selects::<JobConnection>(&self.selected.below, "total_count"),
+            }),
         })
     }
 
@@ -265,9 +267,8 @@ impl QueryCall {
             Self::JobAwait(reference, timeout) => {
                 QueryValue::Job(Box::new(query::job_await(jobs, principal, reference, *timeout).await))
             }
-            Self::JobList { filter, first, after } => {
-                let page = query::job_list(jobs, principal, filter.clone(), *first, after.clone()).await?;
-                QueryValue::JobList(Box::new(page))
+            Self::JobList(call) => {
+                QueryValue::JobList(Box::new(query::job_list(jobs, principal, call.clone()).await?))
             }
             Self::Sources => QueryValue::Sources(query::sources(jobs, principal)),
         })

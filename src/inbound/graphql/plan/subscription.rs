@@ -102,7 +102,8 @@ impl SubscriptionPlan {
                     let filter = arguments.get(variables, "filter")?;
                     let after: Option<String> = arguments.get(variables, "after")?;
                     let after = last_event_id.map(|last| &*last.0).or(after.as_deref());
-                    subscription::job_feed(jobs, principal, filter, after).map(RootUpdate::Feed).boxed()
+                    let updates = subscription::job_feed(jobs, principal, filter, after).ok()?;
+                    updates.map(RootUpdate::Feed).boxed()
                 }
             };
             Some(RootUpdates { root, updates })

@@ -1,18 +1,16 @@
 //! The connection of jobs.
 
-use crate::domain::id::JobKey;
-use crate::jobs::answer::JobSnapshot;
-use crate::jobs::list::JobPage;
-use crate::jobs::tracking::Labels;
+use crate::jobs::list::{JobPage, ListedJob};
 
 use crate::inbound::graphql::plan::output::output_object;
 
+use super::filter::GqlJobOrigin;
 use super::job::GqlJob;
 use super::label::Label;
 use super::page::PageInfo;
 
 output_object! {
-    /// A page of jobs, ordered by source and external ID.
+    /// A page of jobs.
     #[derive(Clone, Debug)]
     pub struct JobConnection = "JobConnection" {
         /// A list of edges.
@@ -21,6 +19,8 @@ output_object! {
         PageItems nodes: Vec<GqlJob>,
         /// Information to aid in pagination.
         Free page_info: PageInfo,
+        /// The number of jobs on all pages that the client is allowed to read, counted to 10,000.
+        Free total_count: i32,
     }
 }
 
@@ -34,30 +34,31 @@ output_object! {
         Free node: GqlJob,
         /// The labels of the job. Empty if the job is not tracked.
         List(16) labels: Vec<Label>,
+        /// How the gateway knows the job.
+        Free origin: GqlJobOrigin,
     }
 }
 
 impl JobConnection {
-    /// A page, with the labels of each job.
-    pub(super) fn new(
-        page: JobPage,
-        after: Option<String>,
-        labels: impl Fn(&JobKey) -> Option<Labels>,
-    ) -> Self {
-        let edge = |seen: JobSnapshot| {
-            let key = &seen.observation.job.key;
-            let labels =
-                labels(key).unwrap_or_default().into_iter().map(|(name, value)| Label { name, value });
-            JobEdge { cursor: key.node_id(), labels: labels.collect(), node: GqlJob::new(seen) }
+    /// A page.
+    pub(super) fn new(page: JobPage, after: Option<String>) -> Self {
+        let JobPage { jobs, has_next, total } = page;
+        let edge = |ListedJob { snapshot, origin, labels, cursor }| JobEdge {
+            cursor,
+            node: GqlJob::new(snapshot),
+            labels: labels.into_iter().map(|(name, value)| Label { name, value }).collect(),
+            origin: GqlJobOrigin::from(origin),
         };
-        let edges: Vec<JobEdge> = page.jobs.into_iter().map(edge).collect();
+        let edges: Vec<JobEdge> = jobs.into_iter().map(edge).collect();
         let page_info = PageInfo {
-            has_next_page: page.has_next,
+            has_next_page: has_next,
             has_previous_page: after.is_some(),
             start_cursor: edges.first().map(|edge| edge.cursor.clone()),
             end_cursor: edges.last().map(|edge| edge.cursor.clone()).or(after),
         };
         let nodes = edges.iter().map(|edge| edge.node.clone()).collect();
-        Self { edges, nodes, page_info }
+        // at most TOTAL_MAX
+        let total_count = i32::try_from(total).unwrap_or(i32::MAX);
+        Self { edges, nodes, page_info, total_count }
     }
 }

@@ -60,7 +60,7 @@ pub enum GqlStaleReason {
     ConflictingVersion,
     /// An internal error of the gateway.
     Internal,
-    /// The result was read from the store without a request to the source, as in `jobList`.
+    /// The result was read from the store without a request to the source, as in `jobList`, and the job is not followed.
     #[graphql(name = "NOT_REFRESHED")]
     NotRefreshed,
 }

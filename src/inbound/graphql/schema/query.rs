@@ -6,11 +6,12 @@ use crate::domain::error::{Problem, ProblemCode};
 use crate::domain::principal::Principal;
 use crate::jobs::Jobs;
 use crate::jobs::answer::LookupResult;
+use crate::jobs::list::JobListRequest;
 use crate::jobs::visibility::RequestedRef;
 
 use crate::inbound::graphql::document::limits::field_cost::FieldCost;
 
-use super::filter::JobFilterInput;
+use super::filter::{JobFilterInput, JobOrderInput};
 use super::job::{JobResult, Node};
 use super::job_connection::JobConnection;
 use super::page::page_size;
@@ -112,22 +113,27 @@ impl QueryRoot {
         Ok(job_await(ctx.data()?, ctx.data()?, &reference.into(), timeout).await)
     }
 
-    /// A list of the jobs that the gateway has stored and the client is allowed to read, ordered by source and external
-    /// ID. The list is read from the store without upstream calls; `freshness` gives the age of each job.
+    /// A list of the jobs that the gateway has stored and the client is allowed to read. The list is read from the store
+    /// without upstream calls; `freshness` gives the age of each job. A page without `orderBy` and `totalCount` costs
+    /// little; each of them reads all jobs that match.
     async fn job_list(
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "Filters for the jobs. If null, all jobs are returned.")] filter: Option<
             JobFilterInput,
         >,
+        #[graphql(desc = "The order of the jobs. If null, by source and external ID, ascending.")]
+        order_by: Option<JobOrderInput>,
         #[graphql(desc = "The number of jobs to return, 1 to 100.")] first: i32,
         #[graphql(
-            desc = "Returns the items after this cursor, a `cursor` or the `endCursor` of the same connection. If\n\
+            desc = "Returns the items after this cursor, a `cursor` or the `endCursor` of a page in the same order. If\n\
                     null, the first page."
         )]
         after: Option<String>,
     ) -> Result<JobConnection> {
-        job_list(ctx.data()?, ctx.data()?, filter, first, after).await
+        let counts = ctx.field().selection_set().any(|field| field.name() == "totalCount");
+        let page = JobListCall { filter, order_by, first, after, counts };
+        job_list(ctx.data()?, ctx.data()?, page).await
     }
 
     /// The sources that the client is allowed to read, ordered by name.
@@ -135,6 +141,16 @@ impl QueryRoot {
     async fn sources(&self, ctx: &Context<'_>) -> Result<Vec<GqlSource>> {
         Ok(sources(ctx.data()?, ctx.data()?))
     }
+}
+
+/// The arguments of `jobList`, and whether `totalCount` is selected.
+#[derive(Clone, Debug)]
+pub(in crate::inbound::graphql) struct JobListCall {
+    pub(in crate::inbound::graphql) filter: Option<JobFilterInput>,
+    pub(in crate::inbound::graphql) order_by: Option<JobOrderInput>,
+    pub(in crate::inbound::graphql) first: i32,
+    pub(in crate::inbound::graphql) after: Option<String>,
+    pub(in crate::inbound::graphql) counts: bool,
 }
 
 /// The default timeout of `jobAwait`: below the idle timeout of common proxies.
@@ -208,18 +224,21 @@ pub(in crate::inbound::graphql) async fn job_await(
 /// Resolves `jobList`.
 ///
 /// # Errors
-/// Returns an error if the size of the page or the cursor is not valid.
+/// Returns an error if the filter, the size of the page or the cursor is not valid.
 pub(in crate::inbound::graphql) async fn job_list(
     jobs: &Jobs,
     principal: &Principal,
-    filter: Option<JobFilterInput>,
-    first: i32,
-    after: Option<String>,
+    JobListCall { filter, order_by, first, after, counts }: JobListCall,
 ) -> Result<JobConnection> {
-    let first = page_size(first)?;
-    let filter = filter.unwrap_or_default().into();
-    let page = jobs.list(principal, &filter, first as usize, after.as_deref()).await;
-    Ok(JobConnection::new(page.map_err(|problem| as_error(&problem))?, after, |key| jobs.labels(key)))
+    let request = JobListRequest {
+        filter: filter.unwrap_or_default().parse()?,
+        order: order_by.map(Into::into).unwrap_or_default(),
+        first: page_size(first)? as usize,
+        after,
+        counts,
+    };
+    let page = jobs.list(principal, &request).await.map_err(|problem| as_error(&problem))?;
+    Ok(JobConnection::new(page, request.after))
 }
 
 /// Resolves `sources`.

@@ -73,7 +73,7 @@ impl Subscriptions {
             return Ok(stream::empty().boxed());
         }
         let after = ctx.data_opt::<LastEventId>().map(|last| last.0.to_string()).or(after);
-        Ok(job_feed(ctx.data()?, ctx.data()?, filter, after.as_deref()).map(JobUpdate::from).boxed())
+        Ok(job_feed(ctx.data()?, ctx.data()?, filter, after.as_deref())?.map(JobUpdate::from).boxed())
     }
 }
 
@@ -93,11 +93,14 @@ pub(in crate::inbound::graphql) fn job_updates(
 }
 
 /// Starts `jobFeed`.
+///
+/// # Errors
+/// Returns an error if the filter is not valid.
 pub(in crate::inbound::graphql) fn job_feed(
     jobs: &Jobs,
     principal: &Principal,
     filter: Option<JobFilterInput>,
     after: Option<&str>,
-) -> impl Stream<Item = FeedUpdate> + use<> {
-    jobs.feed(principal.clone(), filter.unwrap_or_default().into(), after)
+) -> Result<impl Stream<Item = FeedUpdate> + use<>> {
+    Ok(jobs.feed(principal.clone(), filter.unwrap_or_default().parse()?, after))
 }
