@@ -146,10 +146,24 @@ fn each_alert_has_a_runbook() {
     assert_eq!(explained.count(), alerts.len(), "docs/operations.md explains only alerts");
 }
 
+/// The dashboard of the chart.
+fn dashboard() -> Value {
+    serde_json::from_str(&read("charts/jobgate/files/dashboard.json")).unwrap()
+}
+
+/// Every panel of the dashboard, those of its collapsed rows included.
+fn panels_and_rows() -> Vec<Value> {
+    let dashboard = dashboard();
+    let each = list(&dashboard["panels"]).iter().flat_map(|panel| {
+        let inside = list(&panel["panels"]).iter().cloned();
+        std::iter::once(panel.clone()).chain(inside)
+    });
+    each.collect()
+}
+
 /// The panels of the dashboard that query something.
 fn panels() -> Vec<Value> {
-    let dashboard: Value = serde_json::from_str(&read("charts/jobgate/files/dashboard.json")).unwrap();
-    list(&dashboard["panels"]).iter().filter(|panel| panel["type"] != "row").cloned().collect()
+    panels_and_rows().into_iter().filter(|panel| panel["type"] != "row").collect()
 }
 
 /// The queries of the dashboard.
@@ -164,9 +178,8 @@ fn dashboard_expressions() -> Vec<String> {
 
 #[test]
 fn each_dashboard_panel_has_its_own_id() {
-    let dashboard: Value = serde_json::from_str(&read("charts/jobgate/files/dashboard.json")).unwrap();
     let mut ids = BTreeSet::new();
-    for panel in list(&dashboard["panels"]) {
+    for panel in panels_and_rows() {
         assert!(ids.insert(panel["id"].as_u64().unwrap()), "the id of {} exists twice", panel["title"]);
     }
 }
@@ -177,6 +190,49 @@ fn each_dashboard_panel_queries_the_selected_data_source() {
         assert_eq!(panel["datasource"]["uid"], "${datasource}", "{}", panel["title"]);
         assert!(!list(&panel["targets"]).is_empty(), "{}", panel["title"]);
     }
+}
+
+#[test]
+fn the_dashboard_begins_with_figures_and_thresholds_above_collapsed_rows() {
+    let dashboard = dashboard();
+    let (rows, top): (Vec<&Value>, Vec<&Value>) =
+        list(&dashboard["panels"]).iter().partition(|panel| panel["type"] == "row");
+    for panel in &top {
+        assert_eq!(panel["type"], "stat", "{}", panel["title"]);
+        let steps = list(&panel["fieldConfig"]["defaults"]["thresholds"]["steps"]);
+        assert!(!steps.is_empty(), "{} has no threshold", panel["title"]);
+    }
+    let titles: BTreeSet<&str> = top.iter().filter_map(|panel| panel["title"].as_str()).collect();
+    for title in ["Health of each source", "Throttled sources", "Late updates", "Open streams"] {
+        assert!(titles.contains(title), "{title} is missing");
+    }
+    let lowest = top.iter().filter_map(|panel| panel["gridPos"]["y"].as_u64()).max().unwrap();
+    for row in rows {
+        assert_eq!(row["collapsed"], true, "{}", row["title"]);
+        assert!(!list(&row["panels"]).is_empty(), "{} is empty", row["title"]);
+        assert!(row["gridPos"]["y"].as_u64().unwrap() > lowest, "{} is above the figures", row["title"]);
+    }
+}
+
+#[test]
+fn every_query_of_the_dashboard_is_of_the_selected_cluster() {
+    for expression in dashboard_expressions() {
+        let selectors = expression.matches("namespace=\"$namespace\"").count();
+        assert_eq!(expression.matches("{cluster=~\"$cluster\", ").count(), selectors, "{expression}");
+        assert!(selectors > 0, "{expression}");
+    }
+}
+
+#[test]
+fn every_runbook_of_the_dashboard_exists() {
+    let known: BTreeSet<String> =
+        alerts().into_iter().map(|(name, _)| format!("${{docs}}/operations.md#{}", name.to_lowercase())).collect();
+    let panels = panels();
+    let linked: BTreeSet<&str> =
+        panels.iter().flat_map(|panel| list(&panel["links"])).filter_map(|link| link["url"].as_str()).collect();
+    let unknown: Vec<&&str> = linked.iter().filter(|url| !known.contains(**url)).collect();
+    assert_eq!(unknown, Vec::<&&str>::new());
+    assert!(linked.len() > 20, "the links were read: {linked:?}");
 }
 
 #[test]
