@@ -11,8 +11,12 @@ import os
 import pathlib
 import re
 import shutil
+import socket
 import subprocess
 import sys
+import time
+import urllib.parse
+import urllib.request
 
 import kubernetes_validate
 import yaml
@@ -298,6 +302,82 @@ def commands(jobgate, objects):
         fault(f"the commands were not found: {given}")
     for command in sorted(given - known):
         fault(f"jobgate has no command {command}, which the chart or the Dockerfile gives it")
+
+
+def demo(jobgate, objects):
+    """What the chart starts with demo.enabled is a gateway with live jobs that only loopback reaches, and no object leads there."""
+    kinds = sorted(found["kind"] for found in objects if found["kind"] in ("Service", "Ingress", "StatefulSet", "Deployment"))
+    if kinds != ["Deployment", "Service"] or [port["name"] for one in objects if one["kind"] == "Service" for port in one["spec"]["ports"]] != ["admin"]:
+        fault(f"demo: makes {kinds}, not one Deployment and the Service of its admin listener")
+    policy = next(one for one in objects if one["kind"] == "NetworkPolicy")
+    if [port["port"] for rule in policy["spec"]["ingress"] for port in rule["ports"]] != ["admin"]:
+        fault("demo: the network policy opens more than the admin listener")
+    container = next(one for one in objects if one["kind"] == "Deployment")["spec"]["template"]["spec"]["containers"][0]
+    env = {one["name"]: one["value"] for one in container["env"]}
+    if env.get("JOBGATE_TELEMETRY__LOG_LEVEL") != "debug":
+        fault("demo: config.telemetry.log_level does not reach the process")
+    public, admin = free_port(), free_port()
+    given = " ".join(container["args"]).replace("127.0.0.1:8080", f"127.0.0.1:{public}").replace("0.0.0.0:9090", f"0.0.0.0:{admin}")
+    plain = {key: value for key, value in os.environ.items() if not key.startswith("JOBGATE_")}
+    log = OUT / "demo.log"
+    with open(log, "w", encoding="utf-8") as told:
+        process = subprocess.Popen([str(jobgate), *given.split()], env=plain | env, stdout=told, stderr=told)
+    try:
+        if not until(lambda: fetched(f"http://127.0.0.1:{admin}/readyz")):
+            return fault(f"demo: is not ready: {log.read_text(encoding='utf-8')[-2000:]}")
+        if "<html" not in (fetched(f"http://127.0.0.1:{public}/") or ""):
+            fault("demo: serves no page")
+        query = urllib.parse.quote("{ jobList(first: 100) { edges { cursor } } }")
+        asked = f"http://127.0.0.1:{public}/graphql?query={query}"
+        if not until(lambda: len(json.loads(fetched(asked) or '{"data": {"jobList": {"edges": []}}}')["data"]["jobList"]["edges"]) >= 10):
+            fault(f"demo: shows no jobs: {fetched(asked)}")
+        with socket.socket() as probe:
+            probe.settimeout(2)
+            # every address of 127.0.0.0/8 is this machine, and only 127.0.0.1 is listened on
+            if probe.connect_ex(("127.0.0.2", public)) == 0:
+                fault("demo: the public listener is on more than 127.0.0.1")
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def published():
+    """The chart as the release workflow publishes it: it names the image and the documents of the owner, and says so nowhere else."""
+    folder = OUT / "published"
+    made = run(["bash", HERE / "publish.sh", "acme", "1.2.3", folder])
+    if made.returncode:
+        return fault(f"publish.sh: {made.stderr}")
+    told = run([HELMS[0], "template", "gateway", folder, "--set", "demo.enabled=true", "--set", "metrics.dashboard.enabled=true"])
+    if "image: \"ghcr.io/acme/jobgate:" not in told.stdout or "https://github.com/acme/jobgate/blob/v1.2.3/docs" not in told.stdout:
+        fault(f"publish.sh: the chart does not name its own image and documents: {told.stderr}")
+    for owner, version in (("Acme", "1.2.3"), ("acme", "v1"), ("a b", "1.2.3")):
+        if run(["bash", HERE / "publish.sh", owner, version, OUT / "never"]).returncode == 0:
+            fault(f"publish.sh: takes {owner} {version}")
+
+
+def free_port():
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+def fetched(url):
+    """The body of a successful answer, or none."""
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, headers={"accept": "*/*"}), timeout=5) as answer:
+            return answer.read().decode()
+    except OSError:
+        return None
+
+
+def until(condition, seconds=60):
+    """Waits for a condition, at most this long."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.2)
+    return False
 
 
 def live():
@@ -659,6 +739,8 @@ def main():
                 fault(f"docs/kubernetes.md:{line}: {rendered.stderr}")
         custom(objects)
         commands(jobgate, objects)
+        published()
+        demo(jobgate, yaml_of((OUT / "rendered/demo.yaml").read_text(encoding="utf-8")))
         lint()
         image()
         tree = compose()

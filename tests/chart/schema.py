@@ -87,6 +87,7 @@ def values(config):
             pullPolicy=one_of("IfNotPresent", "Always", "Never"),
             pullSecrets=listed(shape(needed=["name"], name=NAME)),
         ),
+        demo=shape(enabled=FLAG),
         config=config,
         sourceCredentials={
             "type": "object",
@@ -200,7 +201,7 @@ def values(config):
                 metricRelabelings=listed(THEIRS),
             ),
             prometheusRule=shape(enabled=FLAG, labels=WORDS, extraGroups=listed(THEIRS)),
-            dashboard=shape(enabled=FLAG, labels=WORDS),
+            dashboard=shape(enabled=FLAG, labels=WORDS, docsUrl=text(pattern="^$|^https?://[^\"\\\\\\s]+$")),
         ),
         probes=shape(
             startupSeconds=whole(2, 3600), readinessPeriodSeconds=whole(1, 300), livenessPeriodSeconds=whole(1, 300)

@@ -3,9 +3,14 @@
 {{- define "jobgate.checks" -}}
 {{- include "jobgate.checkRenamed" . -}}
 {{- include "jobgate.checkRemoved" . -}}
+{{- if .Values.demo.enabled -}}
+{{- include "jobgate.checkDemo" . -}}
+{{- else -}}
 {{- include "jobgate.checkWho" . -}}
 {{- include "jobgate.checkSecrets" . -}}
 {{- include "jobgate.checkEgress" . -}}
+{{- end -}}
+{{- include "jobgate.checkEnv" . -}}
 {{- include "jobgate.checkStore" . -}}
 {{- include "jobgate.checkStop" . -}}
 {{- include "jobgate.checkDoors" . -}}
@@ -114,6 +119,10 @@
 {{- fail (printf "config.sources.%s.base_url: must start with https://, because plain HTTP exposes the credential; allow_plaintext: true permits it" $name) -}}
 {{- end -}}
 {{- end -}}
+{{- end -}}
+
+{{/* Variables that would change options. */}}
+{{- define "jobgate.checkEnv" -}}
 {{- range .Values.extraEnv -}}
 {{- if hasPrefix "JOBGATE_" .name -}}
 {{- fail (printf "extraEnv: %s would overrule the configuration behind the chart's back: put the option under config" .name) -}}
@@ -123,6 +132,45 @@
 {{- if hasPrefix "JOBGATE_" (.prefix | default "") -}}
 {{- fail (printf "envFrom: the prefix %s would overrule the configuration behind the chart's back: put the options under config" .prefix) -}}
 {{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* A demo has simulated upstreams, one pod, no clients and nothing stored: what says otherwise is refused. */}}
+{{- define "jobgate.checkDemo" -}}
+{{- $instead := "remove it, or set demo.enabled to false" -}}
+{{- range $section, $options := .Values.config -}}
+{{- if and $options (not (has $section (list "server" "streams" "telemetry"))) -}}
+{{- fail (printf "config.%s: is not used by a demo (demo.enabled), which has sources, clients and a store of its own: %s" $section $instead) -}}
+{{- end -}}
+{{- range $option, $value := $options -}}
+{{- if or (kindIs "slice" $value) (kindIs "map" $value) (kindIs "invalid" $value) (and (eq $section "server") (has $option (list "listen" "admin_listen"))) -}}
+{{- fail (printf "config.%s.%s: cannot be set in a demo (demo.enabled): %s" $section $option $instead) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- range $name, $given := dict
+  "sourceCredentials" .Values.sourceCredentials
+  "sourceEgress" .Values.sourceEgress
+  "store.persistence.existingClaim" .Values.store.persistence.existingClaim
+  "tls.existingSecret" .Values.tls.existingSecret -}}
+{{- if $given -}}
+{{- fail (printf "%s: is not used by a demo (demo.enabled): %s" $name $instead) -}}
+{{- end -}}
+{{- end -}}
+{{- if eq .Values.store.kind "redis" -}}
+{{- fail (printf "store.kind: redis is not used by a demo (demo.enabled), which stores nothing: %s" $instead) -}}
+{{- end -}}
+{{- if include "jobgate.several" . -}}
+{{- fail (printf "%s: a demo (demo.enabled) is one pod: %s" (.Values.autoscaling.enabled | ternary "autoscaling.enabled" (printf "replicas: %v" .Values.replicas)) $instead) -}}
+{{- end -}}
+{{- if .Values.ingress.enabled -}}
+{{- fail "ingress.enabled: a demo (demo.enabled) has no clients, so only `kubectl port-forward` reaches it: disable one of the two" -}}
+{{- end -}}
+{{- if .Values.httpRoute.enabled -}}
+{{- fail "httpRoute.enabled: a demo (demo.enabled) has no clients, so only `kubectl port-forward` reaches it: disable one of the two" -}}
+{{- end -}}
+{{- if ne .Values.service.type "ClusterIP" -}}
+{{- fail (printf "service.type: %s is for a gateway that others reach, and only `kubectl port-forward` reaches a demo (demo.enabled): use ClusterIP" .Values.service.type) -}}
 {{- end -}}
 {{- end -}}
 

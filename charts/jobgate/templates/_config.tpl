@@ -191,3 +191,16 @@ tells what was there before, and its credential is a mount more or less anyway. 
 {{- end -}}
 {{- $ports | uniq | sortAlpha | toJson -}}
 {{- end -}}
+
+{{/* The options of a demo as environment variables, as JSON: it has no file of configuration. Nothing without a demo. */}}
+{{- define "jobgate.demoEnv" -}}
+{{- $env := list -}}
+{{- if .Values.demo.enabled -}}
+{{- range $section, $options := .Values.config -}}
+{{- range $option, $value := $options -}}
+{{- $env = append $env (dict "name" (printf "JOBGATE_%s__%s" (upper $section) (upper $option)) "value" (kindIs "string" $value | ternary $value (toJson $value))) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- $env | toJson -}}
+{{- end -}}

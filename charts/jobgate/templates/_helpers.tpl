@@ -111,3 +111,8 @@ labels:
 {{- define "jobgate.several" -}}
 {{- if or (gt (int .Values.replicas) 1) .Values.autoscaling.enabled -}}yes{{- end -}}
 {{- end -}}
+
+{{/* The kind of store: a demo keeps nothing. */}}
+{{- define "jobgate.storeKind" -}}
+{{- if .Values.demo.enabled -}}memory{{- else -}}{{- .Values.store.kind -}}{{- end -}}
+{{- end -}}

@@ -8,7 +8,11 @@ metadata:
     {{- /* Not the chart's version: a new chart that changes nothing here replaces no pod. */}}
     {{- omit (include "jobgate.labels" (dict "root" . "extra" .Values.podLabels) | fromYaml) "helm.sh/chart" | toYaml | nindent 4 }}
   annotations:
+    {{- if .Values.demo.enabled }}
+    {{- include "jobgate.checks" . }}
+    {{- else }}
     checksum/config: {{ include "jobgate.restartConfig" . | sha256sum }}
+    {{- end }}
     {{- /* The URL of Redis is read at the start alone. What is in a Secret of somebody else's nobody here sees change. */}}
     {{- with include "jobgate.redisUrl" . }}
     checksum/store: {{ sha256sum . }}
@@ -41,7 +45,7 @@ spec:
       labelSelector:
         matchLabels:
           {{- include "jobgate.selector" $ | nindent 10 }}
-      {{- if ne $.Values.store.kind "embedded" }}
+      {{- if ne (include "jobgate.storeKind" $) "embedded" }}
       matchLabelKeys: [pod-template-hash]
       {{- end }}
     {{- end }}
@@ -74,8 +78,13 @@ spec:
     - name: jobgate
       image: {{ include "jobgate.image" . | quote }}
       imagePullPolicy: {{ .Values.image.pullPolicy }}
+      {{- if .Values.demo.enabled }}
+      # Only `kubectl port-forward` reaches the public listener: it has no clients, so it is on loopback.
+      args: [demo, --listen, "127.0.0.1:8080", --admin-listen, {{ printf "%s:9090" .Values.listenAddress | quote }}]
+      {{- else }}
       args: [serve, --config, /etc/jobgate/jobgate.yaml]
-      {{- with .Values.extraEnv }}
+      {{- end }}
+      {{- with concat (include "jobgate.demoEnv" . | fromJsonArray) (.Values.extraEnv | default list) }}
       env:
         {{- toYaml . | nindent 8 }}
       {{- end }}
@@ -120,6 +129,7 @@ spec:
         readOnlyRootFilesystem: true
         capabilities:
           drop: [ALL]
+      {{- if not .Values.demo.enabled }}
       volumeMounts:
         # Folders, never single files: a single file would not follow a change.
         - name: config
@@ -145,16 +155,21 @@ spec:
           mountPath: {{ $secrets }}/tls
           readOnly: true
         {{- end }}
-        {{- if eq .Values.store.kind "embedded" }}
+        {{- if eq (include "jobgate.storeKind" .) "embedded" }}
         - name: data
           mountPath: /var/lib/jobgate
         {{- end }}
         {{- with .Values.extraVolumeMounts }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
+      {{- else if .Values.extraVolumeMounts }}
+      volumeMounts:
+        {{- toYaml .Values.extraVolumeMounts | nindent 8 }}
+      {{- end }}
     {{- with .Values.extraContainers }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
+  {{- if not .Values.demo.enabled }}
   volumes:
     - name: config
       configMap:
@@ -214,7 +229,7 @@ spec:
         secretName: {{ . | quote }}
         defaultMode: 0440
     {{- end }}
-    {{- if and (eq .Values.store.kind "embedded") .Values.store.persistence.existingClaim }}
+    {{- if and (eq (include "jobgate.storeKind" .) "embedded") .Values.store.persistence.existingClaim }}
     - name: data
       persistentVolumeClaim:
         claimName: {{ .Values.store.persistence.existingClaim | quote }}
@@ -222,4 +237,8 @@ spec:
     {{- with .Values.extraVolumes }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
+  {{- else if .Values.extraVolumes }}
+  volumes:
+    {{- toYaml .Values.extraVolumes | nindent 4 }}
+  {{- end }}
 {{- end -}}
