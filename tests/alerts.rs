@@ -215,6 +215,25 @@ fn the_dashboard_begins_with_figures_and_thresholds_above_collapsed_rows() {
 }
 
 #[test]
+fn every_health_in_a_query_is_one_of_the_schema() {
+    let schema = read("schema/schema.graphql");
+    let members = schema.split_once("enum SourceHealth {").unwrap().1.split_once("\n}").unwrap().0;
+    let known: BTreeSet<String> = members.lines().map(|line| line.trim().to_lowercase()).collect();
+    let in_rules = rules().into_iter().filter_map(|rule| rule["expr"].as_str().map(ToOwned::to_owned));
+    let mut seen = 0;
+    for expression in in_rules.chain(dashboard_expressions()) {
+        // health="a", health=~"a|b", health!~"a|b"
+        for after in expression.split("health").skip(1).filter(|after| after.starts_with(['=', '!'])) {
+            for word in after.split('"').nth(1).unwrap().split('|') {
+                assert!(known.contains(word), "{word} of {expression}");
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen > 5, "the queries were read");
+}
+
+#[test]
 fn every_query_of_the_dashboard_is_of_the_selected_cluster() {
     for expression in dashboard_expressions() {
         let selectors = expression.matches("namespace=\"$namespace\"").count();
@@ -225,11 +244,16 @@ fn every_query_of_the_dashboard_is_of_the_selected_cluster() {
 
 #[test]
 fn every_runbook_of_the_dashboard_exists() {
-    let known: BTreeSet<String> =
-        alerts().into_iter().map(|(name, _)| format!("${{docs}}/operations.md#{}", name.to_lowercase())).collect();
+    let known: BTreeSet<String> = alerts()
+        .into_iter()
+        .map(|(name, _)| format!("${{docs}}/operations.md#{}", name.to_lowercase()))
+        .collect();
     let panels = panels();
-    let linked: BTreeSet<&str> =
-        panels.iter().flat_map(|panel| list(&panel["links"])).filter_map(|link| link["url"].as_str()).collect();
+    let linked: BTreeSet<&str> = panels
+        .iter()
+        .flat_map(|panel| list(&panel["links"]))
+        .filter_map(|link| link["url"].as_str())
+        .collect();
     let unknown: Vec<&&str> = linked.iter().filter(|url| !known.contains(**url)).collect();
     assert_eq!(unknown, Vec::<&&str>::new());
     assert!(linked.len() > 20, "the links were read: {linked:?}");
