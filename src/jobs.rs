@@ -27,8 +27,6 @@ mod fetch;
 mod first_requests;
 mod follow;
 pub mod list;
-mod list_filter;
-mod list_order;
 mod lookup;
 mod reference;
 mod replicas;
@@ -59,7 +57,7 @@ use first_requests::NotFoundRetry;
 pub use follow::FollowSettings;
 pub use follow::SweepStatus;
 use follow::{FollowRegistry, PollPermits, Poller, Resume, SweepStatuses, Sweeper};
-use list::{JobList, JobListFilter, JobListRequest, JobPage};
+use list::{JobList, JobListFilter, JobListRequest, JobPage, StoredJobs};
 use lookup::Lookup;
 use reference::RequestedRef;
 use replicas::Replicas;
@@ -207,9 +205,12 @@ impl Services {
             visibility.clone(), cache.clone(), ingest.clone(), fetcher, following.clone(), retry.clone(),
             freshness.clone(), clock.clone(),
         ));
+        let stored = StoredJobs {
+            visibility: visibility.clone(), tracked: tracked.clone(), cache: cache.clone(),
+        };
         let list = JobList::new(
-            visibility.clone(), readers.clone(), tracked.clone(), cache.clone(), following.clone(),
-            freshness.clone(), clock.clone(),
+            stored, readers.clone(), following.clone(), sweeps.clone(), freshness.clone(), clock.clone(),
+            spawner.clone(),
         );
         let rows = Rows::new(visibility.clone(), readers.clone(), ranges);
         let tracking = Tracking::new(

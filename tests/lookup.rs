@@ -426,6 +426,27 @@ async fn a_list_returns_cached_jobs_without_a_call() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_followed_job_is_stale_in_a_list_as_for_its_watchers() {
+    let gateway = gateway();
+    gateway.jobs.start_following(CancellationToken::new());
+    let watch = gateway.jobs.watch(Principal::local(), vec![reference("mind", "a")], None);
+    let mut watch = Box::pin(watch);
+    watch.next().await.unwrap();
+    tokio::time::sleep(SECOND * 600).await;
+    let request = JobListRequest::new(JobListFilter::default(), 3);
+    for _ in 0..40 {
+        // at any time between two polls, which are half a minute apart by now
+        let page = gateway.jobs.list(&Principal::local(), &request).await.unwrap();
+        assert_eq!(page.jobs[0].snapshot.stale, None, "{:?} after it was read", page.jobs[0].snapshot.age);
+        tokio::time::sleep(SECOND).await;
+    }
+    gateway.mindbridge.respond_with(|_| Err(unavailable()));
+    tokio::time::sleep(SECOND * 60).await;
+    let page = gateway.jobs.list(&Principal::local(), &request).await.unwrap();
+    assert_eq!(page.jobs[0].snapshot.stale, Some(StaleReason::Unavailable));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_list_returns_jobs_of_granted_sources_only() {
     let (gateway, granted) = with_cached_jobs().await;
     let all = gateway.jobs.list(&granted, &JobListRequest::new(JobListFilter::default(), 20)).await.unwrap();

@@ -129,7 +129,8 @@ async fn job_list(
     if let Some(link) = list::link(query, &page).and_then(|link| HeaderValue::try_from(link).ok()) {
         answer.insert(header::LINK, link);
     }
-    let body = memory.of(&principal).send(list::body(jobs, &page, listed.counts).into_bytes())?;
+    let json = memory.write(|out| list::write(jobs, &page, listed.counts, out));
+    let body = memory.of(&principal).send(json.ok_or_else(|| memory.too_large())?)?;
     Ok((StatusCode::OK, answer, body).into_response())
 }
 

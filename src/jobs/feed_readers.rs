@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 
 use super::answer::KnownJob;
 use super::change_log::{ChangeLog, FeedCursor};
-use super::list_filter::JobListFilter;
+use super::list::filter::JobListFilter;
 use super::visibility::Visibility;
 use crate::domain::id::JobKey;
 use crate::domain::observation::Observation;

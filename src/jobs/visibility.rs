@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use super::answer::LookupResult;
-use super::list_filter::JobListFilter;
+use super::list::filter::JobListFilter;
 pub use super::reference::RequestedRef;
 use super::reference::{invalid, not_found};
 use super::sources::Readers;

@@ -9,6 +9,8 @@ use super::BoxFuture;
 pub enum TaskKind {
     /// One shared fetch. Ends by itself; if it panics, the fetch is lost, and its joiners are notified.
     Fetch,
+    /// One list that reads the whole store. Ends by itself; if it panics, its caller receives an error.
+    List,
     /// One poll of followed jobs. Ends by itself; if it panics, its jobs are polled again later.
     Poll,
     /// The loop that polls followed jobs. Runs until the process drains.
@@ -50,6 +52,7 @@ impl TaskKind {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Fetch => "fetch",
+            Self::List => "list",
             Self::Poll => "poll",
             Self::Poller => "poller",
             Self::Sweeper => "sweeper",
@@ -68,9 +71,13 @@ impl TaskKind {
     /// What a panic of such a task means.
     pub const fn on_panic(self) -> OnPanic {
         match self {
-            Self::Fetch | Self::Poll | Self::Resume | Self::Connection | Self::Stream | Self::Telemetry => {
-                OnPanic::Contained
-            }
+            Self::Fetch
+            | Self::List
+            | Self::Poll
+            | Self::Resume
+            | Self::Connection
+            | Self::Stream
+            | Self::Telemetry => OnPanic::Contained,
             Self::Poller
             | Self::Sweeper
             | Self::Replicas

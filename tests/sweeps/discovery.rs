@@ -84,6 +84,7 @@ async fn an_unregistered_job_is_discovered_and_followed_by_lists() {
         let page = running.page(&Principal::local(), filter).await;
         assert_eq!((page.jobs.len(), page.total), (expected, expected), "{origin:?}");
         assert!(page.jobs.iter().all(|job| job.origin == origin));
+        assert!(page.jobs.iter().all(|job| job.snapshot.stale.is_none()), "the lists keep them current");
     }
     running.stop().await;
 }

@@ -1,6 +1,9 @@
 //! The list of stored jobs: the parameters of `GET /v1/jobs`, and its body. The parameters are the arguments of `jobList` in
 //! the GraphQL schema; those that are lists are repeated.
 
+use std::collections::BTreeSet;
+use std::io::Write;
+
 use jiff::Timestamp;
 use serde::Serialize;
 use url::form_urlencoded;
@@ -17,10 +20,15 @@ use crate::jobs::tracking::Labels;
 /// The length of a page if it is not requested, and its maximum.
 const PAGE: usize = 50;
 const PAGE_MAX: usize = 100;
-/// The maximum number of parameters.
-const PARAMETERS_MAX: usize = 100;
-const NAMES: &str = "source, state, kind, label, origin, text, observedSince, updatedSince, orderBy, direction, first, after \
-                     and count";
+/// The parameters that can be repeated.
+const LISTS: [&str; 5] = ["source", "state", "kind", "label", "origin"];
+/// The others.
+const SINGLE: [&str; 8] =
+    ["text", "observedSince", "updatedSince", "orderBy", "direction", "first", "after", "count"];
+/// The maximum number of parameters that can be repeated.
+const LISTED_MAX: usize = 100;
+/// The maximum length of a link to the next page: proxies limit the headers of a response.
+const LINK_MAX: usize = 2_000;
 
 /// Parses the query string.
 ///
@@ -29,10 +37,17 @@ const NAMES: &str = "source, state, kind, label, origin, text, observedSince, up
 pub(super) fn request(query: Option<&str>) -> Result<JobListRequest, HttpRefusal> {
     let mut request = JobListRequest::new(JobListFilter::default(), PAGE);
     let (mut field, mut direction) = (None, None);
-    let parameters = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
-    for (index, (name, value)) in parameters.enumerate() {
-        if index >= PARAMETERS_MAX {
-            return Err(invalid("the query string", format!("has more than {PARAMETERS_MAX} parameters")));
+    let (mut listed, mut single) = (0, BTreeSet::new());
+    for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+        if LISTS.contains(&&*name) {
+            listed += 1;
+            if listed > LISTED_MAX {
+                return Err(invalid("the query string", format!("has more than {LISTED_MAX} filters")));
+            }
+        } else if let Some(once) = SINGLE.into_iter().find(|one| *one == name)
+            && !single.insert(once)
+        {
+            return Err(invalid(once, "is given twice"));
         }
         let filter = &mut request.filter;
         match &*name {
@@ -43,7 +58,10 @@ pub(super) fn request(query: Option<&str>) -> Result<JobListRequest, HttpRefusal
             "label" => {
                 let (name, value) =
                     value.split_once('=').ok_or_else(|| invalid("label", "is not name=value"))?;
-                filter.labels.insert(name.to_owned(), value.to_owned());
+                let other = filter.labels.insert(name.to_owned(), value.to_owned());
+                if other.is_some_and(|other| other != value) {
+                    return Err(invalid("label", "has two values for one name; no job has both"));
+                }
             }
             "text" => filter.text = SearchText::parse(&value).map_err(|error| invalid("text", error))?,
             "observedSince" => filter.observed_since = Some(time("observedSince", &value)?),
@@ -63,7 +81,10 @@ pub(super) fn request(query: Option<&str>) -> Result<JobListRequest, HttpRefusal
                 request.counts =
                     one_of("count", &value, [false, true], |is| if is { "true" } else { "false" })?
             }
-            _ => return Err(invalid("a parameter", format!("is unknown; the parameters are {NAMES}"))),
+            _ => {
+                let known = [&LISTS[..], &SINGLE[..]].concat().join(", ");
+                return Err(invalid("a parameter", format!("is unknown; the parameters are {known}")));
+            }
         }
     }
     if let Some(field) = field {
@@ -111,18 +132,22 @@ struct ListedBody<'a> {
     origin: &'static str,
 }
 
-/// The body.
-pub(super) fn body(jobs: &Jobs, page: &JobPage, counts: bool) -> String {
+/// Writes the body.
+///
+/// # Errors
+/// When `out` is full.
+pub(super) fn write(jobs: &Jobs, page: &JobPage, counts: bool, out: impl Write) -> serde_json::Result<()> {
     let listed = page.jobs.iter().map(|ListedJob { snapshot, labels, origin, cursor: _ }| ListedBody {
         job: JobView::new(snapshot, jobs.estimate(snapshot)),
         labels,
         origin: origin.name(),
     });
-    super::view::write(&ListBody {
+    let body = ListBody {
         jobs: listed.collect(),
         next_cursor: next_cursor(page),
         total_count: counts.then_some(page.total),
-    })
+    };
+    serde_json::to_writer(out, &body)
 }
 
 /// The cursor of the next page, if there is one.
@@ -130,14 +155,16 @@ fn next_cursor(page: &JobPage) -> Option<&str> {
     page.jobs.last().filter(|_| page.has_next).map(|last| &*last.cursor)
 }
 
-/// The value of the header `link` that leads to the next page (RFC 8288), with the other parameters of this one.
+/// The value of the header `link` that leads to the next page (RFC 8288), with the other parameters of this one. `None` on
+/// the last page, and if it is too long for a header.
 pub(super) fn link(query: Option<&str>, page: &JobPage) -> Option<String> {
     let cursor = next_cursor(page)?;
     let mut next = form_urlencoded::Serializer::new(String::new());
     let others = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
     next.extend_pairs(others.filter(|(name, _)| name != "after"));
     next.append_pair("after", cursor);
-    Some(format!("</v1/jobs?{}>; rel=\"next\"", next.finish()))
+    let link = format!("</v1/jobs?{}>; rel=\"next\"", next.finish());
+    Some(link).filter(|link| link.len() <= LINK_MAX)
 }
 
 #[cfg(test)]
@@ -179,12 +206,14 @@ mod tests {
             ("direction=ASC", "direction is without orderBy"),
             ("updatedSince=yesterday", "updatedSince is not a time"),
             ("count=1", "count is not one of false, true"),
+            ("first=3&first=4", "first is given twice"),
+            ("label=a=1&label=a=2", "label has two values for one name"),
             ("limit=3", "a parameter is unknown; the parameters are source, state"),
         ] {
             let refusal = refusal(query);
             assert!(refusal.starts_with(expected), "{query}: {refusal}");
         }
         assert!(refusal(&format!("text={}", "a".repeat(201))).contains("text is longer than 200 bytes"));
-        assert!(refusal(&"state=RUNNING&".repeat(101)).contains("more than 100 parameters"));
+        assert!(refusal(&"state=RUNNING&".repeat(101)).contains("more than 100 filters"));
     }
 }

@@ -42,8 +42,7 @@ pub(super) fn worth_asking_in(seen: &JobSnapshot) -> u64 {
     left.unwrap_or(DEFAULT_RETRY_AFTER).max(1)
 }
 
-/// JSON text.
-pub(super) fn write(value: &impl Serialize) -> String {
+fn write(value: &impl Serialize) -> String {
     serde_json::to_string(value).unwrap_or_else(|_| unreachable!("texts, numbers and JSON can be serialized"))
 }
 

@@ -76,9 +76,13 @@ impl Ingest {
     /// higher than the cached one changes nothing, and is no contradiction, because a list may be out of date.
     pub(in crate::jobs) async fn take_listed(&self, listed: Observation) -> bool {
         let known = self.following.seen(&listed.job.key);
+        // a followed job was requested, also if it was not found yet, or is not stored any more
+        let discovered = match &known {
+            Some(known) => known.sightings.discovered,
+            None => !self.following.follows(&listed.job.key),
+        };
         let mut listed = Observation {
-            // a followed job was requested, also if it is not stored any more
-            sightings: Sightings { discovered: known.is_none(), ..listed.sightings },
+            sightings: Sightings { discovered, ..listed.sightings },
             ..listed.after_rollbacks(known.map_or(0, |known| known.rollbacks))
         };
         let span = trace::ingest();

@@ -173,13 +173,13 @@ impl FollowedJob {
         self.updates.borrow().is_over()
     }
 
-    /// The last observation with its freshness. `None` if the job was neither read nor listed since it is followed, or
-    /// expired.
-    pub(super) fn known(&self) -> Option<KnownJob> {
+    /// The last observation with its freshness, and how long ago it was confirmed. `None` if the job was neither read nor
+    /// listed since it is followed, or expired.
+    pub(super) fn known(&self) -> Option<(KnownJob, Duration)> {
         let published = self.updates.borrow();
         let is_current = (self.read_at.is_some() || self.listed) && !published.has_expired();
         let observation = published.seen().filter(|_| is_current)?.clone();
-        Some(KnownJob { observation, stale: published.stale() })
+        Some((KnownJob { observation, stale: published.stale() }, self.seen_at.elapsed()))
     }
 
     /// Why the last observation is stale; `None` while it is not.

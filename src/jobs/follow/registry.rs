@@ -26,7 +26,7 @@ use crate::domain::id::{JobKey, SourceName};
 use crate::domain::job::Job;
 use crate::domain::observation::Observation;
 use crate::domain::sweep::SweepDemand;
-use crate::jobs::answer::{KnownJob, LookupError};
+use crate::jobs::answer::{KnownJob, LookupError, StaleReason};
 use crate::ports::clock::ClockReading;
 use crate::ports::ledger::Ledger;
 
@@ -53,6 +53,18 @@ pub(in crate::jobs) struct Interest {
     endings: u64,
     following: Arc<FollowRegistry>,
     updates: watch::Receiver<PublishedState>,
+}
+
+/// A followed job as its watchers know it.
+#[derive(Clone, Debug)]
+pub(in crate::jobs) struct FollowedSnapshot {
+    pub(in crate::jobs) observation: Observation,
+    /// Why it is stale, as reported to its watchers.
+    pub(in crate::jobs) stale: Option<StaleReason>,
+    /// How long ago this process confirmed it.
+    pub(in crate::jobs) confirmed: Duration,
+    /// How long ago that is at most while polls are on time.
+    pub(in crate::jobs) at_most: Duration,
 }
 
 /// The jobs to poll now, and the time of the next batch.
@@ -324,8 +336,10 @@ impl FollowRegistry {
 
     /// A followed job as its watchers know it. `None` if it was neither read nor listed since it is followed, so that only
     /// the store has its state, or is followed no more.
-    pub(in crate::jobs) fn known(&self, key: &JobKey) -> Option<KnownJob> {
-        self.lock().schedule.jobs.get(key)?.known()
+    pub(in crate::jobs) fn known(&self, key: &JobKey) -> Option<FollowedSnapshot> {
+        let at_most = self.settings().pace.slowest.saturating_mul(2);
+        let (KnownJob { observation, stale }, confirmed) = self.lock().schedule.jobs.get(key)?.known()?;
+        Some(FollowedSnapshot { observation, stale, confirmed, at_most })
     }
 
     /// The time of day of the next poll of a job, when it is `time_of_day` now; `None` when none is scheduled. While

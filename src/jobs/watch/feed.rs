@@ -10,7 +10,7 @@ use crate::domain::principal::Principal;
 use crate::jobs::answer::{JobSnapshot, KnownJob, age};
 use crate::jobs::change_log::FeedCursor;
 use crate::jobs::feed_readers::{FeedChange, FeedReaders, FeedStart, JoinedReader};
-use crate::jobs::list_filter::JobListFilter;
+use crate::jobs::list::filter::JobListFilter;
 use crate::jobs::reference::RequestedRef;
 use crate::jobs::visibility::Visibility;
 use crate::ports::clock::Clock;

@@ -31,6 +31,8 @@ const TRIES: usize = 4;
 const UNWRITTEN_MAX: usize = 100_000;
 /// The least number of names that are read from the index at once.
 const PAGE: usize = 100;
+/// The most records that are read from Redis at once: more could take longer than a command may.
+const READ_AT_ONCE: usize = 500;
 /// Terminal jobs that are written back concurrently.
 const AT_ONCE: usize = 64;
 
@@ -269,7 +271,7 @@ impl RedisStore {
             after.map_or_else(|| b"-".to_vec(), |key| [b"(", &record::key_bytes(key)[..]].concat());
         let mut page = Vec::new();
         loop {
-            let size = limit.max(PAGE);
+            let size = limit.clamp(PAGE, READ_AT_ONCE);
             let names = self.records.indexed(&from, size).await?;
             let keys: Vec<JobKey> = names.iter().filter_map(|name| record::read_key(name)).collect();
             let of_source = |key: &&JobKey| filter.sources.is_empty() || filter.sources.contains(&key.source);

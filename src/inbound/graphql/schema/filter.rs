@@ -4,13 +4,17 @@ use async_graphql::{Enum, InputObject, Result};
 
 use crate::inbound::graphql::plan::output::output_enum;
 use crate::jobs::list::{self, JobListField, JobListFilter, SearchText};
+use crate::jobs::tracking::Labels;
 
 use super::job_fields::GqlJobState;
 use super::label::Label;
 use super::problem::bad_input;
 use super::scalars::DateTime;
 
-/// Filters for jobs. A job must match all filters that are set. A null or empty filter matches every job.
+/// The maximum number of items of each list of a filter, which is compared with many jobs.
+const ITEMS_MAX: usize = 100;
+
+/// Filters for jobs. A job must match all filters that are set; each list has at most 100 items. A null or empty filter matches every job.
 #[derive(Clone, Debug, Default, InputObject)]
 #[graphql(name = "JobFilter")]
 pub struct JobFilterInput {
@@ -39,9 +43,9 @@ pub struct JobFilterInput {
 pub enum GqlJobOrigin {
     /// A client tracks the job; see `trackJobs`.
     Tracked,
-    /// A list of the source contained the job before any client requested it.
+    /// A list of the source contained the job before any client read it.
     Discovered,
-    /// A client requested the job before any list contained it.
+    /// A client read the job before any list contained it.
     Requested,
 }
 
@@ -82,16 +86,32 @@ impl JobFilterInput {
     /// The filter of the use cases.
     ///
     /// # Errors
-    /// When the text is too long.
+    /// When a list or the text is too long, or two labels of one name have different values.
     pub(in crate::inbound::graphql) fn parse(self) -> Result<JobListFilter> {
+        let length = |list: Option<usize>| list.unwrap_or_default();
+        for (name, items) in [
+            ("sources", length(self.sources.as_ref().map(Vec::len))),
+            ("states", length(self.states.as_ref().map(Vec::len))),
+            ("kinds", length(self.kinds.as_ref().map(Vec::len))),
+            ("labels", length(self.labels.as_ref().map(Vec::len))),
+            ("origins", length(self.origins.as_ref().map(Vec::len))),
+        ] {
+            if items > ITEMS_MAX {
+                return Err(bad_input(format!("filter.{name} has more than {ITEMS_MAX} items")));
+            }
+        }
+        let mut labels = Labels::new();
+        for Label { name, value } in self.labels.unwrap_or_default() {
+            if labels.insert(name, value.clone()).is_some_and(|other| other != value) {
+                return Err(bad_input("filter.labels has two values for one name; no job has both"));
+            }
+        }
         let text = self.text.as_deref().map(SearchText::parse).transpose();
         Ok(JobListFilter {
             sources: self.sources.unwrap_or_default(),
             states: self.states.unwrap_or_default().into_iter().map(Into::into).collect(),
             kinds: self.kinds.unwrap_or_default(),
-            labels: (self.labels.unwrap_or_default().into_iter())
-                .map(|label| (label.name, label.value))
-                .collect(),
+            labels,
             origins: self.origins.unwrap_or_default().into_iter().map(Into::into).collect(),
             text: text.map_err(|error| bad_input(format!("filter.text {error}")))?.flatten(),
             observed_since: self.observed_since.map(|since| since.0),

@@ -60,7 +60,8 @@ pub enum GqlStaleReason {
     ConflictingVersion,
     /// An internal error of the gateway.
     Internal,
-    /// The result was read from the store without a request to the source, as in `jobList`, and the job is not followed.
+    /// The result was read from the store without a request to the source, as in `jobList`, and the gateway
+    /// does not follow the job.
     #[graphql(name = "NOT_REFRESHED")]
     NotRefreshed,
 }

@@ -2,10 +2,10 @@
 
 use jiff::Timestamp;
 
-use super::tracked_jobs::TrackedJobs;
 use crate::domain::job::Job;
 use crate::domain::observation::Observation;
 use crate::domain::state::JobState;
+use crate::jobs::tracked_jobs::TrackedJobs;
 use crate::ports::clock::ClockReading;
 use crate::ports::ledger::Labels;
 
@@ -30,14 +30,17 @@ pub struct JobListFilter {
     pub updated_since: Option<Timestamp>,
 }
 
+/// The bytes of a text that are searched: an upstream can send messages of any length.
+const SEARCHED: usize = 4096;
+
 /// How the gateway knows a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JobOrigin {
     /// A client tracks it.
     Tracked,
-    /// A list of its source contained it before any client requested it.
+    /// A list of its source contained it before any client read it.
     Discovered,
-    /// A client requested it first.
+    /// A client read it first.
     Requested,
 }
 
@@ -55,7 +58,7 @@ impl JobOrigin {
     }
 
     /// The origin of a job.
-    pub(super) fn of(observation: &Observation, is_tracked: bool) -> Self {
+    pub(in crate::jobs) fn of(observation: &Observation, is_tracked: bool) -> Self {
         match (is_tracked, observation.sightings.discovered) {
             (true, _) => Self::Tracked,
             (false, true) => Self::Discovered,
@@ -85,7 +88,8 @@ impl SearchText {
     }
 
     fn is_in(&self, text: &str) -> bool {
-        text.to_lowercase().contains(&self.0)
+        let searched = text.get(..text.floor_char_boundary(SEARCHED)).unwrap_or(text);
+        searched.to_lowercase().contains(&self.0)
     }
 
     /// Whether a job contains it in its external id, kind or failure, or in the value of a label.
@@ -107,14 +111,21 @@ pub struct SearchTextTooLong;
 
 /// When a job was last changed: by the upstream's clock, or, where it reports no time, when its state was first observed
 /// by the system clock.
-pub(super) fn last_change(observation: &Observation, now: ClockReading) -> Timestamp {
+pub(in crate::jobs) fn last_change(observation: &Observation, now: ClockReading) -> Timestamp {
     let observed = || now.date(observation.sightings.state_since.unwrap_or(observation.observed_at));
     observation.job.changed_at().unwrap_or_else(observed)
 }
 
 impl JobListFilter {
+    /// Whether the stores apply all of it, or an index of the tracked jobs does.
+    pub(super) fn is_stored(&self) -> bool {
+        let Self { sources: _, states: _, labels: _, observed_since: _, kinds, origins, text, updated_since } =
+            self;
+        kinds.is_empty() && origins.is_empty() && text.is_none() && updated_since.is_none()
+    }
+
     /// Whether a job matches.
-    pub(super) fn matches(
+    pub(in crate::jobs) fn matches(
         &self,
         observation: &Observation,
         tracked: &TrackedJobs,

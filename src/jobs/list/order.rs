@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::list_filter::last_change;
+use super::filter::last_change;
 use crate::domain::error::{Problem, ProblemCode, Retry};
 use crate::domain::id::JobKey;
 use crate::domain::observation::Observation;
@@ -154,8 +154,12 @@ impl FirstJobs {
         Self { order, after, now, limit, found: BTreeMap::new() }
     }
 
-    /// Whether as many as requested are collected. In the order of the stores they are the first ones then.
-    pub(super) fn is_full(&self) -> bool {
+    /// Whether no later job of the store is among the first.
+    pub(super) fn is_complete(&self) -> bool {
+        self.order.is_stored() && self.is_full()
+    }
+
+    fn is_full(&self) -> bool {
         self.found.len() >= self.limit
     }
 
