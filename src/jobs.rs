@@ -186,7 +186,7 @@ impl Services {
             leases.clone(), following.clone(), ingest.clone(), remote.clone(), ranges.clone(), spawner.clone(),
         ));
         let sweeper = Arc::new(Sweeper::new(
-            readers.clone(), following.clone(), ingest.clone(), fetcher.clone(), cache.clone(), leases,
+            readers.clone(), following.clone(), ingest.clone(), cache.clone(), leases,
             ledger.clone(), sweeps.clone(), clock.clone(),
         ));
         let permits = Arc::new(PollPermits::default());

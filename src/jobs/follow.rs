@@ -20,6 +20,7 @@ mod state;
 mod state_counts;
 mod sweep;
 mod swept_jobs;
+mod unfollowed_reads;
 
 pub(super) use permits::{PollPermit, PollPermits};
 pub(super) use poller::Poller;

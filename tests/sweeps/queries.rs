@@ -1,6 +1,6 @@
 //! Sweeps of a source that lists the jobs that are not terminal, each with its state alone: Supermetrics.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -12,14 +12,16 @@ use jobgate::domain::source::SourceStatus;
 use jobgate::domain::state::JobState;
 use jobgate::domain::sweep::DiscoveryRules;
 use jobgate::domain::upstream::Upstream;
+use jobgate::outbound::stores::memory::MemoryStore;
 use jobgate::outbound::upstreams::limiter::{CallOutcome, LimiterSettings, UpstreamLimiter};
 use jobgate::ports::BoxFuture;
 use jobgate::ports::clock::Clock;
 use jobgate::ports::credentials::Credential;
 use jobgate::ports::leases::LocalLeases;
-use jobgate::ports::listing::{JobListing, ListSupport, Listed, UnfinishedJob};
+use jobgate::ports::listing::{JobListing, ListError, ListSupport, Listed, UnfinishedJob};
+use jobgate::ports::store::{JobStore, ListFilter};
 use jobgate::ports::upstream::{
-    Fetch, FetchError, FetchTrigger, JobReader, PollDemand, PollPacing, RowPage, RowRange,
+    Detail, Fetch, FetchError, FetchTrigger, JobReader, PollDemand, PollPacing, RowPage, RowRange,
 };
 use tokio::time::Instant;
 
@@ -27,6 +29,8 @@ use super::{MINUTE, Running, SECOND, Seen, SweepNotes, seconds, start_on};
 use crate::support::ports::{IN_FORCE, RuntimeClock, job, retention};
 
 const LATENCY: Duration = Duration::from_millis(150);
+/// For how long the status of an ended query can be read.
+const READABLE: Duration = Duration::from_hours(1);
 const LIMITS: LimiterSettings = LimiterSettings {
     per_second: 10,
     per_hour: 5_000,
@@ -55,6 +59,10 @@ pub(super) struct Account {
     lag: Mutex<Duration>,
     /// Every other list is without half of the queries.
     forgets: AtomicBool,
+    /// The list is refused, with status 403.
+    refuses: AtomicBool,
+    /// No call is answered.
+    is_down: AtomicBool,
     discovery: Mutex<Option<DiscoveryRules>>,
     lists: AtomicUsize,
     reads: Mutex<BTreeMap<String, Vec<Instant>>>,
@@ -77,6 +85,8 @@ impl Account {
             queries: Mutex::default(),
             lag: Mutex::default(),
             forgets: AtomicBool::new(false),
+            refuses: AtomicBool::new(false),
+            is_down: AtomicBool::new(false),
             discovery: Mutex::default(),
             lists: AtomicUsize::new(0),
             reads: Mutex::default(),
@@ -100,6 +110,9 @@ impl Account {
     fn read(&self, id: &ExternalId) -> Result<Arc<Job>, FetchError> {
         let now = self.start.elapsed();
         let query = self.queries.lock().unwrap().get(id.as_str()).copied().ok_or(FetchError::NotFound)?;
+        if now >= query.ends + READABLE {
+            return Err(FetchError::NotFound);
+        }
         let known = job("metrics", id.as_str(), Upstream::Supermetrics, Self::state(&query, now));
         Ok(Arc::new(Job { progress: Progress::new(now.as_secs() / 60, 100), ..known }))
     }
@@ -110,6 +123,9 @@ impl Account {
         let requested_at = self.clock.now();
         tokio::time::sleep(LATENCY).await;
         permit.finish(CallOutcome::Answered);
+        if self.is_down.load(Ordering::Relaxed) {
+            return Err(FetchError::Unavailable(Detail::new("no response")));
+        }
         Ok(requested_at)
     }
 
@@ -186,7 +202,11 @@ impl JobReader for Account {
                 requested_at,
                 observed_at,
             });
-            let outcome = called.map(|_| Listed::Unfinished(listed.collect())).map_err(Into::into);
+            let outcome = match called {
+                Ok(_) if self.refuses.load(Ordering::Relaxed) => Err(ListError::Refused(403)),
+                Ok(_) => Ok(Listed::Unfinished(listed.collect())),
+                Err(error) => Err(error.into()),
+            };
             Some(JobListing { requested_at, upstream_time: None, calls: 1, outcome })
         })
     }
@@ -218,12 +238,29 @@ impl JobReader for Account {
     }
 }
 
+/// What outlives a gateway beside its account.
+#[derive(Clone)]
+struct Kept {
+    store: Arc<dyn JobStore>,
+    notes: Arc<SweepNotes>,
+}
+
+impl Default for Kept {
+    fn default() -> Self {
+        Self { store: Arc::new(MemoryStore::new(retention())), notes: Arc::default() }
+    }
+}
+
 /// A gateway with this account.
 fn start(account: &Arc<Account>) -> Running {
-    let store = Arc::new(jobgate::outbound::stores::memory::MemoryStore::new(retention()));
+    start_after(account, &Kept::default())
+}
+
+/// A gateway with this account, and with what others before it stored.
+fn start_after(account: &Arc<Account>, kept: &Kept) -> Running {
     let alone = Arc::new(LocalLeases);
     let readers = vec![Arc::clone(account) as Arc<dyn JobReader>];
-    let notes = Arc::new(SweepNotes::default());
+    let Kept { store, notes } = kept.clone();
     start_on("metrics", account.clock.clone(), store, notes, readers, alone.clone(), alone)
 }
 
@@ -382,5 +419,77 @@ async fn an_unregistered_query_is_discovered_and_read_when_it_ends() {
     tokio::time::sleep(MINUTE * 5).await;
     assert_eq!(running.listed().await, ["j0 Running", "j1 Succeeded", "j2 Running"]);
     assert_eq!(account.read_calls(), 1, "one read for the query that ended");
+    running.stop().await;
+}
+
+/// Some queries that are discovered, of which some end.
+fn discovered(count: usize, query: impl Fn(usize) -> Query) -> Arc<Account> {
+    let account = account(count, query);
+    *account.discovery.lock().unwrap() = Some(DiscoveryRules { since: MINUTE * 60, max_jobs: 10_000 });
+    account
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_discovered_query_that_ends_while_the_gateway_is_stopped_is_read() {
+    let account = discovered(3, |number| runs_until(if number == 1 { MINUTE * 5 } else { MINUTE * 600 }));
+    let kept = Kept::default();
+    let first = start_after(&account, &kept);
+    tokio::time::sleep(MINUTE * 2).await;
+    first.stop().await;
+    tokio::time::sleep(MINUTE * 10).await;
+    let second = start_after(&account, &kept);
+    tokio::time::sleep(MINUTE).await;
+    assert_eq!(second.listed().await, ["j0 Running", "j1 Succeeded", "j2 Running"]);
+    assert_eq!(account.read_calls(), 1, "one read for the query that ended");
+    second.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_discovered_query_that_ends_while_lists_are_refused_is_read() {
+    let account = discovered(3, |number| runs_until(if number == 1 { MINUTE * 5 } else { MINUTE * 600 }));
+    let running = start(&account);
+    tokio::time::sleep(MINUTE * 2).await;
+    account.refuses.store(true, Ordering::Relaxed);
+    tokio::time::sleep(MINUTE * 8).await;
+    account.refuses.store(false, Ordering::Relaxed);
+    tokio::time::sleep(MINUTE * 5).await;
+    assert_eq!(running.listed().await, ["j0 Running", "j1 Succeeded", "j2 Running"]);
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_discovered_query_that_ends_while_lists_are_not_trusted_is_read() {
+    let ends = |number| if number < 100 { MINUTE * 600 } else { MINUTE * 7 };
+    let account = discovered(101, |number| runs_until(ends(number)));
+    let running = start(&account);
+    tokio::time::sleep(MINUTE * 2).await;
+    account.forgets.store(true, Ordering::Relaxed);
+    tokio::time::sleep(MINUTE * 3).await;
+    assert!(!running.status().trusted);
+    account.forgets.store(false, Ordering::Relaxed);
+    tokio::time::sleep(MINUTE * 12).await;
+    assert!(running.status().trusted);
+    assert!(running.listed().await.contains(&"j100 Succeeded".to_owned()));
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn queries_that_ended_in_an_outage_are_read_before_they_expire() {
+    let account = discovered(1_000, |number| runs_until(MINUTE * 10 + seconds(number / 10)));
+    let kept = Kept::default();
+    let running = start_after(&account, &kept);
+    tokio::time::sleep(MINUTE * 9).await;
+    account.is_down.store(true, Ordering::Relaxed);
+    tokio::time::sleep(MINUTE * 41).await;
+    account.is_down.store(false, Ordering::Relaxed);
+    let reads = account.read_calls();
+    tokio::time::sleep(MINUTE * 5).await;
+    let stored = kept.store.list(&ListFilter::default(), None, 2_000).await.unwrap();
+    let states: HashMap<JobState, usize> = stored.iter().fold(HashMap::new(), |mut states, held| {
+        *states.entry(held.job.state()).or_default() += 1;
+        states
+    });
+    assert_eq!(states, HashMap::from([(JobState::Succeeded, 1_000)]));
+    assert!(account.read_calls() - reads <= 1_000, "each is read once");
     running.stop().await;
 }

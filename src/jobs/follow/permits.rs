@@ -53,7 +53,8 @@ impl PollPermits {
         let taken = of.taken.load(Ordering::Relaxed);
         let calls = polls.max(1) * (demand.jobs.div_ceil(a_request) + taken) as u128;
         let sweeps = demand.sweep_interval.map_or(0, |every| HOUR.as_millis() / every.as_millis().max(1));
-        let calls_per_hour = u32::try_from(calls + sweeps).unwrap_or(u32::MAX);
+        let reads = demand.reads.div_ceil(a_request) as u128;
+        let calls_per_hour = u32::try_from(calls + sweeps + reads).unwrap_or(u32::MAX);
         let demand = PollDemand { calls_per_hour, awaited: demand.awaited };
         let PollPacing { spacing, closed_for, broken_for } = reader.pace_polls(demand);
         let places = (reader.status().budget.concurrency as usize / 2).max(1);

@@ -218,6 +218,30 @@ impl FollowRegistry {
         self.lock().schedule.take_unlisted(source)
     }
 
+    /// Schedules reads of jobs that are not followed, in this order, as soon as the budget allows background calls.
+    pub(super) fn read_unfollowed(&self, keys: &[JobKey]) {
+        if keys.is_empty() {
+            return;
+        }
+        let mut state = self.lock();
+        let now = Instant::now();
+        for key in keys {
+            state.schedule.schedule_read(key, now);
+        }
+        drop(state);
+        self.wake();
+    }
+
+    /// Whether a job is scheduled for a read, or being read, although it is not followed.
+    pub(super) fn is_read(&self, key: &JobKey) -> bool {
+        self.lock().schedule.is_read(key)
+    }
+
+    /// Removes the reads of the jobs of a source that are not followed.
+    pub(super) fn forget_reads(&self, source: &SourceName) {
+        self.lock().schedule.forget_reads(source);
+    }
+
     /// Notifies the sweeps of each new job from this number of followed jobs on.
     pub(super) fn notify_sweeps_from(&self, jobs: usize) {
         self.sweep_from.store(jobs, Ordering::Relaxed);

@@ -26,10 +26,12 @@ const RETRIES_WATCHED: u32 = 5;
 #[derive(Debug, Default)]
 pub(super) struct PollSchedule {
     pub(super) jobs: HashMap<JobKey, FollowedJob, JobHasher>,
-    queues: HashMap<SourceName, PollQueue>,
+    pub(super) queues: HashMap<SourceName, PollQueue>,
     pub(super) polls: HashMap<SourceName, SourcePolls>,
     /// The jobs that were forgotten since the last batch; they are reported to the ledger after it.
     forgotten: Vec<JobKey>,
+    /// The number of the last read of a job that is not followed.
+    pub(super) last_read: u64,
 }
 
 impl PollSchedule {
@@ -141,8 +143,10 @@ impl PollSchedule {
     /// The demand of the jobs of one source.
     pub(super) fn demand(&self, source: &SourceName, settings: &FollowSettings) -> PollLoad {
         let coverage = self.coverage(source);
+        let reads = self.count_reads(source);
         PollLoad {
-            jobs: self.queues.get(source).map_or(0, PollQueue::len),
+            jobs: self.queues.get(source).map_or(0, PollQueue::len).saturating_sub(reads),
+            reads,
             awaited: self.polls.get(source).is_some_and(|polls| polls.watchers > 0),
             slowest: coverage.map_or(settings.pace.slowest, |coverage| coverage.verify_interval),
             sweep_interval: coverage.map(|coverage| coverage.interval),
@@ -268,7 +272,7 @@ impl PollSchedule {
         let well = |key: &&JobKey| {
             self.jobs
                 .get(*key)
-                .is_some_and(|followed| followed.failures == 0 && followed.paused_until.is_none())
+                .is_none_or(|followed| followed.failures == 0 && followed.paused_until.is_none())
         };
         later.filter(well).take(batch_capacity).cloned().collect()
     }
@@ -313,10 +317,11 @@ impl PollSchedule {
 
     /// Marks a job as being polled. Returns `false` for a job that needs no poll.
     fn start_polls(&mut self, key: &JobKey, settings: &FollowSettings) -> bool {
-        let Some(followed) = self.jobs.get_mut(key) else { return false };
+        let is_read = self.start_read(key);
+        let Some(followed) = self.jobs.get_mut(key) else { return is_read };
         if followed.is_over() {
             self.plan(key, settings, Duration::ZERO);
-            return false;
+            return is_read;
         }
         followed.in_flight = true;
         followed.urgent = false;

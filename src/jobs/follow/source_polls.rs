@@ -1,6 +1,6 @@
 //! The polls of one source: its demand, its capacity, and the start times of its next requests while polls are spaced.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::coverage::{SweepCoverage, UnlistedChange};
 use super::round_robin::RoundRobin;
-use crate::domain::id::JobKey;
+use crate::domain::id::{JobHasher, JobKey};
 
 /// How long a sorted queue is accurate enough for a forecast.
 const ORDER_LASTS: Duration = Duration::from_millis(250);
@@ -21,6 +21,8 @@ pub(super) type PollQueue = BTreeMap<(Instant, u64), JobKey>;
 pub(in crate::jobs) struct PollLoad {
     /// Jobs that are scheduled for a poll.
     pub(in crate::jobs) jobs: usize,
+    /// Jobs that are not followed and scheduled for a read.
+    pub(in crate::jobs) reads: usize,
     /// Whether any of them is watched.
     pub(in crate::jobs) awaited: bool,
     /// The longest time between two polls of one job.
@@ -62,6 +64,10 @@ pub(super) struct SourcePolls {
     pub(super) coverage: Option<SweepCoverage>,
     /// The changes of covered jobs that no list contained yet.
     pub(super) unlisted: Vec<UnlistedChange>,
+    /// The jobs that are not followed and scheduled for a read, with their places in the queue.
+    pub(super) reads: HashMap<JobKey, (Instant, u64), JobHasher>,
+    /// Those that are being read.
+    pub(super) reading: HashSet<JobKey, JobHasher>,
 }
 
 /// When the next requests start.

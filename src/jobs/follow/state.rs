@@ -325,6 +325,7 @@ impl FollowedJobs {
 
     /// Ends a poll without a result. Returns whether the schedule changed.
     pub(super) fn clear_in_flight(&mut self, key: &JobKey, settings: &FollowSettings) -> bool {
+        self.schedule.end_read(key);
         let in_flight = self.get_mut(key).filter(|followed| followed.in_flight);
         let Some(followed) = in_flight else { return false };
         followed.in_flight = false;

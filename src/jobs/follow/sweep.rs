@@ -2,6 +2,7 @@
 //! the others learn from the shared record that sweeps are in force. A list confirms states only and never proves
 //! absence: covered jobs are still read by id (`docs/adr/0014-sweeps.md`).
 
+mod ending;
 mod list_changes;
 mod rounds;
 mod source_sweep;
@@ -22,7 +23,7 @@ pub(in crate::jobs) use self::statuses::SweepStatuses;
 use super::registry::FollowRegistry;
 use crate::domain::id::SourceName;
 use crate::jobs::cache::JobCache;
-use crate::jobs::fetch::{Fetcher, Ingest};
+use crate::jobs::fetch::Ingest;
 use crate::jobs::sources::Readers;
 use crate::ports::clock::Clock;
 use crate::ports::leases::LeaseManager;
@@ -42,23 +43,14 @@ impl Sweeper {
         readers: Arc<Readers>,
         following: Arc<FollowRegistry>,
         ingest: Arc<Ingest>,
-        fetcher: Arc<Fetcher>,
         cache: Arc<JobCache>,
         leases: Arc<dyn LeaseManager>,
         ledger: Arc<dyn Ledger>,
         statuses: Arc<SweepStatuses>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let rounds = Rounds {
-            following: Arc::clone(&following),
-            ingest,
-            fetcher,
-            cache,
-            leases,
-            ledger,
-            statuses,
-            clock,
-        };
+        let rounds =
+            Rounds { following: Arc::clone(&following), ingest, cache, leases, ledger, statuses, clock };
         Self { readers, following, rounds }
     }
 

@@ -11,16 +11,12 @@ use crate::domain::job::{Job, Life};
 use crate::domain::observation::Observation;
 use crate::domain::state::JobState;
 use crate::domain::sweep::{DiscoveryRules, earlier, id_hash};
-use crate::jobs::fetch::NewFetches;
 use crate::ports::listing::{Listed, UnfinishedJob};
-use crate::ports::upstream::{FetchTrigger, JobReader};
 use crate::telemetry::meters::{self, SweepOutcome};
 use crate::telemetry::trace::{self, LastCall, ObserveTrigger};
 
 /// Jobs read from the cache at once, and changes applied at once.
 const AT_ONCE: usize = 500;
-/// Discovered jobs that are read in one round.
-const ENDING_AT_ONCE: usize = 10;
 const APPLIED_AT_ONCE: usize = 16;
 
 impl Rounds {
@@ -58,10 +54,13 @@ impl Rounds {
                     sweep.compare_unfinished(&listed, began, found);
                 let changed = self.started(sweep, started, discovery).await;
                 self.ingest(changed, caller).await;
-                let is_ours = |id: &ExternalId| sweep.discovered.contains(&id_hash(id));
-                let ending: Vec<ExternalId> = gone.into_iter().filter(is_ours).collect();
-                sweep.ending.extend(ending);
-                sweep.ending.retain(|id| !sweep.unfinished.contains_key(id));
+                let SourceSweep { ending, discovered, unfinished, .. } = &mut *sweep;
+                let is_ours = |id: &ExternalId| discovered.contains(&id_hash(id));
+                gone.into_iter().filter(is_ours).for_each(|id| ending.add(id));
+                ending.retain(|id| !unfinished.contains_key(id));
+                if discovery.is_some() {
+                    self.compare_stored(sweep).await;
+                }
                 let unfinished = sweep.unfinished_hashes().into_iter().collect();
                 sweep.record.complete_unfinished(unfinished, time_of_day);
                 missed
@@ -161,27 +160,6 @@ impl Rounds {
             }
         }
         changed
-    }
-
-    /// Reads some of the discovered jobs that a list does not contain any more, in the background and in turn, so that one
-    /// that cannot be read does not delay the others. Those that are terminal by now, or that somebody follows, are
-    /// forgotten.
-    pub(super) async fn read_ending(&self, sweep: &mut SourceSweep, reader: &Arc<dyn JobReader>) {
-        let some = sweep.next_ending(ENDING_AT_ONCE);
-        if some.is_empty() {
-            return;
-        }
-        let key = |id: &ExternalId| JobKey { source: sweep.source.clone(), external_id: id.clone() };
-        let keys: Vec<JobKey> = some.iter().map(key).collect();
-        let mut new_fetches = NewFetches::new();
-        for (key, held) in keys.iter().zip(self.cache.get_all(&keys).await) {
-            if held.is_none_or(|held| held.job.is_terminal()) || self.following.is_open(key) {
-                sweep.ending.remove(&key.external_id);
-            } else {
-                drop(self.fetcher.join(key, reader, &mut new_fetches));
-            }
-        }
-        self.fetcher.spawn(new_fetches, &FetchTrigger::Background, None);
     }
 
     async fn ingest_change(&self, change: Observation, caller: &LastCall) {

@@ -15,7 +15,7 @@ use crate::domain::sweep::{
     sweep_interval, verify_interval,
 };
 use crate::jobs::cache::JobCache;
-use crate::jobs::fetch::{Fetcher, Ingest};
+use crate::jobs::fetch::Ingest;
 use crate::jobs::follow::coverage::SweepCoverage;
 use crate::jobs::follow::registry::FollowRegistry;
 use crate::ports::clock::Clock;
@@ -28,8 +28,6 @@ use crate::telemetry::trace;
 
 /// So many followed jobs are polled where each needs a call of its own.
 const FEW: usize = 5;
-/// For how long no list is requested from a source that refuses it.
-const REFUSED_FOR: Duration = Duration::from_mins(10);
 /// For how long no list is requested after one that was too long.
 const TOO_LONG_FOR: Duration = Duration::from_mins(1);
 /// How often it is checked whether distrusted sweeps may be made again.
@@ -40,7 +38,6 @@ const DISTRUST_CHECK: Duration = Duration::from_mins(1);
 pub(super) struct Rounds {
     pub(super) following: Arc<FollowRegistry>,
     pub(super) ingest: Arc<Ingest>,
-    pub(super) fetcher: Arc<Fetcher>,
     pub(super) cache: Arc<JobCache>,
     pub(super) leases: Arc<dyn LeaseManager>,
     pub(super) ledger: Arc<dyn Ledger>,
@@ -85,7 +82,7 @@ impl Rounds {
         match self.claim(&sweep.lease).await {
             Some(token) => {
                 self.own(&mut sweep, &*reader, demand, token).await;
-                self.read_ending(&mut sweep, &reader).await;
+                self.read_ending(&mut sweep).await;
             }
             None => self.follow(&mut sweep, &*reader, demand).await,
         }
@@ -95,6 +92,8 @@ impl Rounds {
     /// Ends the sweeps of a source: polls take over.
     pub(super) async fn end(&self, sweep: &mut SourceSweep) {
         self.suspend(sweep);
+        sweep.ending.clear();
+        self.following.forget_reads(&sweep.source);
         self.statuses.forget(&sweep.source);
         self.release(sweep).await;
         sweep.next = None;
@@ -210,7 +209,8 @@ impl Rounds {
                         "source rejected the list of jobs; jobs are polled"
                     );
                 }
-                self.turn_off(sweep, REFUSED_FOR).await;
+                // Permissions change without a word: it is tried again as often as jobs are verified.
+                self.turn_off(sweep, self.following.settings().verify_interval).await;
             }
             Err(ListError::TooLong) => {
                 meters::sweep(&sweep.source, SweepOutcome::TooLong);
@@ -277,7 +277,10 @@ impl Rounds {
     /// The round of a process beside the one that sweeps: whether sweeps are in force is in the shared record.
     async fn follow(&self, sweep: &mut SourceSweep, reader: &dyn JobReader, demand: SweepDemand) {
         let now = Instant::now();
-        sweep.token = None;
+        if sweep.token.take().is_some() {
+            sweep.ending.clear();
+            self.following.forget_reads(&sweep.source);
+        }
         drop(self.following.take_unlisted(&sweep.source));
         let read = self.cache.or_miss(self.ledger.sweep(&sweep.source).await).flatten();
         if let Some(record) = read {
@@ -299,8 +302,9 @@ impl Rounds {
         sweep.next = Some(self.before_expiry(now + own.sweep));
     }
 
-    /// Ends the coverage, and keeps what is known.
+    /// Ends the coverage, and keeps what is known. Until lists are made again, jobs can end that no list will contain.
     fn suspend(&self, sweep: &mut SourceSweep) {
+        sweep.stored_compared = false;
         if sweep.since.take().is_some() {
             self.following.set_coverage(&sweep.source, None, None);
         }

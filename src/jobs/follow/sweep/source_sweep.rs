@@ -1,12 +1,12 @@
 //! The sweeps of one source: what is known of them between two rounds, and what a list means for it. No waiting, no I/O.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
-use std::ops::Bound;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+use super::ending::EndingJobs;
 use crate::domain::id::{ExternalId, JobKey, SourceName};
 use crate::domain::observation::Observation;
 use crate::domain::state::JobState;
@@ -62,9 +62,9 @@ pub(super) struct SourceSweep {
     pub(super) discovered: HashSet<u64>,
     /// Discovered jobs that are not followed and that a list does not contain any more: they are read until they are
     /// terminal.
-    pub(super) ending: BTreeSet<ExternalId>,
-    /// The last of them that was read.
-    last_ending: Option<ExternalId>,
+    pub(super) ending: EndingJobs,
+    /// Whether the stored jobs were compared with a list since no list was made for a time.
+    pub(super) stored_compared: bool,
     /// How long after each other the last two lists of another replica were requested, by their number.
     pub(super) interval_elsewhere: Option<Duration>,
     /// When it was last decided what to do.
@@ -86,7 +86,7 @@ pub(super) struct Run {
 pub(super) struct UnfinishedChanges {
     /// The jobs that were not in the last list, or were queued in it and are running now.
     pub(super) started: Vec<UnfinishedJob>,
-    /// The jobs of the last list that are not in this one.
+    /// The jobs of the last list that are not in this one, in the order in which they were scheduled.
     pub(super) gone: Vec<ExternalId>,
     /// A job that shows that lists are incomplete.
     pub(super) missed: Option<ExternalId>,
@@ -115,8 +115,8 @@ impl SourceSweep {
             unfinished: HashMap::new(),
             dropped: HashMap::new(),
             discovered: HashSet::new(),
-            ending: BTreeSet::new(),
-            last_ending: None,
+            ending: EndingJobs::default(),
+            stored_compared: false,
             interval_elsewhere: None,
             checked: None,
             next: Some(Instant::now()),
@@ -129,18 +129,8 @@ impl SourceSweep {
         self.compared.clear();
         self.unfinished.clear();
         self.dropped.clear();
-    }
-
-    /// The next ended jobs to read, at most so many: those behind the last ones, then the first again.
-    pub(super) fn next_ending(&mut self, most: usize) -> Vec<ExternalId> {
-        let behind = match &self.last_ending {
-            Some(last) => self.ending.range((Bound::Excluded(last), Bound::Unbounded)),
-            None => self.ending.range::<ExternalId, _>(..),
-        };
-        let some: Vec<ExternalId> =
-            behind.chain(&self.ending).take(most.min(self.ending.len())).cloned().collect();
-        self.last_ending = some.last().cloned();
-        some
+        self.ending.clear();
+        self.stored_compared = false;
     }
 
     /// Applies the record of another replica, at this time of day, for waiting and as process time.
@@ -206,14 +196,13 @@ impl SourceSweep {
         let started = listed.iter().filter(is_started).cloned().collect();
         let missed =
             self.missing_in_between(requested).or_else(|| self.still_listed(&before, requested, found));
-        let mut gone = Vec::new();
-        for (id, run) in before {
-            if !self.unfinished.contains_key(&id) {
-                gone.push(id.clone());
-                self.dropped.insert(id, (run, requested));
-            }
-        }
-        UnfinishedChanges { started, gone, missed }
+        let mut gone: Vec<_> =
+            before.into_iter().filter(|(id, _)| !self.unfinished.contains_key(id)).collect();
+        // Which of them ended first is not known: most likely the one that was scheduled first.
+        gone.sort_unstable_by(|(id, run), (other, of_other)| (&run.begun, id).cmp(&(&of_other.begun, other)));
+        let ids = gone.iter().map(|(id, _)| id.clone()).collect();
+        self.dropped.extend(gone.into_iter().map(|(id, run)| (id, (run, requested))));
+        UnfinishedChanges { started, gone: ids, missed }
     }
 
     /// One of the jobs that are in the list again after an earlier list did not contain them, if there are too many of
@@ -310,21 +299,6 @@ mod tests {
 
     fn sweep() -> SourceSweep {
         SourceSweep::new(SourceName::parse("s").unwrap(), Upstream::Supermetrics).unwrap()
-    }
-
-    fn ids(sweep: &mut SourceSweep, most: usize) -> Vec<String> {
-        sweep.next_ending(most).iter().map(ToString::to_string).collect()
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn ended_jobs_are_read_in_turn() {
-        let mut sweep = sweep();
-        sweep.ending = ["a", "b", "c"].map(|id| ExternalId::parse(id).unwrap()).into();
-        assert_eq!(ids(&mut sweep, 2), ["a", "b"]);
-        assert_eq!(ids(&mut sweep, 2), ["c", "a"]);
-        assert_eq!(ids(&mut sweep, 9), ["b", "c", "a"]);
-        sweep.ending.clear();
-        assert!(ids(&mut sweep, 2).is_empty());
     }
 
     #[tokio::test(start_paused = true)]
