@@ -195,9 +195,10 @@ impl Source {
         // to the limiter, a rejection of another credential is a response like any other
         let classify = |reply: &UpstreamReply| match classify(reply) {
             ReplyVerdict::Rejected => ReplyVerdict::Spoke(Err(FetchError::CredentialRejected)),
-            verdict @ (ReplyVerdict::Spoke(_) | ReplyVerdict::Throttled(_) | ReplyVerdict::Sick(_)) => {
-                verdict
-            }
+            verdict @ (ReplyVerdict::Spoke(_)
+            | ReplyVerdict::Refused(())
+            | ReplyVerdict::Throttled(_)
+            | ReplyVerdict::Sick(_)) => verdict,
         };
         match self.endpoint.conclude(permit, other.clone(), CallPurpose::Trial, sent, classify) {
             TryOutcome::Final(outcome) => outcome.map_err(Into::into),

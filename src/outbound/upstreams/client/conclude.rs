@@ -57,6 +57,10 @@ impl SourceEndpoint {
                 permit.ended(end).finish(CallOutcome::Answered);
                 TryOutcome::Final(result.map_err(CallError::Fetch))
             }
+            ReplyVerdict::Refused(answer) => {
+                permit.ended(CallEnd::Forbidden).finish(CallOutcome::Answered);
+                TryOutcome::Final(Ok(answer))
+            }
             ReplyVerdict::Throttled(retry_after) => {
                 self.note_reply(SourceErrorKind::Throttled, about, &answered(&reply), &reply);
                 permit.ended(CallEnd::Throttled).finish(CallOutcome::Throttled(retry_after));

@@ -14,6 +14,9 @@ use crate::ports::upstream::{Detail, FetchError};
 pub(crate) enum ReplyVerdict<T> {
     /// The upstream gave a definite answer; a retry would return the same.
     Spoke(Result<T, FetchError>),
+    /// The upstream, or an intermediary, refuses this kind of call. That is no evidence about the source or its other
+    /// answers.
+    Refused(T),
     /// It rejects the credential, for every call.
     Rejected,
     /// It requests a pause, for every call.

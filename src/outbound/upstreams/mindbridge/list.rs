@@ -1,8 +1,7 @@
 //! The list of what changed: the query endpoint with a filter by date instead of ids, page after page. Used by sweeps.
 
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use reqwest::{Method, StatusCode};
@@ -27,8 +26,11 @@ const SIZE: usize = 500;
 /// The page size of a tenant that refuses [`SIZE`], and the smallest one where pages exceed the size limit.
 const SMALLER: usize = 100;
 const SMALLEST: usize = 25;
-/// The maximum number of pages of one list. A longer one is not read.
-const PAGES: usize = 20;
+/// The maximum number of jobs in one list, and of its pages, whatever their size. A longer one is not read.
+const JOBS: u64 = 10_000;
+const PAGES: usize = 100;
+/// After so many complete lists with smaller pages, a larger size is tried again: the first time, and at most.
+const PATIENCE: (u32, u32) = (100, 6_400);
 
 /// One page, and the upstream's time of day.
 struct DatedPage {
@@ -42,34 +44,72 @@ enum ListAnswer {
     Refused(StatusCode),
 }
 
+/// The page size in use: smaller where the tenant requires it, and larger again after a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct PageSize {
+    size: usize,
+    /// The complete lists with this size.
+    complete: u32,
+    /// After how many of them a larger size is tried.
+    patience: u32,
+}
+
+impl PageSize {
+    const LARGEST: Self = Self { size: SIZE, complete: 0, patience: PATIENCE.0 };
+
+    /// Applies that a page of the present size was refused or too large. If that happens again after a larger size was
+    /// tried, the next try is later.
+    fn shrink(&mut self, smaller: usize) {
+        let was_tried = self.complete == 0 && self.size < SIZE;
+        let patience =
+            if was_tried { self.patience.saturating_mul(2).min(PATIENCE.1) } else { self.patience };
+        *self = Self { size: smaller, complete: 0, patience };
+    }
+
+    /// Applies a complete list.
+    fn complete(&mut self) {
+        self.complete = self.complete.saturating_add(1);
+        if self.size < SIZE && self.complete >= self.patience {
+            *self = Self { size: (self.size * 2).min(SIZE), complete: 0, patience: self.patience };
+        }
+    }
+}
+
 /// Lists the changed jobs of a tenant.
 #[derive(Debug)]
 pub(super) struct ChangeLists {
     single: Arc<SingleReads>,
-    /// The page size in use.
-    size: AtomicUsize,
+    size: Mutex<PageSize>,
 }
 
 impl ChangeLists {
     pub(super) const fn new(single: Arc<SingleReads>) -> Self {
-        Self { single, size: AtomicUsize::new(SIZE) }
+        Self { single, size: Mutex::new(PageSize::LARGEST) }
     }
 
     /// Lists the jobs that changed at this time or later. A page that is refused or too large is requested again with a
-    /// smaller size, which is then kept.
+    /// smaller size, which is then kept for a time.
     pub(super) async fn changes(&self, since: Timestamp) -> JobListing {
         let mut calls = 0;
         loop {
-            let size = self.size.load(Ordering::Relaxed);
+            let size = self.size().size;
             let mut too_large = false;
             let listing = self.read(since, size, &mut calls, &mut too_large).await;
             let smaller = match &listing.outcome {
                 Err(ListError::Refused(400 | 413 | 422)) if size > SMALLER => SMALLER,
                 Err(ListError::Fetch(_)) if too_large && size > SMALLEST => (size / 2).max(SMALLEST),
-                Ok(_) | Err(_) => return listing,
+                Ok(_) => {
+                    self.size().complete();
+                    return listing;
+                }
+                Err(_) => return listing,
             };
-            self.size.store(smaller, Ordering::Relaxed);
+            self.size().shrink(smaller);
         }
+    }
+
+    fn size(&self) -> MutexGuard<'_, PageSize> {
+        self.size.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn read(&self, since: Timestamp, size: usize, calls: &mut u32, too_large: &mut bool) -> JobListing {
@@ -97,10 +137,11 @@ impl ChangeLists {
             };
             let date = if number == 0 { page_date } else { date };
             first = Some((begun, date));
-            if page.total_pages.is_some_and(|pages| pages > PAGES as u64) {
+            used += page.content.len() as u64;
+            let too_many = page.total_elements.is_some_and(|all| all > JOBS) || used > JOBS;
+            if too_many || page.total_pages.is_some_and(|pages| pages > PAGES as u64) {
                 return ends(date, Err(ListError::TooLong));
             }
-            used += page.content.len() as u64;
             let is_empty = page.content.is_empty();
             let more = goes_on(&page, number, used);
             let before = listed.len();
@@ -155,15 +196,39 @@ impl ChangeLists {
             status @ (StatusCode::BAD_REQUEST
             | StatusCode::FORBIDDEN
             | StatusCode::NOT_FOUND
-            | StatusCode::METHOD_NOT_ALLOWED
-            | StatusCode::GONE
-            | StatusCode::PAYLOAD_TOO_LARGE
-            | StatusCode::UNPROCESSABLE_ENTITY)
+            | StatusCode::METHOD_NOT_ALLOWED) => ReplyVerdict::Refused(ListAnswer::Refused(status)),
+            status
+            @ (StatusCode::GONE | StatusCode::PAYLOAD_TOO_LARGE | StatusCode::UNPROCESSABLE_ENTITY)
                 if is_own_error(status, &reply.body) =>
             {
-                ReplyVerdict::Spoke(Ok(ListAnswer::Refused(status)))
+                ReplyVerdict::Refused(ListAnswer::Refused(status))
             }
             _ => self.single.judge_error(reply),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn page_size_grows_again_and_less_often_each_time_it_was_too_large() {
+        let mut size = PageSize::LARGEST;
+        size.shrink(100);
+        let mut lists = Vec::new();
+        for _ in 0..9 {
+            let mut count = 0;
+            while size.size == 100 {
+                size.complete();
+                count += 1;
+            }
+            lists.push(count);
+            assert_eq!(size.size, 200);
+            size.shrink(100);
+        }
+        assert_eq!(lists, [100, 200, 400, 800, 1_600, 3_200, 6_400, 6_400, 6_400]);
+        (0..20_000).for_each(|_| size.complete());
+        assert_eq!(size.size, SIZE, "where it is not too large any more");
     }
 }

@@ -249,6 +249,7 @@ impl BatchQueries {
                     ReplyVerdict::Spoke(Err(FetchError::Unavailable(detail)))
                 }
                 verdict @ (ReplyVerdict::Spoke(_)
+                | ReplyVerdict::Refused(_)
                 | ReplyVerdict::Rejected
                 | ReplyVerdict::Throttled(_)
                 | ReplyVerdict::Sick(_)) => verdict,

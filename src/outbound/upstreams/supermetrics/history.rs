@@ -24,12 +24,13 @@ use crate::outbound::upstreams::wire::{id, object, tolerant, tolerant_object, wh
 use crate::ports::listing::{JobListing, ListError, Listed, UnfinishedJob};
 use crate::ports::upstream::{Detail, FetchError, FetchTrigger};
 
-/// The queries on one page; the documented maximum.
+/// The queries on one page; the documented maximum. A server may return fewer.
 const LIMIT: usize = 1_000;
-/// How many queries of a page are requested again with the next: those before may end in between.
-const SHIFT: usize = 50;
-/// The maximum number of pages of one list. A longer one is not read.
-const PAGES: usize = 10;
+/// This part of a page is requested again with the next: queries before it may end in between.
+const SHIFT_SHARE: usize = 20;
+/// The maximum number of queries in one list, and of its pages. A longer one is not read.
+const QUERIES: usize = 10_000;
+const PAGES: usize = 100;
 /// A query runs for 4 hours at most. The rest is a margin for a clock that differs.
 const RUNS_FOR: Duration = Duration::from_hours(5);
 /// The states of a query that is not over.
@@ -51,6 +52,11 @@ impl HistoryPage {
         self.meta.as_ref()?.paginate.as_ref()?.total
     }
 
+    /// How many queries this page has at most.
+    fn limit(&self) -> Option<u64> {
+        self.meta.as_ref()?.paginate.as_ref()?.limit.filter(|limit| *limit > 0)
+    }
+
     /// Whether it says which queries there are: no list is an empty one only if there are none. It would end all jobs else.
     fn is_list(&self) -> bool {
         self.data.is_some() || self.total() == Some(0)
@@ -67,6 +73,8 @@ struct HistoryMeta {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Paginate {
+    #[serde(deserialize_with = "whole")]
+    limit: Option<u64>,
     #[serde(deserialize_with = "whole")]
     total: Option<u64>,
 }
@@ -105,8 +113,9 @@ impl HistoryLists {
         let mut newest: HashMap<ExternalId, (Option<String>, UnfinishedJob)> = HashMap::new();
         let mut first: Option<(Timestamp, Option<Timestamp>)> = None;
         let mut calls = 0;
-        for number in 0..PAGES {
-            let response = self.page(number).await;
+        let mut offset = 0;
+        for _ in 0..PAGES {
+            let response = self.page(offset).await;
             calls += 1;
             let (requested_at, upstream_time) = first.unwrap_or((response.requested_at, None));
             let listing = |upstream_time, outcome| JobListing { requested_at, upstream_time, calls, outcome };
@@ -119,7 +128,8 @@ impl HistoryLists {
             };
             let upstream_time = upstream_time.or(date);
             first = Some((requested_at, upstream_time));
-            let total = page.total();
+            let (total, limit) = (page.total(), page.limit());
+            let known = newest.len();
             let items = page.data.unwrap_or_default();
             let count = items.len();
             for item in items.iter().filter_map(|raw| object::<HistoryItem>(raw.get().as_bytes())) {
@@ -130,21 +140,27 @@ impl HistoryLists {
                     newest.insert(id, (at, job));
                 }
             }
-            let read = (offset(number) + count) as u64;
-            let is_last = total.map_or(count < LIMIT, |total| read >= total || count == 0);
+            let read = offset + count;
+            let is_last = match (total, limit) {
+                (Some(total), _) => count == 0 || read as u64 >= total,
+                (None, Some(limit)) => (count as u64) < limit.min(LIMIT as u64),
+                // Without numbers, a page without a further query is the last.
+                (None, None) => newest.len() == known,
+            };
             if is_last {
                 let jobs = newest.into_values().map(|(_, job)| job).collect();
                 return listing(upstream_time, Ok(Listed::Unfinished(jobs)));
             }
-            if total.is_some_and(|total| total > offset(PAGES) as u64) {
+            if read > QUERIES || total.is_some_and(|total| total > QUERIES as u64) {
                 return listing(upstream_time, Err(ListError::TooLong));
             }
+            offset = read - count / SHIFT_SHARE;
         }
         let (requested_at, upstream_time) = first.unwrap_or_default();
         JobListing { requested_at, upstream_time, calls, outcome: Err(ListError::TooLong) }
     }
 
-    async fn page(&self, number: usize) -> Response<HistoryAnswer> {
+    async fn page(&self, offset: usize) -> Response<HistoryAnswer> {
         let settings = self.calls.source.settings();
         let since = self.calls.source.now() - SignedDuration::try_from(RUNS_FOR).unwrap_or_default();
         let since = Timestamp::from_second(since.as_second()).unwrap_or(since);
@@ -152,7 +168,7 @@ impl HistoryLists {
         parameters.insert("ds_ids".to_owned(), Value::from(settings.data_sources.clone()));
         parameters.insert("status_codes".to_owned(), Value::from(UNFINISHED.to_vec()));
         parameters.insert("since".to_owned(), Value::from(since.to_string()));
-        parameters.insert("offset".to_owned(), Value::from(offset(number)));
+        parameters.insert("offset".to_owned(), Value::from(offset));
         parameters.insert("limit".to_owned(), Value::from(LIMIT));
         let call = UpstreamCall {
             method: Method::GET,
@@ -198,20 +214,17 @@ impl HistoryLists {
             | Meaning::Limited => Err(bad_answer("the body is not a page of the query history")),
         });
         match verdict {
-            ReplyVerdict::Spoke(Err(_)) if refuses && is_own_error(&reply.body) => {
-                ReplyVerdict::Spoke(Ok(HistoryAnswer::Refused(reply.status)))
+            // Also of a proxy: what it answers to the status call is another matter.
+            ReplyVerdict::Spoke(Err(_)) if refuses => {
+                ReplyVerdict::Refused(HistoryAnswer::Refused(reply.status))
             }
             verdict @ (ReplyVerdict::Spoke(_)
+            | ReplyVerdict::Refused(_)
             | ReplyVerdict::Rejected
             | ReplyVerdict::Throttled(_)
             | ReplyVerdict::Sick(_)) => verdict,
         }
     }
-}
-
-/// The offset of a page.
-const fn offset(number: usize) -> usize {
-    number * (LIMIT - SHIFT)
 }
 
 /// An item: its id, its time and its state. One that cannot be read is omitted, and its query is polled.

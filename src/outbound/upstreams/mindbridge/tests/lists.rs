@@ -4,6 +4,7 @@ use super::*;
 use crate::domain::observation::Observation;
 use crate::ports::listing::{JobListing, ListError, Listed};
 use jiff::Timestamp;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A job that changed at this second of an hour.
 fn changed(number: usize, version: u32, second: u32) -> Value {
@@ -85,13 +86,36 @@ async fn list_reads_all_pages_by_the_replys_own_numbers() {
 }
 
 #[tokio::test]
-async fn list_with_too_many_pages_is_not_read() {
-    for (totals, calls) in [(true, 1), (false, 20)] {
-        let server = ScriptedServer::start(busy(10_001, 500, totals));
+async fn list_of_too_many_jobs_is_not_read_whatever_the_size_of_its_pages() {
+    for (jobs, most, totals, calls) in
+        [(10_001, 500, true, 1), (10_001, 500, false, 21), (10_001, 100, true, 1), (2_600, 25, true, 1)]
+    {
+        let server = ScriptedServer::start(busy(jobs, most, totals));
         let listing = list(&open(&server)).await;
-        assert!(matches!(listing.outcome, Err(ListError::TooLong)), "{totals}");
-        assert_eq!((listing.calls, server.seen().len()), (calls, calls as usize), "{totals}");
+        assert!(matches!(listing.outcome, Err(ListError::TooLong)), "{jobs} {totals}");
+        assert_eq!((listing.calls, server.seen().len()), (calls, calls as usize), "{jobs} {totals}");
     }
+    let server = ScriptedServer::start(busy(5_000, 100, true));
+    let listing = list(&open(&server)).await;
+    assert_eq!((ids_of(&listing).len(), listing.calls), (5_000, 50), "more than 20 pages");
+}
+
+#[tokio::test]
+async fn larger_pages_are_requested_again_after_a_time() {
+    let refuses = Arc::new(AtomicBool::new(true));
+    let refused = Arc::clone(&refuses);
+    let server = ScriptedServer::start(move |seen| match page_of(seen) {
+        (_, 101..) if refused.load(Ordering::Relaxed) => json(400, &json!({"title": "no", "status": 400})),
+        _ => busy(1, 500, true)(seen),
+    });
+    let reader = open(&server);
+    list(&reader).await;
+    refuses.store(false, Ordering::Relaxed);
+    for _ in 0..300 {
+        list(&reader).await;
+    }
+    let sizes: Vec<usize> = server.seen().iter().map(|seen| page_of(seen).1).collect();
+    assert_eq!((sizes[..2].to_vec(), sizes.last()), (vec![500, 100], Some(&500)), "the largest size again");
 }
 
 #[tokio::test]
@@ -119,28 +143,36 @@ async fn unreadable_items_of_a_list_are_omitted() {
 }
 
 #[tokio::test]
-async fn refusals_of_a_list_are_those_of_mindbridge_itself() {
+async fn a_list_is_refused_by_its_status_whoever_sends_it() {
     for (status, own, expected) in [
         (400, true, "refused 400"),
         (403, true, "refused 403"),
         (404, true, "refused 404"),
         (405, true, "refused 405"),
-        (403, false, "CredentialRejected"),
-        (404, false, "BadAnswer"),
-        (405, false, "BadAnswer"),
+        (422, true, "refused 422"),
+        (400, false, "refused 400"),
+        (403, false, "refused 403"),
+        (404, false, "refused 404"),
+        (405, false, "refused 405"),
+        (401, false, "CredentialRejected"),
+        (422, false, "BadAnswer"),
         (429, false, "Throttled"),
         (500, false, "Unavailable"),
     ] {
         let server = ScriptedServer::start(move |_| {
-            let body = if own { json!({"title": "No", "status": status}).to_string() } else { String::new() };
+            let page = "<html><title>No route</title></html>".to_owned();
+            let body = if own { json!({"title": "No", "status": status}).to_string() } else { page };
             answer(status, "", body)
         });
-        let outcome = match list(&open(&server)).await.outcome.unwrap_err() {
+        let reader = open(&server);
+        let outcome = match list(&reader).await.outcome.unwrap_err() {
             ListError::Refused(status) => format!("refused {status}"),
             ListError::TooLong => "too long".to_owned(),
             ListError::Fetch(error) => format!("{error:?}"),
         };
         assert!(outcome.starts_with(expected), "{status} {own}: {outcome}");
+        let is_refused = outcome.starts_with("refused");
+        assert!(!is_refused || reader.status().health != SourceHealth::Degraded, "{status} {own}");
     }
 }
 

@@ -21,19 +21,21 @@ fn item(number: usize, status: &str, time: &str) -> Value {
     })
 }
 
-/// An account with so many unfinished queries.
-fn busy(count: usize, totals: bool) -> impl Fn(&SeenRequest) -> Vec<u8> {
+/// An account with so many unfinished queries, of which at most `most` are on a page. Without totals, the pages have no
+/// numbers.
+fn busy(count: usize, most: usize, totals: bool) -> impl Fn(&SeenRequest) -> Vec<u8> {
     move |seen| {
         let asked = seen.json();
         let number = |name: &str| usize::try_from(asked[name].as_u64().unwrap()).unwrap();
+        let limit = number("limit").min(most);
         let data: Vec<Value> = (0..count)
             .skip(number("offset"))
-            .take(number("limit"))
+            .take(limit)
             .map(|number| item(number, "RUNNING", "2026-11-28 12:00:00"))
             .collect();
         let mut meta = json!({"request_id": "r"});
         if totals {
-            meta["paginate"] = json!({"offset": asked["offset"], "limit": asked["limit"], "total": count});
+            meta["paginate"] = json!({"offset": asked["offset"], "limit": limit, "total": count});
         }
         json(200, &json!({"meta": meta, "data": data}))
     }
@@ -50,7 +52,7 @@ fn jobs_of(listing: &JobListing) -> BTreeMap<&str, &UnfinishedJob> {
 
 #[tokio::test]
 async fn history_is_requested_for_unfinished_queries_of_five_hours() {
-    let server = ScriptedServer::start(busy(1, true));
+    let server = ScriptedServer::start(busy(1, 1_000, true));
     let listing = list(&open_listed(&server)).await;
     assert_eq!(jobs_of(&listing)["q0"].state, JobState::Running);
     let seen = server.seen();
@@ -69,32 +71,48 @@ async fn history_is_requested_for_unfinished_queries_of_five_hours() {
 
 #[tokio::test]
 async fn source_without_data_sources_cannot_be_listed() {
-    let server = ScriptedServer::start(busy(1, true));
+    let server = ScriptedServer::start(busy(1, 1_000, true));
     assert_eq!(open(&server).list_support(), None);
     assert!(open_listed(&server).list_support().is_some());
 }
 
 #[tokio::test]
 async fn history_is_read_page_by_page_with_an_overlap() {
-    for (count, totals, calls) in [
-        (0, true, 1),
-        (1_000, true, 1),
-        (1_001, true, 2),
-        (2_500, true, 3),
-        (999, false, 1),
-        (1_500, false, 2),
+    for (count, most, totals, calls) in [
+        (0, 1_000, true, 1),
+        (1_000, 1_000, true, 1),
+        (1_001, 1_000, true, 2),
+        (2_500, 1_000, true, 3),
+        (250, 100, true, 3),
+        (0, 1_000, false, 1),
+        (999, 1_000, false, 2),
+        (1_500, 1_000, false, 3),
+        (250, 100, false, 4),
+        (30, 10, false, 4),
     ] {
-        let server = ScriptedServer::start(busy(count, totals));
+        let server = ScriptedServer::start(busy(count, most, totals));
         let listing = list(&open_listed(&server)).await;
-        assert_eq!(jobs_of(&listing).len(), count, "{count} {totals}");
-        assert_eq!((listing.calls, server.seen().len()), (calls, calls as usize), "{count} {totals}");
+        assert_eq!(jobs_of(&listing).len(), count, "{count} {most} {totals}");
+        assert_eq!((listing.calls, server.seen().len()), (calls, calls as usize), "{count} {most} {totals}");
     }
 }
 
 #[tokio::test]
-async fn history_with_too_many_pages_is_not_read() {
-    for (totals, calls) in [(true, 1), (false, 10)] {
-        let server = ScriptedServer::start(busy(20_000, totals));
+async fn history_with_a_limit_of_its_own_and_no_total_is_read_to_its_end() {
+    let pages = |seen: &SeenRequest| {
+        let offset = usize::try_from(seen.json()["offset"].as_u64().unwrap()).unwrap();
+        let data = (offset..250).take(100).map(|number| item(number, "RUNNING", "2026-11-28 12:00:00"));
+        json(200, &json!({"meta": {"paginate": {"limit": 100}}, "data": data.collect::<Vec<_>>()}))
+    };
+    let server = ScriptedServer::start(pages);
+    let listing = list(&open_listed(&server)).await;
+    assert_eq!((jobs_of(&listing).len(), listing.calls), (250, 3));
+}
+
+#[tokio::test]
+async fn history_of_too_many_queries_is_not_read() {
+    for (most, totals, calls) in [(1_000, true, 1), (100, true, 1), (1_000, false, 11)] {
+        let server = ScriptedServer::start(busy(20_000, most, totals));
         let listing = list(&open_listed(&server)).await;
         assert!(matches!(listing.outcome, Err(ListError::TooLong)), "{totals}");
         assert_eq!(server.seen().len(), calls, "{totals}");
@@ -117,12 +135,17 @@ async fn newest_run_of_a_query_in_the_history_counts() {
 }
 
 #[tokio::test]
-async fn refusals_of_the_history_are_those_of_the_api_itself() {
+async fn a_history_is_refused_by_its_status_whoever_sends_it() {
     let cases = [
         (error(400, "PARAMETER_INVALID"), "refused 400"),
         (error(403, "ACCESS_NOT_ALLOWED"), "refused 403"),
         (error(404, "ROUTE_NOT_FOUND"), "refused 404"),
-        (answer(404, "", "<html>"), "BadAnswer"),
+        (answer(400, "", "<html>"), "refused 400"),
+        (answer(403, "", "<html>"), "refused 403"),
+        (answer(403, "", ""), "refused 403"),
+        (answer(404, "", "<html>"), "refused 404"),
+        (answer(405, "", ""), "refused 405"),
+        (error(403, "API_KEY_DISABLED"), "CredentialRejected"),
         (answer(200, "", "<html>"), "BadAnswer"),
         (error(401, "API_KEY_INVALID"), "CredentialRejected"),
         (error(429, "LICENSE_DAILY_QUERY_LIMIT_EXCEEDED"), "Throttled"),
