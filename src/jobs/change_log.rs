@@ -4,8 +4,9 @@
 //! It is bounded by the number of jobs, not of changes: of each job it has the last one. It is in memory, and each
 //! process has its own.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::ops::Bound;
 
 use jiff::Timestamp;
 
@@ -19,8 +20,8 @@ const JOBS_MAX: usize = 20_000;
 #[derive(Debug)]
 pub(super) struct ChangeLog {
     run: u64,
-    newer: HashMap<JobKey, LoggedChange>,
-    older: HashMap<JobKey, LoggedChange>,
+    newer: LogHalf,
+    older: LogHalf,
     /// The last number.
     last: u64,
     /// The last number that `older` can contain.
@@ -29,11 +30,35 @@ pub(super) struct ChangeLog {
     dropped: u64,
 }
 
-/// The last change of a job.
-#[derive(Debug)]
-struct LoggedChange {
-    number: u64,
-    known: KnownJob,
+/// A half of the log: the last change of each job, by its number. Each job is in one half.
+#[derive(Debug, Default)]
+struct LogHalf {
+    changes: BTreeMap<u64, KnownJob>,
+    numbers: HashMap<JobKey, u64>,
+}
+
+impl LogHalf {
+    fn get(&self, key: &JobKey) -> Option<&KnownJob> {
+        self.changes.get(self.numbers.get(key)?)
+    }
+
+    fn put(&mut self, number: u64, known: KnownJob) {
+        self.remove(&known.observation.job.key);
+        self.numbers.insert(known.observation.job.key.clone(), number);
+        self.changes.insert(number, known);
+    }
+
+    fn remove(&mut self, key: &JobKey) {
+        if let Some(number) = self.numbers.remove(key) {
+            self.changes.remove(&number);
+        }
+    }
+
+    /// The changes behind a number, in their order.
+    fn behind(&self, number: u64) -> impl Iterator<Item = (u64, &KnownJob)> {
+        let behind = self.changes.range((Bound::Excluded(number), Bound::Unbounded));
+        behind.map(|(number, known)| (*number, known))
+    }
 }
 
 /// A position in the changes of one process. It reveals when that process published a change, and nothing of any job.
@@ -49,26 +74,26 @@ impl ChangeLog {
     /// The empty log of a process. `run`: a random number.
     pub(super) fn new(run: u64, now: Timestamp) -> Self {
         let begin = micros(now);
-        let (newer, older) = (HashMap::new(), HashMap::new());
+        let (newer, older) = (LogHalf::default(), LogHalf::default());
         Self { run, newer, older, last: begin, last_older: begin, dropped: begin }
     }
 
     /// The last published state of a job.
     pub(super) fn last_of(&self, key: &JobKey) -> Option<&KnownJob> {
-        self.newer.get(key).or_else(|| self.older.get(key)).map(|change| &change.known)
+        self.newer.get(key).or_else(|| self.older.get(key))
     }
 
     /// Adds a change, and returns its position.
     pub(super) fn put(&mut self, known: &KnownJob, now: Timestamp) -> FeedCursor {
-        if self.newer.len() >= JOBS_MAX {
+        if self.newer.numbers.len() >= JOBS_MAX {
             self.older = std::mem::take(&mut self.newer);
             self.dropped = self.last_older;
             self.last_older = self.last;
         }
         // by the time, so that it does not reveal how many changes there are that a client may not see
         self.last = micros(now).max(self.last + 1);
-        let change = LoggedChange { number: self.last, known: known.clone() };
-        self.newer.insert(known.observation.job.key.clone(), change);
+        self.older.remove(&known.observation.job.key);
+        self.newer.put(self.last, known.clone());
         self.position(self.last)
     }
 
@@ -84,18 +109,16 @@ impl ChangeLog {
         self.dropped = self.last;
     }
 
-    /// The last change of each job that changed behind a cursor, oldest first. `None` if this log does not have all of
-    /// them: it dropped some, or the cursor is of another process.
-    pub(super) fn since(&self, cursor: FeedCursor) -> Option<Vec<(FeedCursor, &KnownJob)>> {
+    /// The last change of each job that changed behind a cursor, oldest first, at most `limit`. `None` if this log does not
+    /// have all of them: it dropped some, or the cursor is of another process. The cost is in proportion to the limit.
+    pub(super) fn since(&self, cursor: FeedCursor, limit: usize) -> Option<Vec<(FeedCursor, KnownJob)>> {
         let FeedCursor { run, number } = cursor;
         if run != self.run || number < self.dropped || number > self.last {
             return None;
         }
-        let older = self.older.iter().filter(|(key, _)| !self.newer.contains_key(*key));
-        let changes = self.newer.iter().chain(older).map(|(_, change)| change);
-        let mut behind: Vec<&LoggedChange> = changes.filter(|change| change.number > number).collect();
-        behind.sort_unstable_by_key(|change| change.number);
-        Some(behind.into_iter().map(|change| (self.position(change.number), &change.known)).collect())
+        // Every change of the older half is before those of the newer one.
+        let behind = self.older.behind(number).chain(self.newer.behind(number)).take(limit);
+        Some(behind.map(|(number, known)| (self.position(number), known.clone())).collect())
     }
 
     const fn position(&self, number: u64) -> FeedCursor {
@@ -158,7 +181,7 @@ mod tests {
     }
 
     fn ids(log: &ChangeLog, cursor: FeedCursor) -> Option<Vec<String>> {
-        let changes = log.since(cursor)?;
+        let changes = log.since(cursor, usize::MAX)?;
         Some(changes.iter().map(|(_, known)| known.observation.job.key.external_id.to_string()).collect())
     }
 
@@ -213,9 +236,9 @@ mod tests {
         let begin = log.end(at(0));
         let cursors: Vec<FeedCursor> = (0..=JOBS_MAX * 2).map(|id| log.put(&change(id), at(0))).collect();
         assert_eq!(ids(&log, begin), None);
-        let known = cursors.iter().position(|cursor| log.since(*cursor).is_some()).unwrap();
+        let known = cursors.iter().position(|cursor| log.since(*cursor, 1).is_some()).unwrap();
         assert_eq!(known, JOBS_MAX - 1, "the last dropped one");
-        assert_eq!(log.since(cursors[known]).unwrap().len(), JOBS_MAX + 1);
+        assert_eq!(log.since(cursors[known], usize::MAX).unwrap().len(), JOBS_MAX + 1);
     }
 
     proptest! {
@@ -233,7 +256,7 @@ mod tests {
 
         /// A reader that resumes anywhere has, together with what it received before, the last change of each job.
         #[test]
-        fn resumed_reader_misses_no_change(jobs in proptest::collection::vec(0_usize..6, 1..60), from in any::<prop::sample::Index>()) {
+        fn resumed_reader_misses_no_change(jobs in proptest::collection::vec(0_usize..6, 1..60), from in any::<prop::sample::Index>(), at_once in 1_usize..9) {
             let mut log = ChangeLog::new(7, at(0));
             let numbered: Vec<(FeedCursor, usize)> =
                 jobs.iter().map(|id| (log.put(&change(*id), at(0)), *id)).collect();
@@ -245,7 +268,16 @@ mod tests {
                     expected.push(format!("j{id}"));
                 }
             }
-            prop_assert_eq!(ids(&log, cursor).unwrap(), expected);
+            prop_assert_eq!(ids(&log, cursor).unwrap(), expected.clone());
+            let (mut some, mut position) = (Vec::new(), cursor);
+            loop {
+                let part = log.since(position, at_once).unwrap();
+                prop_assert!(part.len() <= at_once);
+                let Some((last, _)) = part.last() else { break };
+                position = *last;
+                some.extend(part.iter().map(|(_, known)| known.observation.job.key.external_id.to_string()));
+            }
+            prop_assert_eq!(some, expected, "in parts");
         }
     }
 }

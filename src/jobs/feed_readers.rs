@@ -21,6 +21,8 @@ use crate::telemetry::meters;
 
 /// The maximum number of jobs that wait for one reader, about 200 bytes each plus the jobs themselves.
 const BACKLOG_MAX: usize = 10_000;
+/// Changes that are copied from the log at once for a reader that resumes: nothing is published meanwhile.
+const AT_ONCE: usize = 500;
 
 /// All readers of the feed.
 #[derive(Debug)]
@@ -166,7 +168,8 @@ impl FeedReaders {
     }
 
     /// Adds a reader, which receives every change from now on; and every one behind the cursor `after` that it may see now,
-    /// if the log has all of them.
+    /// if the log has all of them. They are copied in parts, so that a long interruption does not delay what is published;
+    /// a job that changes meanwhile is copied with its newer change.
     pub(super) fn join(
         &self,
         principal: Principal,
@@ -176,15 +179,27 @@ impl FeedReaders {
         let reader =
             Arc::new(FeedReader { principal, filter, backlog: Mutex::default(), wake: Notify::new() });
         let now = self.clock.reading();
-        let mut state = self.state();
+        let cursor = after.and_then(FeedCursor::parse);
+        let mut position = cursor;
+        let (mut state, rest) = loop {
+            let state = self.state();
+            let some = position.and_then(|position| state.log.since(position, AT_ONCE));
+            match some {
+                Some(some) if some.len() >= AT_ONCE => {
+                    drop(state);
+                    let last = some.last().map(|(last, _)| *last);
+                    position = last.filter(|_| reader.resume(some, &self.visibility, now));
+                }
+                rest => break (state, rest),
+            }
+        };
         let PublishedFeed { log, readers } = &mut *state;
-        let start = after.map(|after| {
-            let resumed = FeedCursor::parse(after).filter(|cursor| {
-                log.since(*cursor).is_some_and(|changes| reader.resume(changes, &self.visibility, now))
-            });
-            match resumed {
-                Some(cursor) => (FeedStart::Resumed, cursor),
-                None => (FeedStart::Reset, log.end(now.now)),
+        let resumed = rest.is_some_and(|rest| reader.resume(rest, &self.visibility, now));
+        let start = after.map(|_| match cursor.filter(|_| resumed) {
+            Some(cursor) => (FeedStart::Resumed, cursor),
+            None => {
+                *reader.backlog() = Backlog::default();
+                (FeedStart::Reset, log.end(now.now))
             }
         });
         if readers.len() == readers.capacity() {
@@ -206,10 +221,10 @@ impl FeedReader {
         visibility.matches(&self.filter, observation, now)
     }
 
-    /// Buffers the changes of an interruption that the reader may see. Returns `false` if there are too many.
+    /// Buffers some changes of an interruption that the reader may see. Returns `false` if there are too many.
     fn resume(
         &self,
-        changes: Vec<(FeedCursor, &KnownJob)>,
+        changes: Vec<(FeedCursor, KnownJob)>,
         visibility: &Visibility,
         now: ClockReading,
     ) -> bool {
@@ -218,13 +233,9 @@ impl FeedReader {
         });
         let mut backlog = self.backlog();
         for (cursor, known) in visible {
-            backlog.put(cursor, known);
+            backlog.put(cursor, &known);
         }
-        if backlog.overrun {
-            *backlog = Backlog::default();
-            return false;
-        }
-        true
+        !backlog.overrun
     }
 
     fn backlog(&self) -> MutexGuard<'_, Backlog> {
