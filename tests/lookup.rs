@@ -1,19 +1,23 @@
 //! The lookup use case on a paused clock: single flight, caching, and the answers of callers.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use jobgate::domain::error::{Problem, ProblemCode, Retry};
-use jobgate::domain::id::SourceName;
+use jobgate::domain::id::{JobKey, SourceName};
 use jobgate::domain::job::Life;
+use jobgate::domain::observation::Observation;
 use jobgate::domain::principal::Principal;
 use jobgate::domain::state::JobState;
 use jobgate::jobs::answer::{JobSnapshot, LookupResult, StaleReason};
 use jobgate::jobs::list::{JobListFilter, JobListRequest};
 use jobgate::jobs::visibility::RequestedRef;
 use jobgate::outbound::stores::memory::{MemoryStore, NoLedger, Retention};
+use jobgate::ports::BoxFuture;
+use jobgate::ports::store::{JobStore, ListFilter, StoreError, StoreOutcome};
 use jobgate::ports::upstream::{Detail, FetchError};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -391,7 +395,7 @@ async fn rows_are_paged_with_one_call_per_thousand_rows() {
         }
     }
     assert_eq!(read, (0..2_500).map(|row| row.to_string()).collect::<Vec<_>>(), "each row once, in order");
-    assert_eq!(gateway.supermetrics.rows_requests.load(std::sync::atomic::Ordering::Relaxed), 3);
+    assert_eq!(gateway.supermetrics.rows_requests.load(Ordering::Relaxed), 3);
 }
 
 #[tokio::test(start_paused = true)]
@@ -476,4 +480,63 @@ async fn a_list_rejects_an_invalid_cursor() {
     let request =
         JobListRequest { after: Some("nonsense".into()), ..JobListRequest::new(JobListFilter::default(), 3) };
     gateway.jobs.list(&granted, &request).await.unwrap_err();
+}
+
+/// A store whose next read arrives late: after it was read.
+#[derive(Debug)]
+struct LateReads {
+    store: MemoryStore,
+    is_late: AtomicBool,
+}
+
+impl JobStore for LateReads {
+    fn get<'a>(&'a self, keys: &'a [JobKey]) -> BoxFuture<'a, Result<Vec<Option<Observation>>, StoreError>> {
+        Box::pin(async move {
+            let held = self.store.get(keys).await;
+            if self.is_late.swap(false, Ordering::Relaxed) {
+                tokio::time::sleep(SECOND / 2).await;
+            }
+            held
+        })
+    }
+
+    fn keep(&self, new: Observation) -> BoxFuture<'_, StoreOutcome> {
+        self.store.keep(new)
+    }
+
+    fn note_missing<'a>(&'a self, key: &'a JobKey) -> BoxFuture<'a, ()> {
+        self.store.note_missing(key)
+    }
+
+    fn missing_for<'a>(&'a self, key: &'a JobKey) -> BoxFuture<'a, Result<Option<Duration>, StoreError>> {
+        self.store.missing_for(key)
+    }
+
+    fn list<'a>(
+        &'a self,
+        filter: &'a ListFilter,
+        after: Option<&'a JobKey>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<Observation>, StoreError>> {
+        self.store.list(filter, after, limit)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fetch_that_ends_between_a_read_of_the_cache_and_the_single_flight_is_shared() {
+    let store = Arc::new(LateReads { store: MemoryStore::new(retention()), is_late: AtomicBool::new(false) });
+    let gateway = gateway_on(FOLLOW, Arc::new(RuntimeClock::default()), store.clone(), Arc::new(NoLedger));
+    let first = lookup(&gateway, "metrics", "a");
+    let second = async {
+        // The first reads the cache before; its fetch takes 100 ms.
+        tokio::time::sleep(SECOND / 20).await;
+        store.is_late.store(true, Ordering::Relaxed);
+        lookup(&gateway, "metrics", "a").await
+    };
+    let (first, second) = tokio::join!(first, second);
+    assert_eq!((state(&first), state(&second)), (JobState::Running, JobState::Running));
+    assert_eq!(gateway.supermetrics.calls(), 1);
+    tokio::time::sleep(SECOND * 10).await;
+    lookup(&gateway, "metrics", "a").await.unwrap();
+    assert_eq!(gateway.supermetrics.calls(), 2, "an older answer than allowed is fetched again");
 }

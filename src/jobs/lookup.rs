@@ -20,7 +20,7 @@ use crate::domain::error::Problem;
 use crate::domain::id::{JobHasher, JobKey};
 use crate::domain::observation::Observation;
 use crate::domain::principal::Principal;
-use crate::ports::clock::Clock;
+use crate::ports::clock::{Clock, ClockReading};
 use crate::ports::upstream::{FetchError, FetchTrigger, JobReader};
 use crate::telemetry::meters::{LookupOutcome, LookupOutcomes};
 use crate::telemetry::trace::{self, LookupSummary};
@@ -156,6 +156,7 @@ impl Lookup {
         max_staleness: Option<Duration>,
     ) -> StartedLookup {
         let keys: Vec<JobKey> = requested.keys().cloned().collect();
+        let completed: Vec<u64> = keys.iter().map(|key| self.fetcher.completed(key)).collect();
         let cached = self.cache.get_all(&keys).await;
         let freshness = self.freshness.rules();
         let allowed = max_staleness.unwrap_or(freshness.fresh_for);
@@ -180,11 +181,7 @@ impl Lookup {
                 held => held,
             };
             let verdict = held.as_ref().map_or(Cacheability::Fetch, |held| {
-                // An observation that the upstream contradicts is not fresh, however new it is.
-                if !held.job.is_terminal() && self.ingest.is_contradicted(held) {
-                    return Cacheability::Fetch;
-                }
-                cacheability(&held.job, reader.upstream(), age(held, now), allowed, freshness.rerun_check)
+                self.verdict(held, &**reader, now, (allowed, freshness.rerun_check))
             });
             match (verdict, held) {
                 (Cacheability::Serve, Some(held)) => {
@@ -220,10 +217,57 @@ impl Lookup {
             }
         }
         outcomes.record();
+        let overtaken = |key: &JobKey| {
+            let before = requested.get_index_of(key).and_then(|index| completed.get(index));
+            before.is_some_and(|before| self.fetcher.completed(key) != *before)
+        };
+        self.complete_overtaken(&mut new_fetches, overtaken, (allowed, freshness.rerun_check)).await;
         let led = new_fetches.values().map(|(_, leaders)| leaders.len()).sum();
         self.fetcher.spawn(checks, &FetchTrigger::Background, None);
         self.fetcher.spawn(new_fetches, &FetchTrigger::Client(principal.shared_name()), None);
         StartedLookup { answers, pending, deadline: Instant::now() + freshness.answer_within, led }
+    }
+
+    /// Whether a cached observation is the answer, within the allowed age and with this check of reruns.
+    fn verdict(
+        &self,
+        held: &Observation,
+        reader: &dyn JobReader,
+        now: ClockReading,
+        (allowed, rerun_check): (Duration, Duration),
+    ) -> Cacheability {
+        // An observation that the upstream contradicts is not fresh, however new it is.
+        if !held.job.is_terminal() && self.ingest.is_contradicted(held) {
+            return Cacheability::Fetch;
+        }
+        cacheability(&held.job, reader.upstream(), age(held, now), allowed, rerun_check)
+    }
+
+    /// Completes the flights that this request leads alone because another one was completed between its read of the cache
+    /// and its own flight: the cache has that result now.
+    async fn complete_overtaken(
+        &self,
+        new_fetches: &mut NewFetches,
+        overtaken: impl Fn(&JobKey) -> bool,
+        limits: (Duration, Duration),
+    ) {
+        for (reader, leaders) in new_fetches.values_mut() {
+            let (again, rest): (Vec<_>, Vec<_>) =
+                std::mem::take(leaders).into_iter().partition(|leader| overtaken(leader.key()));
+            *leaders = rest;
+            if again.is_empty() {
+                continue;
+            }
+            let keys: Vec<JobKey> = again.iter().map(|leader| leader.key().clone()).collect();
+            let cached = self.cache.get_all(&keys).await;
+            let now = self.clock.reading();
+            for (leader, held) in again.into_iter().zip(cached) {
+                match held.filter(|held| self.verdict(held, &**reader, now, limits) != Cacheability::Fetch) {
+                    Some(held) => leader.complete(Ok(held)),
+                    None => leaders.push(leader),
+                }
+            }
+        }
     }
 
     /// Waits for one fetch, until the deadline. If it fails, the cached observation is the answer.

@@ -87,6 +87,11 @@ impl Fetcher {
         receiver
     }
 
+    /// The completed flights of a job so far. See [`SingleFlight::completed`].
+    pub(in crate::jobs) fn completed(&self, key: &JobKey) -> u64 {
+        self.fetches.completed(key)
+    }
+
     /// Starts the fetches, as many jobs per task as fit in one request, so that a slow request delays only the jobs in
     /// it.
     pub(in crate::jobs) fn spawn(

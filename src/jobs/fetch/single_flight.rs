@@ -6,17 +6,32 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::hash::Hash;
+use std::hash::{BuildHasher as _, Hash, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
 
-type OpenFetch<K, V> = Arc<Mutex<HashMap<K, watch::Receiver<Option<V>>>>>;
+/// The number of counts of completed flights; keys with the same hash share one.
+const COUNTS: usize = 1_024;
 
 /// The single flights in progress.
 #[derive(Debug)]
-pub(in crate::jobs) struct SingleFlight<K, V> {
-    open: OpenFetch<K, V>,
+pub(in crate::jobs) struct SingleFlight<K, V>(Arc<Flights<K, V>>);
+
+#[derive(Debug)]
+struct Flights<K, V> {
+    open: Mutex<HashMap<K, watch::Receiver<Option<V>>>>,
+    /// How many flights were completed, by the hash of their keys.
+    completed: Vec<AtomicU64>,
+    hasher: RandomState,
+}
+
+impl<K: Hash, V> Flights<K, V> {
+    fn completed(&self, key: &K) -> Option<&AtomicU64> {
+        let place = self.hasher.hash_one(key) % COUNTS as u64;
+        self.completed.get(usize::try_from(place).ok()?)
+    }
 }
 
 /// The receiver of a single flight; resolves when it completes.
@@ -28,34 +43,41 @@ pub(in crate::jobs) struct FetchReceiver<V>(watch::Receiver<Option<V>>);
 pub(in crate::jobs) struct LeaderGuard<K: Eq + Hash, V> {
     key: K,
     sender: watch::Sender<Option<V>>,
-    open: OpenFetch<K, V>,
+    flights: Arc<Flights<K, V>>,
 }
 
 impl<K, V> Default for SingleFlight<K, V> {
     fn default() -> Self {
-        Self { open: Arc::default() }
+        let completed = (0..COUNTS).map(|_| AtomicU64::default()).collect();
+        Self(Arc::new(Flights { open: Mutex::default(), completed, hasher: RandomState::default() }))
     }
 }
 
 impl<K: Clone + Eq + Hash, V: Clone> SingleFlight<K, V> {
     /// Joins a flight. A caller that gets a leader guard leads it and must complete it.
     pub(in crate::jobs) fn join(&self, key: &K) -> (FetchReceiver<V>, Option<LeaderGuard<K, V>>) {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.0.open.lock().unwrap_or_else(PoisonError::into_inner);
         match open.entry(key.clone()) {
             Entry::Occupied(entry) => (FetchReceiver(entry.get().clone()), None),
             Entry::Vacant(slot) => {
                 let (sender, receiver) = watch::channel(None);
                 slot.insert(receiver.clone());
-                let leader = LeaderGuard { key: key.clone(), sender, open: Arc::clone(&self.open) };
+                let leader = LeaderGuard { key: key.clone(), sender, flights: Arc::clone(&self.0) };
                 (FetchReceiver(receiver), Some(leader))
             }
         }
     }
 
+    /// A count that changes whenever a flight of this key is completed, and now and then otherwise. A caller that read it
+    /// before the cache, and leads a flight with another count, may have missed the result of a flight in between.
+    pub(in crate::jobs) fn completed(&self, key: &K) -> u64 {
+        self.0.completed(key).map_or(0, |count| count.load(Ordering::Acquire))
+    }
+
     /// The number of flights in progress.
     #[cfg(test)]
     pub(in crate::jobs) fn under_way(&self) -> usize {
-        self.open.lock().unwrap().len()
+        self.0.open.lock().unwrap().len()
     }
 }
 
@@ -75,13 +97,17 @@ impl<K: Eq + Hash, V> LeaderGuard<K, V> {
 
     /// Completes the flight: every receiver gets the value, and the next caller starts a new flight.
     pub(in crate::jobs) fn complete(self, value: V) {
+        // Before the key is free: whoever leads the next flight sees it.
+        if let Some(count) = self.flights.completed(&self.key) {
+            count.fetch_add(1, Ordering::Release);
+        }
         self.sender.send_replace(Some(value));
     }
 }
 
 impl<K: Eq + Hash, V> Drop for LeaderGuard<K, V> {
     fn drop(&mut self) {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+        self.flights.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
     }
 }
 
