@@ -480,9 +480,44 @@ async fn replicas_share_tracked_jobs() {
 async fn replicas_share_the_sweeps_of_a_source() {
     let redis = Redis::start().await;
     let (one, other) = (tier(&redis), tier(&redis));
-    let source = key("a").source;
-    assert_eq!(one.ledger().sweep(&source).await.unwrap(), None);
+    let lease = key("lease");
+    assert_eq!(one.ledger().sweep(&lease).await.unwrap(), None);
     let record = SweepRecord { rounds: 3, watermark: Some(Timestamp::UNIX_EPOCH), ..SweepRecord::default() };
-    other.ledger().note_sweep(&source, &record).await;
-    assert_eq!(one.ledger().sweep(&source).await.unwrap(), Some(record));
+    assert!(other.ledger().note_sweep(&lease, &record, FencingToken::Alone).await);
+    assert_eq!(one.ledger().sweep(&lease).await.unwrap(), Some(record));
+}
+
+#[tokio::test]
+async fn sweeps_are_recorded_under_the_present_lease_alone() {
+    let redis = Redis::start().await;
+    let (one, other) = (tier(&redis), tier(&redis));
+    let lease = key("lease");
+    let rounds = |rounds| SweepRecord { rounds, ..SweepRecord::default() };
+    let claim = async |of: &SharedStore| match of
+        .leases()
+        .claim(std::slice::from_ref(&lease), SkipIf::Never)
+        .await[0]
+    {
+        Claim::Acquired(token) => token,
+        claim @ (Claim::HeldElsewhere { .. } | Claim::Unneeded) => panic!("{claim:?}"),
+    };
+    let first = claim(&one).await;
+    assert!(one.ledger().note_sweep(&lease, &rounds(1), first).await);
+    assert!(one.ledger().note_sweep(&lease, &rounds(2), first).await, "the lease stays");
+    assert!(!other.ledger().note_sweep(&lease, &rounds(9), first).await, "the lease of another replica");
+    one.leases().release(&lease, first).await;
+    let second = claim(&other).await;
+    assert!(!one.ledger().note_sweep(&lease, &rounds(9), first).await, "a lease that is over");
+    assert!(other.ledger().note_sweep(&lease, &rounds(3), second).await);
+    assert_eq!(one.ledger().sweep(&lease).await.unwrap(), Some(rounds(3)));
+}
+
+#[tokio::test]
+async fn replicas_count_the_jobs_that_all_of_them_verify() {
+    let redis = Redis::start().await;
+    let (one, other) = (tier(&redis), tier(&redis));
+    let source = key("a").source;
+    assert_eq!(one.ledger().share_verified(&source, 100).await, 100);
+    assert_eq!(other.ledger().share_verified(&source, 40).await, 140);
+    assert_eq!(one.ledger().share_verified(&source, 7).await, 47);
 }

@@ -5,6 +5,7 @@ mod discovery;
 mod queries;
 mod random;
 mod replicas;
+mod truth;
 mod upstream;
 
 use std::collections::BTreeMap;
@@ -24,7 +25,7 @@ use jobgate::outbound::stores::memory::MemoryStore;
 use jobgate::ports::BoxFuture;
 use jobgate::ports::clock::Clock;
 use jobgate::ports::feed::NotificationFeed;
-use jobgate::ports::leases::{LeaseManager, LocalLeases};
+use jobgate::ports::leases::{FencingToken, LeaseManager, LocalLeases};
 use jobgate::ports::ledger::{Labels, Ledger, LedgerContents};
 use jobgate::ports::store::{JobStore, StoreError};
 use jobgate::ports::upstream::JobReader;
@@ -55,13 +56,18 @@ impl Ledger for SweepNotes {
 
     fn follow(&self, _: &JobKey, _: bool) {}
 
-    fn sweep<'a>(&'a self, _: &'a SourceName) -> BoxFuture<'a, Result<Option<SweepRecord>, StoreError>> {
+    fn sweep<'a>(&'a self, _: &'a JobKey) -> BoxFuture<'a, Result<Option<SweepRecord>, StoreError>> {
         Box::pin(async { Ok(self.0.lock().unwrap().clone()) })
     }
 
-    fn note_sweep<'a>(&'a self, _: &'a SourceName, record: &'a SweepRecord) -> BoxFuture<'a, ()> {
+    fn note_sweep<'a>(
+        &'a self,
+        _: &'a JobKey,
+        record: &'a SweepRecord,
+        _: FencingToken,
+    ) -> BoxFuture<'a, bool> {
         *self.0.lock().unwrap() = Some(record.clone());
-        Box::pin(async {})
+        Box::pin(async { true })
     }
 }
 
@@ -131,7 +137,11 @@ impl Ground {
             Some(replica) => (replica.clone(), replica.clone()),
             None => (Arc::new(LocalLeases), Arc::new(LocalLeases)),
         };
-        start_on("mind", self.clock.clone(), self.store.clone(), self.notes.clone(), readers, leases, feed)
+        let ledger: Arc<dyn Ledger> = match replica {
+            Some(replica) => replica.ledger(&self.notes),
+            None => self.notes.clone(),
+        };
+        start_on("mind", self.clock.clone(), self.store.clone(), ledger, readers, leases, feed)
     }
 }
 
@@ -241,10 +251,10 @@ async fn ten_thousand_unchanged_jobs_need_one_list_a_round() {
     tokio::time::sleep(MINUTE * 12).await;
     let made = rounds_since(&ground, rounds);
     let (lists, reads) = (ground.upstream.calls().0 - lists, ground.upstream.calls().1 - reads);
-    assert_eq!(running.status().verify_interval, MINUTE * 12, "a tenth of the budget");
+    assert_eq!(running.status().verify_interval, MINUTE * 15, "a tenth of the budget");
     assert!(lists as u64 <= made, "{lists} list calls in {made} rounds");
     assert!((200..=720).contains(&lists), "{lists} list calls in 12 minutes");
-    assert!((90..=130).contains(&reads), "{reads} reads by id in a verification interval");
+    assert!((75..=100).contains(&reads), "{reads} reads by id in four fifths of a verification interval");
     running.stop().await;
 }
 
@@ -441,5 +451,21 @@ async fn distrust_survives_a_restart() {
     tokio::time::sleep(MINUTE * 2).await;
     assert_eq!(ground.upstream.calls().0, lists);
     assert!(!second.status().trusted);
+    second.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn distrust_is_shown_while_nothing_is_swept() {
+    let ground = Ground::new().with_jobs(JOBS, one_ends(7, MINUTE * 30));
+    *ground.upstream.lists.lock().unwrap() = Lists::Empty;
+    let first = ground.start();
+    first.watch(0..JOBS, None);
+    tokio::time::sleep(MINUTE * 43).await;
+    assert!(!first.status().trusted);
+    first.stop().await;
+    let second = ground.start();
+    second.watch(0..3, None);
+    tokio::time::sleep(MINUTE).await;
+    assert!(!second.status().trusted && !second.status().in_force);
     second.stop().await;
 }

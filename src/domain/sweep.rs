@@ -21,6 +21,8 @@ const EAGER_SHARE: u32 = 2;
 const UNUSED_SHARE: u32 = 8;
 /// Verification uses at most this part of the hourly calls.
 const VERIFY_SHARE: u32 = 10;
+/// The maximum share by which the phase of a job shortens its verification interval.
+const VERIFY_PHASE: f64 = 0.2;
 /// Reads of watched jobs for what a list does not contain, such as their progress, use at most this part of the hourly
 /// calls.
 const DETAIL_SHARE: u32 = 5;
@@ -44,6 +46,8 @@ pub struct SweepRecord {
     pub misses: u32,
     /// The jobs of the last list, by [`id_hash`], where lists contain the jobs that are not terminal.
     pub unfinished: Vec<u64>,
+    /// How far the first list reached back that discovered jobs; zero if the last one did not discover jobs.
+    pub reached: Duration,
 }
 
 /// What the followed jobs of a source require of its sweeps.
@@ -57,6 +61,8 @@ pub struct SweepDemand {
     pub requests_per_second: f64,
     /// The lowest staleness that a watcher allows.
     pub tightest: Option<Duration>,
+    /// The jobs that this process reads by id to verify them: without those that another replica read last.
+    pub verified: usize,
 }
 
 /// Which jobs are discovered that no client requested.
@@ -78,9 +84,11 @@ pub struct HourlyCalls {
 }
 
 impl SweepRecord {
-    /// The time from which on the next list is requested, if a list was completed before.
-    pub fn since(&self) -> Option<Timestamp> {
-        Some(earlier(self.watermark?, OVERLAP))
+    /// The time from which on the next list is requested, if a list was completed before, and reached back far enough for
+    /// what is discovered now.
+    pub fn since(&self, discovery: Option<DiscoveryRules>) -> Option<Timestamp> {
+        let reached = discovery.is_none_or(|rules| rules.since <= self.reached);
+        Some(earlier(self.watermark.filter(|_| reached)?, OVERLAP))
     }
 
     /// Applies a completed list, requested from `since` on: `latest` is the latest change in it, `upstream_now` the
@@ -167,10 +175,17 @@ pub fn id_hash(id: &ExternalId) -> u64 {
         .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
-/// The time between two reads of each job by its id: as configured, or as long as keeps these reads within their share
-/// of the hour.
+/// The longest time between two reads of each job by its id: as configured, or as long as keeps these reads within their
+/// share of the hour, although the phases of jobs shorten it.
 pub fn verify_interval(configured: Duration, jobs: usize, ids_a_request: usize, per_hour: u32) -> Duration {
-    reads_within(VERIFY_SHARE, jobs, ids_a_request, per_hour).max(configured)
+    let shortest = reads_within(VERIFY_SHARE, jobs, ids_a_request, per_hour);
+    shortest.div_f64(1.0 - VERIFY_PHASE).max(configured)
+}
+
+/// The time from one read of a job by its id to the next: shorter by the phase of the job, from 0 to 1, so that the reads
+/// are spread.
+pub fn verify_after(interval: Duration, phase: f64) -> Duration {
+    interval.mul_f64(1.0 - VERIFY_PHASE * phase.clamp(0.0, 1.0))
 }
 
 /// The time between two reads of each of so many jobs that use this part of the hourly calls.
@@ -225,7 +240,7 @@ mod tests {
             ("a watcher that requires less", 100.0, Some(s(60)), 1, UNUSED, s(1)),
         ];
         for (rule, requests_per_second, tightest, calls, hourly, expected) in cases {
-            let demand = SweepDemand { jobs: 1_000, watched: 0, requests_per_second, tightest };
+            let demand = SweepDemand { jobs: 1_000, requests_per_second, tightest, ..SweepDemand::default() };
             assert_eq!(sweep_interval(PACE, demand, calls, hourly), expected, "{rule}");
         }
     }
@@ -235,13 +250,16 @@ mod tests {
         let minutes = |minutes| Duration::from_mins(minutes);
         let cases = [
             (100, 100, 5_000, minutes(10)),
-            (10_000, 100, 5_000, minutes(12)),
-            (1_000, 1, 5_000, minutes(120)),
+            (10_000, 100, 5_000, minutes(15)),
+            (1_000, 1, 5_000, minutes(150)),
             (0, 1, 5_000, minutes(10)),
-            (50, 1, 0, minutes(30_000)),
+            (50, 1, 0, minutes(37_500)),
         ];
         for (jobs, ids, per_hour, expected) in cases {
-            assert_eq!(verify_interval(minutes(10), jobs, ids, per_hour), expected, "{jobs} of {ids}");
+            let interval = verify_interval(minutes(10), jobs, ids, per_hour);
+            assert_eq!(interval, expected, "{jobs} of {ids}");
+            let calls = jobs.div_ceil(ids) as f64 * HOUR.div_duration_f64(verify_after(interval, 1.0));
+            assert!(calls <= f64::from(per_hour.max(1)) / 10.0 + 1e-6, "{calls} calls for {jobs} of {ids}");
         }
     }
 
@@ -261,15 +279,24 @@ mod tests {
     #[test]
     fn watermark_follows_the_times_in_the_list() {
         let mut record = SweepRecord::default();
-        assert_eq!(record.since(), None);
+        assert_eq!(record.since(None), None);
         record.complete(at(0), None, at(600), at(600));
         assert_eq!(record.watermark, Some(at(0)), "a list without jobs moves nothing");
         record.complete(at(0), Some(at(500)), at(601), at(601));
-        assert_eq!(record.since(), Some(at(440)));
+        assert_eq!(record.since(None), Some(at(440)));
         record.complete(at(440), Some(at(470)), at(602), at(602));
         assert_eq!(record.watermark, Some(at(500)), "it never moves back");
         record.complete(at(440), Some(at(9_999)), at(603), at(603));
         assert_eq!(record.watermark, Some(at(603)), "a time from the future is not believed");
+    }
+
+    #[test]
+    fn discovery_that_reaches_back_further_than_before_begins_again() {
+        let rules = |hours| Some(DiscoveryRules { since: Duration::from_hours(hours), max_jobs: 1 });
+        let mut record = SweepRecord { watermark: Some(at(60)), ..SweepRecord::default() };
+        assert_eq!((record.since(None), record.since(rules(1))), (Some(at(0)), None));
+        record.reached = Duration::from_hours(1);
+        assert_eq!((record.since(rules(1)), record.since(rules(2))), (Some(at(0)), None));
     }
 
     #[test]
@@ -294,7 +321,7 @@ mod tests {
         fn sweep_interval_stays_within_its_bounds(
             rate in 0.0_f64..1e6, tightest in proptest::option::of(0_u64..1_000), calls in 0_u32..100, per_hour in 1_u32..100_000, left in 0_u32..100_000
         ) {
-            let demand = SweepDemand { jobs: 1, watched: 0, requests_per_second: rate, tightest: tightest.map(s) };
+            let demand = SweepDemand { jobs: 1, requests_per_second: rate, tightest: tightest.map(s), ..SweepDemand::default() };
             let interval = sweep_interval(PACE, demand, calls, HourlyCalls { per_hour, left });
             prop_assert!(interval >= s(1) && interval <= s(30), "{interval:?}");
         }
@@ -309,7 +336,7 @@ mod tests {
             let mut record = SweepRecord::default();
             let mut seen = vec![false; changes.len()];
             for now in (0..made + 80).step_by(3) {
-                let since = record.since().unwrap_or_else(|| at(-600));
+                let since = record.since(None).unwrap_or_else(|| at(-600));
                 let mut latest = None;
                 for ((own, visible), seen) in changes.iter().zip(&mut seen) {
                     if *visible <= now && at(*own) >= since {

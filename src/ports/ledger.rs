@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 use super::BoxFuture;
+use super::leases::FencingToken;
 use super::store::StoreError;
 use crate::domain::durations::{Durations, JobClass};
 use crate::domain::id::{JobKey, SourceName};
@@ -44,16 +45,30 @@ pub trait Ledger: Debug + Send + Sync {
         let _: (&JobClass, &Durations) = (class, durations);
     }
 
-    /// What is recorded of the sweeps of a source, by this process or another replica. `None` if nothing is, or if it is
-    /// not persistent.
-    fn sweep<'a>(&'a self, source: &'a SourceName) -> BoxFuture<'a, Result<Option<SweepRecord>, StoreError>> {
-        let _: &SourceName = source;
+    /// What is recorded of the sweeps of a source, by this process or another replica. `lease` is the lease on them. `None`
+    /// if nothing is recorded, or if it is not persistent.
+    fn sweep<'a>(&'a self, lease: &'a JobKey) -> BoxFuture<'a, Result<Option<SweepRecord>, StoreError>> {
+        let _: &JobKey = lease;
         Box::pin(async { Ok(None) })
     }
 
-    /// Records the sweeps of a source. A record that cannot be written is lost: the next one replaces it.
-    fn note_sweep<'a>(&'a self, source: &'a SourceName, record: &'a SweepRecord) -> BoxFuture<'a, ()> {
-        let _: (&SourceName, &SweepRecord) = (source, record);
-        Box::pin(async {})
+    /// Records the sweeps of a source under the fencing token of the lease on them, and keeps the lease. Returns `false` if
+    /// that lease was lost: nothing is recorded, because a later lease holder has a newer record. A record that cannot be
+    /// written for another reason is lost: the next one replaces it.
+    fn note_sweep<'a>(
+        &'a self,
+        lease: &'a JobKey,
+        record: &'a SweepRecord,
+        fencing_token: FencingToken,
+    ) -> BoxFuture<'a, bool> {
+        let _: (&JobKey, &SweepRecord, FencingToken) = (lease, record, fencing_token);
+        Box::pin(async { true })
+    }
+
+    /// Reports how many jobs of a source this process verifies by id, and returns how many all replicas verify, as far as
+    /// is known.
+    fn share_verified<'a>(&'a self, source: &'a SourceName, jobs: u64) -> BoxFuture<'a, u64> {
+        let _: &SourceName = source;
+        Box::pin(std::future::ready(jobs))
     }
 }

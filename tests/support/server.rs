@@ -27,6 +27,10 @@ pub(crate) struct Setup {
     pub(crate) form: &'static str,
     /// Further options of both sources, in flow style.
     pub(crate) source: &'static str,
+    /// Further options of `mind` alone, in flow style.
+    pub(crate) mind: &'static str,
+    /// The same of `metrics`.
+    pub(crate) metrics: &'static str,
     /// Further sections of the configuration.
     pub(crate) rest: String,
     /// The secrets of the gateway for `mind` and `metrics`.
@@ -39,6 +43,8 @@ impl Default for Setup {
             scenario: Scenario::default(),
             form: "api_key",
             source: BUDGET,
+            mind: "",
+            metrics: "",
             rest: String::new(),
             secrets: [TOKEN.to_owned(), KEY.to_owned()],
         }
@@ -62,7 +68,7 @@ impl Setup {
 
     /// The configuration, for upstreams at these addresses. Both listeners take any free port.
     pub(crate) fn yaml(&self, mindbridge: &str, supermetrics: &str) -> String {
-        let Self { form, source, rest, .. } = self;
+        let Self { form, source, mind, metrics, rest, .. } = self;
         // for a machine without CPU time: a client has half of this time between its handshake and its first message
         let long_timeout = "server: { header_timeout: 2m,";
         let rest = if rest.contains("header_timeout:") {
@@ -78,8 +84,8 @@ impl Setup {
         let store = if rest.contains("store:") { "" } else { "store: { kind: memory }" };
         format!(
             "{server}\n{store}\nsources:\n  \
-             mind: {{ upstream: mindbridge, base_url: \"{mindbridge}\", credential: {{ bearer: {{ env: MIND_TOKEN }} }}, {source} }}\n  \
-             metrics: {{ upstream: supermetrics, base_url: \"{supermetrics}\", credential: {{ {form}: {{ env: METRICS_KEY }} }}, {source} }}\n\
+             mind: {{ upstream: mindbridge, base_url: \"{mindbridge}\", credential: {{ bearer: {{ env: MIND_TOKEN }} }}, {source}{mind} }}\n  \
+             metrics: {{ upstream: supermetrics, base_url: \"{supermetrics}\", credential: {{ {form}: {{ env: METRICS_KEY }} }}, {source}{metrics} }}\n\
              {rest}\n"
         )
     }

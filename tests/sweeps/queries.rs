@@ -1,13 +1,14 @@
 //! Sweeps of a source that lists the jobs that are not terminal, each with its state alone: Supermetrics.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use jobgate::domain::id::{ExternalId, SourceName};
+use jobgate::domain::id::{ExternalId, JobKey, SourceName};
 use jobgate::domain::job::{Job, Life, Progress};
+use jobgate::domain::observation::Observation;
 use jobgate::domain::source::SourceStatus;
 use jobgate::domain::state::JobState;
 use jobgate::domain::sweep::DiscoveryRules;
@@ -19,7 +20,7 @@ use jobgate::ports::clock::Clock;
 use jobgate::ports::credentials::Credential;
 use jobgate::ports::leases::LocalLeases;
 use jobgate::ports::listing::{JobListing, ListError, ListSupport, Listed, UnfinishedJob};
-use jobgate::ports::store::{JobStore, ListFilter};
+use jobgate::ports::store::{JobStore, ListFilter, StoreError, StoreOutcome};
 use jobgate::ports::upstream::{
     Detail, Fetch, FetchError, FetchTrigger, JobReader, PollDemand, PollPacing, RowPage, RowRange,
 };
@@ -46,6 +47,8 @@ struct Query {
     ends: Duration,
     /// Its data source is listed.
     listed: bool,
+    /// When it runs again, and when that run ends.
+    again: Option<(Duration, Duration)>,
 }
 
 /// An account with the default budget.
@@ -97,6 +100,12 @@ impl Account {
         self.queries.lock().unwrap().insert(format!("j{number}"), query);
     }
 
+    /// The run at this time: the first, or the second.
+    fn run(query: &Query, now: Duration) -> Query {
+        let again = query.again.filter(|(runs, _)| now >= *runs);
+        again.map_or(*query, |(runs, ends)| Query { runs, ends, ..*query })
+    }
+
     fn state(query: &Query, now: Duration) -> Life {
         if now < query.runs {
             Life::Queued
@@ -110,6 +119,7 @@ impl Account {
     fn read(&self, id: &ExternalId) -> Result<Arc<Job>, FetchError> {
         let now = self.start.elapsed();
         let query = self.queries.lock().unwrap().get(id.as_str()).copied().ok_or(FetchError::NotFound)?;
+        let query = Self::run(&query, now);
         if now >= query.ends + READABLE {
             return Err(FetchError::NotFound);
         }
@@ -191,6 +201,8 @@ impl JobReader for Account {
             let forgets = self.forgets.load(Ordering::Relaxed) && number % 2 == 1;
             let shown = self.start.elapsed().saturating_sub(*self.lag.lock().unwrap());
             let queries = self.queries.lock().unwrap().clone();
+            let queries: BTreeMap<_, _> =
+                queries.into_iter().map(|(id, query)| (id, Self::run(&query, shown))).collect();
             let listed = queries.iter().enumerate().filter(|(index, (_, query))| {
                 query.listed && shown < query.ends && !(forgets && index % 2 == 1)
             });
@@ -198,7 +210,7 @@ impl JobReader for Account {
                 id: ExternalId::parse(id).unwrap(),
                 state: if shown < query.runs { JobState::Queued } else { JobState::Running },
                 native_state: None,
-                begun: Some("2026-11-28 12:00:00".to_owned()),
+                begun: Some(format!("2026-11-28 12:{:02}:00", query.runs.as_secs() / 60)),
                 requested_at,
                 observed_at,
             });
@@ -271,7 +283,7 @@ fn account(count: usize, query: impl Fn(usize) -> Query) -> Arc<Account> {
 }
 
 const fn runs_until(ends: Duration) -> Query {
-    Query { runs: Duration::ZERO, ends, listed: true }
+    Query { runs: Duration::ZERO, ends, listed: true, again: None }
 }
 
 /// How late the terminal states of jobs were delivered, sorted.
@@ -319,7 +331,7 @@ async fn a_query_that_is_not_listed_any_more_is_read_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn a_queued_query_that_is_listed_as_running_is_published() {
-    let account = account(20, |_| Query { runs: MINUTE * 5, ends: MINUTE * 600, listed: true });
+    let account = account(20, |_| Query { runs: MINUTE * 5, ..runs_until(MINUTE * 600) });
     let running = start(&account);
     running.watch(0..20, None);
     tokio::time::sleep(MINUTE * 5 + SECOND * 5).await;
@@ -491,5 +503,86 @@ async fn queries_that_ended_in_an_outage_are_read_before_they_expire() {
     });
     assert_eq!(states, HashMap::from([(JobState::Succeeded, 1_000)]));
     assert!(account.read_calls() - reads <= 1_000, "each is read once");
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_discovered_query_that_runs_again_is_read_for_each_run() {
+    let again = Some((MINUTE * 10, MINUTE * 15));
+    let account = discovered(1, |_| Query { again, ..runs_until(MINUTE * 5) });
+    let running = start(&account);
+    for (minutes, state, reads) in [(6, "Succeeded", 1), (6, "Running", 2), (5, "Succeeded", 3)] {
+        tokio::time::sleep(MINUTE * minutes).await;
+        assert_eq!(running.listed().await, [format!("j0 {state}")]);
+        assert_eq!(account.read_calls(), reads, "{state}");
+    }
+    running.stop().await;
+}
+
+/// A store that loses jobs when told so, as one does that evicts them.
+#[derive(Debug)]
+struct Forgetful {
+    store: MemoryStore,
+    lost: Mutex<BTreeSet<String>>,
+}
+
+impl Forgetful {
+    fn has(&self, held: &Observation) -> bool {
+        !self.lost.lock().unwrap().contains(held.job.key.external_id.as_str())
+    }
+}
+
+impl JobStore for Forgetful {
+    fn get<'a>(&'a self, keys: &'a [JobKey]) -> BoxFuture<'a, Result<Vec<Option<Observation>>, StoreError>> {
+        Box::pin(async move {
+            let held = self.store.get(keys).await?;
+            Ok(held.into_iter().map(|held| held.filter(|held| self.has(held))).collect())
+        })
+    }
+
+    fn keep(&self, new: Observation) -> BoxFuture<'_, StoreOutcome> {
+        self.lost.lock().unwrap().remove(new.job.key.external_id.as_str());
+        self.store.keep(new)
+    }
+
+    fn note_missing<'a>(&'a self, key: &'a JobKey) -> BoxFuture<'a, ()> {
+        self.store.note_missing(key)
+    }
+
+    fn missing_for<'a>(&'a self, key: &'a JobKey) -> BoxFuture<'a, Result<Option<Duration>, StoreError>> {
+        self.store.missing_for(key)
+    }
+
+    fn list<'a>(
+        &'a self,
+        filter: &'a ListFilter,
+        after: Option<&'a JobKey>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<Observation>, StoreError>> {
+        Box::pin(async move {
+            let held = self.store.list(filter, after, limit).await?;
+            Ok(held.into_iter().filter(|held| self.has(held)).collect())
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn discovery_goes_on_when_discovered_jobs_are_not_stored_any_more() {
+    let account = account(6, |_| runs_until(MINUTE * 600));
+    *account.discovery.lock().unwrap() = Some(DiscoveryRules { since: MINUTE * 60, max_jobs: 4 });
+    let store = Forgetful { store: MemoryStore::new(retention()), lost: Mutex::default() };
+    let store = Arc::new(store);
+    let kept = Kept { store: store.clone(), ..Kept::default() };
+    let running = start_after(&account, &kept);
+    tokio::time::sleep(MINUTE).await;
+    let before = running.listed().await;
+    assert_eq!((before.len(), running.status().is_full), (4, true));
+    tokio::time::sleep(MINUTE * 15).await;
+    assert_eq!(running.listed().await, before, "while there is no room");
+    let evicted = before[..2].iter().map(|job| job.split_once(' ').unwrap().0.to_owned());
+    store.lost.lock().unwrap().extend(evicted);
+    assert_eq!(running.listed().await.len(), 2);
+    tokio::time::sleep(MINUTE * 11).await;
+    assert_eq!((running.listed().await.len(), running.status().is_full), (4, true));
     running.stop().await;
 }

@@ -2,7 +2,7 @@
 //! changed, with the weaknesses that lists can have.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -62,6 +62,11 @@ pub(crate) struct ListedUpstream {
     /// How far the clock of the changes is ahead of ours, and that of the responses, in seconds.
     pub(crate) skew: Mutex<(i64, i64)>,
     pub(crate) discovery: Mutex<Option<DiscoveryRules>>,
+    pub(crate) per_hour: AtomicU32,
+    /// How long a list takes.
+    pub(crate) list_takes: Mutex<Duration>,
+    /// The lists that were requested; [`Self::list_calls`] are those that were answered.
+    pub(crate) begun: AtomicUsize,
     pub(crate) list_calls: AtomicUsize,
     pub(crate) read_calls: AtomicUsize,
 }
@@ -82,6 +87,9 @@ impl ListedUpstream {
             lists: Mutex::new(Lists::Complete),
             skew: Mutex::new((0, 0)),
             discovery: Mutex::default(),
+            per_hour: AtomicU32::new(5_000),
+            list_takes: Mutex::new(LATENCY),
+            begun: AtomicUsize::new(0),
             list_calls: AtomicUsize::new(0),
             read_calls: AtomicUsize::new(0),
         })
@@ -179,13 +187,15 @@ impl JobReader for ListedUpstream {
 
     fn list(&self, since: Timestamp) -> BoxFuture<'_, Option<JobListing>> {
         Box::pin(async move {
+            self.begun.fetch_add(1, Ordering::Relaxed);
             let requested_at = self.clock.now();
             let mode = *self.lists.lock().unwrap();
             let listed = self.listed(since);
             let pages = listed.len().div_ceil(PAGE).max(1);
             let date_skew = self.skew.lock().unwrap().1;
             let upstream_time = Some(self.dated(self.start.elapsed(), date_skew));
-            tokio::time::sleep(LATENCY).await;
+            let takes = *self.list_takes.lock().unwrap();
+            tokio::time::sleep(takes).await;
             let observed_at = self.clock.now();
             let (calls, outcome) = match mode {
                 Lists::TooLongBefore(most) if requested_at.duration_since(since).as_secs() > most => {
@@ -220,9 +230,9 @@ impl JobReader for ListedUpstream {
 
     fn status(&self) -> SourceStatus {
         let (lists, reads) = self.calls();
-        let left_this_hour = 5_000_u32.saturating_sub(u32::try_from(lists + reads).unwrap());
-        let budget =
-            BudgetUse { per_second: 10, per_hour: 5_000, concurrency: 8, in_flight: 0, left_this_hour };
+        let per_hour = self.per_hour.load(Ordering::Relaxed);
+        let left_this_hour = per_hour.saturating_sub(u32::try_from(lists + reads).unwrap());
+        let budget = BudgetUse { per_second: 10, per_hour, concurrency: 8, in_flight: 0, left_this_hour };
         SourceStatus {
             name: self.name.clone(),
             upstream: Upstream::MindBridge,

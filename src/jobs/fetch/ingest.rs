@@ -287,6 +287,7 @@ impl Ingest {
         fencing_token: Option<FencingToken>,
         span: &Span,
     ) -> Option<Observation> {
+        let by_id = fencing_token.is_some();
         match self.cache.keep(new, fencing_token).await {
             Kept::LeaseLost => None,
             Kept::Older(held) => {
@@ -297,6 +298,9 @@ impl Ingest {
                 trace::kept(span, "new");
                 if new.job.is_terminal() {
                     self.tracked.ended(&new.job.key);
+                }
+                if by_id {
+                    self.following.note_unfollowed(replaced.as_ref(), &new);
                 }
                 if replaced.is_none_or(|before| !before.job.same_report(&new.job)) {
                     self.feeds.publish(&new);

@@ -9,9 +9,7 @@ use tokio::time::Instant;
 use super::followed_job::FollowedJob;
 use super::settings::FollowSettings;
 use crate::domain::observation::Observation;
-
-/// The maximum share by which the phase of a job shortens its verification interval.
-const PHASE: f64 = 0.2;
+use crate::domain::sweep::{earlier, verify_after};
 
 /// The sweeps of a source that are in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +46,13 @@ impl SweepCoverage {
         is_listed && followed.failures == 0 && followed.stale().is_none() && !followed.is_over()
     }
 
+    /// Whether lists show each later change of a job that nobody follows, last observed at this process time.
+    pub(super) fn covers_since(&self, observed_at: Timestamp) -> bool {
+        let (swept, swept_at) = self.swept;
+        let since = earlier(swept_at, swept.saturating_duration_since(self.since));
+        self.detail_interval.is_none() && observed_at >= since
+    }
+
     /// The time to the next read of a covered job by its id: soon if a watcher requires more than sweeps provide.
     pub(super) fn read_interval(
         &self,
@@ -57,7 +62,7 @@ impl SweepCoverage {
     ) -> Duration {
         let detail = self.detail_interval.filter(|_| followed.is_watched());
         let verify = detail.map_or(self.verify_interval, |detail| detail.min(self.verify_interval));
-        let verify = verify.mul_f64(1.0 - PHASE * followed.phase);
+        let verify = verify_after(verify, followed.phase);
         match followed.tightest() {
             Some(tightest) if tightest.max(settings.pace.fastest) < self.interval => {
                 verify.min(followed.interval(settings, now))

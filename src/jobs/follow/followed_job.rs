@@ -224,7 +224,7 @@ impl FollowedJob {
 }
 
 /// The phase of a job, from 0 to 1: spreads jobs that began together. It is the same in every process.
-fn phase(key: &JobKey) -> f64 {
+pub(super) fn phase(key: &JobKey) -> f64 {
     let mut hasher = DefaultHasher::new();
     key.hash(&mut hasher);
     f64::from(u32::try_from(hasher.finish() >> 32).unwrap_or(0)) / f64::from(u32::MAX)

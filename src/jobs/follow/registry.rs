@@ -232,6 +232,31 @@ impl FollowRegistry {
         self.wake();
     }
 
+    /// Reads discovered jobs by their ids at the verification interval from now on. `was_stored`: they were discovered
+    /// before.
+    pub(super) fn verify_unfollowed(&self, keys: &[JobKey], was_stored: bool) {
+        if keys.is_empty() {
+            return;
+        }
+        let settings = self.settings();
+        let mut state = self.lock();
+        for key in keys {
+            state.schedule.verify(key, was_stored, &settings);
+        }
+        drop(state);
+        self.wake();
+    }
+
+    /// Ends the verification of a discovered job.
+    pub(super) fn end_verification(&self, key: &JobKey) {
+        self.lock().schedule.end_verification(key);
+    }
+
+    /// Applies that a read by id stored another observation of a job. The changes of followed jobs are applied elsewhere.
+    pub(in crate::jobs) fn note_unfollowed(&self, before: Option<&Observation>, observation: &Observation) {
+        self.lock().schedule.note_unfollowed(before, observation);
+    }
+
     /// Whether a job is scheduled for a read, or being read, although it is not followed.
     pub(super) fn is_read(&self, key: &JobKey) -> bool {
         self.lock().schedule.is_read(key)

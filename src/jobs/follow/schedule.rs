@@ -317,7 +317,7 @@ impl PollSchedule {
 
     /// Marks a job as being polled. Returns `false` for a job that needs no poll.
     fn start_polls(&mut self, key: &JobKey, settings: &FollowSettings) -> bool {
-        let is_read = self.start_read(key);
+        let is_read = self.start_read(key, settings);
         let Some(followed) = self.jobs.get_mut(key) else { return is_read };
         if followed.is_over() {
             self.plan(key, settings, Duration::ZERO);

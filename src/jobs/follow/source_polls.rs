@@ -66,7 +66,11 @@ pub(super) struct SourcePolls {
     pub(super) unlisted: Vec<UnlistedChange>,
     /// The jobs that are not followed and scheduled for a read, with their places in the queue.
     pub(super) reads: HashMap<JobKey, (Instant, u64), JobHasher>,
-    /// Those that are being read.
+    /// Those of them that are read again at the verification interval.
+    pub(super) verified: HashSet<JobKey, JobHasher>,
+    /// The verification interval of the last sweeps that were in force.
+    pub(super) verify_interval: Option<Duration>,
+    /// The jobs that are being read although they are not followed.
     pub(super) reading: HashSet<JobKey, JobHasher>,
 }
 

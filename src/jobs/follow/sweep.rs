@@ -3,6 +3,7 @@
 //! absence: covered jobs are still read by id (`docs/adr/0014-sweeps.md`).
 
 mod ending;
+mod ending_jobs;
 mod list_changes;
 mod rounds;
 mod source_sweep;
@@ -70,7 +71,7 @@ impl Sweeper {
                     continue;
                 };
                 busy.insert(source);
-                running.push(self.rounds.run(sweep, reader));
+                running.push(self.rounds.run(sweep, reader, stop.clone()));
             }
             let next = idle.values().filter_map(|sweep| sweep.next).min();
             tokio::select! {
@@ -88,7 +89,10 @@ impl Sweeper {
                 () = sleep_until(next.unwrap_or(now)), if next.is_some() => {}
             }
         }
-        // Another replica continues at once.
+        // Another replica continues at once, also in place of a list that was being requested.
+        while let Some(sweep) = running.next().await {
+            idle.insert(sweep.source.clone(), sweep);
+        }
         for sweep in idle.values_mut() {
             self.rounds.release(sweep).await;
         }
@@ -112,7 +116,7 @@ impl Sweeper {
             idle.keys().filter(|source| !readers.contains_key(*source)).cloned().collect();
         for source in gone {
             if let Some(mut sweep) = idle.remove(&source) {
-                self.rounds.end(&mut sweep).await;
+                self.rounds.remove(&mut sweep).await;
             }
         }
     }

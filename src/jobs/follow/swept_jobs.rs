@@ -31,6 +31,7 @@ impl PollSchedule {
     ) {
         let polls = self.polls.entry(source.clone()).or_default();
         let before = std::mem::replace(&mut polls.coverage, coverage);
+        polls.verify_interval = coverage.map(|coverage| coverage.verify_interval).or(polls.verify_interval);
         match (coverage, listed) {
             (Some(coverage), Some(listed)) => self.set_listed(source, &coverage, listed, settings),
             (None, _) if before.is_some() => self.uncover(source, settings),
@@ -95,12 +96,13 @@ impl PollSchedule {
         ids_a_request: usize,
     ) -> SweepDemand {
         let now = Instant::now();
-        let mut demand = SweepDemand::default();
+        let mut demand = SweepDemand { verified: self.count_verified(source), ..SweepDemand::default() };
         for (_, followed) in self.jobs.iter().filter(|(key, followed)| {
             key.source == *source && followed.idle_since.is_none() && !followed.is_over()
         }) {
             demand.jobs += 1;
             demand.watched += usize::from(followed.is_watched());
+            demand.verified += usize::from(!followed.stand_by);
             demand.requests_per_second += 1.0 / followed.interval(settings, now).as_secs_f64().max(1e-3);
             demand.tightest = followed.tightest().into_iter().chain(demand.tightest).min();
         }
@@ -125,16 +127,23 @@ impl PollSchedule {
     /// Records a change of a covered job that was found without a list, for the comparison with the next lists.
     pub(super) fn note_unlisted(&mut self, before: Option<&Observation>, observation: &Observation) {
         let key = &observation.job.key;
-        let Some(polls) = self.polls.get_mut(&key.source) else { return };
-        let covered = polls
-            .coverage
+        let covered = self
+            .coverage(&key.source)
             .is_some_and(|coverage| self.jobs.get(key).is_some_and(|followed| coverage.covers(followed)));
+        if covered {
+            self.expect_in_a_list(before, observation);
+        }
+    }
+
+    /// Records an observation for the comparison with the next lists, if it shows a change.
+    pub(super) fn expect_in_a_list(&mut self, before: Option<&Observation>, observation: &Observation) {
         let changed = before.is_some_and(|before| {
             observation.supersedes(before)
                 && (before.job.counter() != observation.job.counter()
                     || before.job.state() != observation.job.state())
         });
-        if covered && changed && polls.unlisted.len() < UNLISTED_MAX {
+        let polls = self.polls.get_mut(&observation.job.key.source);
+        if let Some(polls) = polls.filter(|polls| changed && polls.unlisted.len() < UNLISTED_MAX) {
             let found = Instant::now();
             polls.unlisted.push(UnlistedChange { observation: observation.clone(), found });
         }

@@ -42,9 +42,14 @@ impl RedisKeys {
         format!("{}:tracked", self.prefix)
     }
 
-    /// The sweeps of a source.
-    pub(super) fn sweep(&self, source: &SourceName) -> String {
-        format!("{}:sweep:{}", self.prefix, source.as_str())
+    /// The sweeps of a source, beside the lease on them.
+    pub(super) fn sweep(&self, lease: &JobKey) -> String {
+        format!("{}:sweep", self.job(lease))
+    }
+
+    /// How many jobs of a source each replica verifies.
+    pub(super) fn verified(&self, source: &SourceName) -> String {
+        format!("{}:verified:{}", self.prefix, source.as_str())
     }
 
     /// The replicas, by the expiry of their membership; and a mark that is only lost when Redis is emptied.

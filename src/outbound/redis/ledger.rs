@@ -12,16 +12,21 @@ use redis::Cmd;
 
 use super::record_mac::RecordMac;
 use super::replica::RedisReplica;
+use super::scripts::{epoch, millis};
 use super::unavailable::Unavailable;
 use crate::domain::id::{JobKey, SourceName};
 use crate::domain::sweep::SweepRecord;
 use crate::outbound::stores::record;
 use crate::ports::BoxFuture;
+use crate::ports::leases::FencingToken;
 use crate::ports::ledger::{Labels, Ledger, LedgerContents};
 use crate::ports::store::StoreError;
 
 /// How long the sweeps of a source are remembered after the last one.
 const SWEEP_KEPT: Duration = Duration::from_hours(7 * 24);
+
+/// How long the number of jobs that a replica verifies counts after its last report.
+const VERIFIED_COUNTS: Duration = Duration::from_mins(5);
 
 /// The field of the mark. No job has a name without a source.
 const MARK: &[u8] = b"\0";
@@ -174,9 +179,9 @@ impl Ledger for RedisLedger {
     /// Watched jobs are not shared: a watcher reconnects to some replica, and subscribes again there.
     fn follow(&self, _: &JobKey, _: bool) {}
 
-    fn sweep<'a>(&'a self, source: &'a SourceName) -> BoxFuture<'a, Result<Option<SweepRecord>, StoreError>> {
+    fn sweep<'a>(&'a self, lease: &'a JobKey) -> BoxFuture<'a, Result<Option<SweepRecord>, StoreError>> {
         Box::pin(async move {
-            let name = self.replica.keys.sweep(source);
+            let name = self.replica.keys.sweep(lease);
             let read: Result<Option<Vec<u8>>, _> =
                 self.replica.connection.command(redis::cmd("GET").arg(&name)).await;
             let sealed = read.map_err(|away| store_error(&away))?;
@@ -185,13 +190,33 @@ impl Ledger for RedisLedger {
         })
     }
 
-    fn note_sweep<'a>(&'a self, source: &'a SourceName, sweep: &'a SweepRecord) -> BoxFuture<'a, ()> {
+    fn note_sweep<'a>(
+        &'a self,
+        lease: &'a JobKey,
+        sweep: &'a SweepRecord,
+        fencing_token: FencingToken,
+    ) -> BoxFuture<'a, bool> {
         Box::pin(async move {
-            let name = self.replica.keys.sweep(source);
-            let sealed = self.record_mac.seal(name.as_bytes(), &record::write_sweep(sweep));
-            let keep = SWEEP_KEPT.as_millis().to_string();
-            let set = redis::cmd("SET").arg(&name).arg(sealed).arg("PX").arg(keep).to_owned();
-            self.replica.connection.command::<()>(&set).await.ok();
+            let (keys, connection) = (&self.replica.keys, &self.replica.connection);
+            let names = [keys.job(lease), keys.sweep(lease)];
+            let sealed = self.record_mac.seal(names[1].as_bytes(), &record::write_sweep(sweep));
+            let (epoch, keep) = (epoch(fencing_token), millis(SWEEP_KEPT));
+            let arguments: [&[u8]; 4] =
+                [self.replica.owner.as_bytes(), epoch.as_bytes(), &sealed, keep.as_bytes()];
+            let names = names.each_ref().map(String::as_str);
+            let written = connection.run::<i64>(&connection.scripts.note_sweep, &names, &arguments).await;
+            !matches!(written, Ok(0))
+        })
+    }
+
+    fn share_verified<'a>(&'a self, source: &'a SourceName, jobs: u64) -> BoxFuture<'a, u64> {
+        Box::pin(async move {
+            let (name, connection) = (self.replica.keys.verified(source), &self.replica.connection);
+            let (jobs_text, counts) = (jobs.to_string(), millis(VERIFIED_COUNTS));
+            let arguments: [&[u8]; 3] =
+                [self.replica.owner.as_bytes(), jobs_text.as_bytes(), counts.as_bytes()];
+            let all = connection.run::<u64>(&connection.scripts.share_verified, &[&name], &arguments).await;
+            all.unwrap_or(jobs).max(jobs)
         })
     }
 }

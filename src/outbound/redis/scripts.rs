@@ -41,6 +41,8 @@ pub(super) struct RedisScripts {
     pub(super) restore: RedisScript,
     pub(super) pause: RedisScript,
     pub(super) heartbeat: RedisScript,
+    pub(super) note_sweep: RedisScript,
+    pub(super) share_verified: RedisScript,
 }
 
 impl Default for RedisScripts {
@@ -56,6 +58,8 @@ impl Default for RedisScripts {
             restore: RedisScript::new(RESTORE),
             pause: RedisScript::new(PAUSE),
             heartbeat: RedisScript::new(HEARTBEAT),
+            note_sweep: RedisScript::new(NOTE_SWEEP),
+            share_verified: RedisScript::new(SHARE_VERIFIED),
         }
     }
 }
@@ -284,6 +288,38 @@ redis.call('ZADD', KEYS[1], missed, ARGV[1])
 redis.call('SET', KEYS[2], ARGV[3], 'NX')
 redis.call('PUBLISH', ARGV[4], ARGV[1] .. ' b -')
 return {tostring(redis.call('ZCARD', KEYS[1])), redis.call('GET', KEYS[2]), string.format('%.0f', us)}";
+
+/// KEYS job that stands for the lease, record of the sweeps. ARGV owner, epoch or nothing, record, ms to keep it. Returns 0
+/// for an expired lease, and otherwise 1; the lease stays.
+const NOTE_SWEEP: &str = "
+local t = redis.call('TIME')
+local us = t[1] * 1000000 + t[2]
+if ARGV[2] ~= '' then
+  local h = redis.call('HMGET', KEYS[1], 'o', 'e', 'x')
+  if h[1] ~= ARGV[1] or h[2] ~= ARGV[2] or tonumber(h[3] or '0') <= us then return 0 end
+end
+redis.call('SET', KEYS[2], ARGV[3], 'PX', ARGV[4])
+return 1";
+
+/// KEYS counts. ARGV this replica, the jobs that it verifies, ms until its report expires. Returns how many jobs all
+/// replicas verify. After a backward step of the server's clock, a report with an impossibly late expiry has expired.
+const SHARE_VERIFIED: &str = "
+local t = redis.call('TIME')
+local us = t[1] * 1000000 + t[2]
+local until_us = us + tonumber(ARGV[3]) * 1000
+redis.call('HSET', KEYS[1], ARGV[1], string.format('%.0f %s', until_us, ARGV[2]))
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
+local all = 0
+local reports = redis.call('HGETALL', KEYS[1])
+for i = 1, #reports, 2 do
+  local x, jobs = string.match(reports[i + 1], '^(%d+) (%d+)$')
+  if not x or tonumber(x) <= us or tonumber(x) > until_us then
+    redis.call('HDEL', KEYS[1], reports[i])
+  else
+    all = all + tonumber(jobs)
+  end
+end
+return all";
 
 /// The outcome of a script that writes a record.
 pub(super) enum WriteOutcome {

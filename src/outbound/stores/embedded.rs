@@ -12,11 +12,12 @@ use moka::ops::compute::Op;
 
 use super::memory::{MemoryStore, Retention};
 use crate::domain::durations::{Durations, JobClass};
-use crate::domain::id::{JobKey, SourceName};
+use crate::domain::id::JobKey;
 use crate::domain::observation::Observation;
 use crate::domain::sweep::SweepRecord;
 use crate::ports::BoxFuture;
 use crate::ports::clock::Clock;
+use crate::ports::leases::FencingToken;
 use crate::ports::ledger::{Labels, Ledger, LedgerContents};
 use crate::ports::store::{JobStore, ListFilter, StoreError, StoreHealth, StoreOutcome};
 use crate::telemetry::meters::{self, CacheTier};
@@ -294,7 +295,8 @@ impl Ledger for EmbeddedStore {
         self.shared.note(|queue| drop(queue.learned.insert(class.clone(), durations.clone())));
     }
 
-    fn sweep<'a>(&'a self, source: &'a SourceName) -> BoxFuture<'a, Result<Option<SweepRecord>, StoreError>> {
+    fn sweep<'a>(&'a self, lease: &'a JobKey) -> BoxFuture<'a, Result<Option<SweepRecord>, StoreError>> {
+        let source = &lease.source;
         let waiting = self.shared.queue().sweeps.get(source).cloned();
         if waiting.is_some() {
             return Box::pin(std::future::ready(Ok(waiting)));
@@ -303,11 +305,16 @@ impl Ledger for EmbeddedStore {
         Box::pin(blocking(move || shared.with_reader(|reader| reader.sweep(&source)).map(Option::flatten)))
     }
 
-    fn note_sweep<'a>(&'a self, source: &'a SourceName, record: &'a SweepRecord) -> BoxFuture<'a, ()> {
+    fn note_sweep<'a>(
+        &'a self,
+        lease: &'a JobKey,
+        record: &'a SweepRecord,
+        _: FencingToken,
+    ) -> BoxFuture<'a, bool> {
         // The last list is for other replicas.
         let record = SweepRecord { unfinished: Vec::new(), ..record.clone() };
-        self.shared.note(|queue| drop(queue.sweeps.insert(source.clone(), record)));
-        Box::pin(std::future::ready(()))
+        self.shared.note(|queue| drop(queue.sweeps.insert(lease.source.clone(), record)));
+        Box::pin(std::future::ready(true))
     }
 }
 

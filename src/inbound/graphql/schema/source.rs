@@ -215,8 +215,12 @@ output_object! {
         /// Whether the lists contained every change that the gateway found otherwise. While they are not trusted, jobs are
         /// polled.
         Free trusted: bool,
-        /// The number of jobs that were discovered since the gateway started.
+        /// The number of discovered jobs that are stored, as far as this replica knows: those that it discovered, and those of
+        /// earlier processes that had not ended.
         Free jobs_discovered: i32,
+        /// Whether no more jobs are discovered, because there are as many as configured. Jobs are discovered again when earlier
+        /// ones are not stored any more.
+        Free limit_reached: bool,
         /// The time in milliseconds between two reads of each followed job by its ID while the source is swept. Null while it
         /// is not.
         Free verify_interval_ms: Option<i32>,
@@ -266,6 +270,7 @@ impl SourceDiscovery {
             watermark: sweep.watermark.map(DateTime),
             trusted: sweep.trusted,
             jobs_discovered: i32::try_from(sweep.discovered).unwrap_or(i32::MAX),
+            limit_reached: sweep.is_full,
             verify_interval_ms: verify,
         }
     }

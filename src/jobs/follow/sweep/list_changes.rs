@@ -1,17 +1,18 @@
 //! What a complete list changes: the changes of known jobs are ingested, and jobs are discovered.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 
-use super::rounds::{CompleteList, Rounds};
+use super::rounds::{AppliedList, CompleteList, Rounds};
 use super::source_sweep::{SourceSweep, UnfinishedChanges, is_change};
 use crate::domain::id::{ExternalId, JobKey};
 use crate::domain::job::{Job, Life};
 use crate::domain::observation::Observation;
 use crate::domain::state::JobState;
-use crate::domain::sweep::{DiscoveryRules, earlier, id_hash};
-use crate::ports::listing::{Listed, UnfinishedJob};
+use crate::domain::sweep::{DiscoveryRules, earlier};
+use crate::ports::listing::{ListSupport, Listed, UnfinishedJob};
 use crate::telemetry::meters::{self, SweepOutcome};
 use crate::telemetry::trace::{self, LastCall, ObserveTrigger};
 
@@ -20,15 +21,18 @@ const AT_ONCE: usize = 500;
 const APPLIED_AT_ONCE: usize = 16;
 
 impl Rounds {
-    /// Applies a complete list. Returns whether sweeps are still trusted.
+    /// Applies a complete list.
     pub(super) async fn apply(
         &self,
         sweep: &mut SourceSweep,
         complete: CompleteList,
         caller: &LastCall,
-    ) -> bool {
-        let CompleteList { listed, since, began, upstream_now, discovery } = complete;
+    ) -> AppliedList {
+        let CompleteList { listed, since, began, upstream_now, discovery, token } = complete;
         let time_of_day = self.clock.time_of_day();
+        if let Some(rules) = discovery {
+            self.count_discovered(sweep, rules).await;
+        }
         let missed = match listed {
             Listed::Changes(listed) => {
                 // A read that began before the change may have been stored after the comparison.
@@ -38,7 +42,11 @@ impl Rounds {
                 };
                 let differing = sweep.not_compared(&listed, differs);
                 let changed = self.changes(sweep, differing, discovery).await;
-                self.ingest(changed, caller).await;
+                self.ingest(changed.clone(), caller).await;
+                self.verify_changed(sweep, &changed);
+                if discovery.is_some() {
+                    self.compare_stored(sweep, ListSupport::Changes).await;
+                }
                 let found = self.following.take_unlisted(&sweep.source);
                 let latest = listed.iter().filter_map(|one| one.job.updated_at).max();
                 // our time of day when the list was requested: later changes are not in it
@@ -55,11 +63,11 @@ impl Rounds {
                 let changed = self.started(sweep, started, discovery).await;
                 self.ingest(changed, caller).await;
                 let SourceSweep { ending, discovered, unfinished, .. } = &mut *sweep;
-                let is_ours = |id: &ExternalId| discovered.contains(&id_hash(id));
+                let is_ours = |id: &ExternalId| discovered.contains(id);
                 gone.into_iter().filter(is_ours).for_each(|id| ending.add(id));
-                ending.retain(|id| !unfinished.contains_key(id));
+                ending.remove_listed(|id| unfinished.contains_key(id));
                 if discovery.is_some() {
-                    self.compare_stored(sweep).await;
+                    self.compare_stored(sweep, ListSupport::Unfinished).await;
                 }
                 let unfinished = sweep.unfinished_hashes().into_iter().collect();
                 sweep.record.complete_unfinished(unfinished, time_of_day);
@@ -75,8 +83,25 @@ impl Rounds {
                 "list of jobs contradicts a read by id; jobs are polled"
             );
         }
-        self.ledger.note_sweep(&sweep.source, &sweep.record).await;
-        missed.is_none()
+        sweep.record.reached = discovery.map_or(Duration::ZERO, |rules| rules.since);
+        if !self.ledger.note_sweep(&sweep.lease, &sweep.record, token).await {
+            AppliedList::LeaseLost
+        } else if missed.is_some() {
+            AppliedList::Contradicted
+        } else {
+            AppliedList::Trusted
+        }
+    }
+
+    /// Verifies the discovered jobs that a list contained, until they are terminal.
+    fn verify_changed(&self, sweep: &SourceSweep, changed: &[Observation]) {
+        let (mut open, mut over) = (Vec::new(), Vec::new());
+        for change in changed.iter().filter(|one| sweep.discovered.contains(&one.job.key.external_id)) {
+            let to = if change.job.is_terminal() { &mut over } else { &mut open };
+            to.push(change.job.key.clone());
+        }
+        over.iter().for_each(|key| self.following.end_verification(key));
+        self.following.verify_unfollowed(&open, false);
     }
 
     /// The queued jobs that run now, with everything else as it was, and those that are discovered.
@@ -104,6 +129,11 @@ impl Rounds {
                     // Another process, or an earlier run of this one, may have discovered it: it is read when it has ended.
                     Some(held) if !held.job.is_terminal() => {
                         sweep.discover(&job.id, discovery);
+                        continue;
+                    }
+                    // Only a read by id says whether it runs again, or the list is out of date.
+                    Some(held) if held.job.is_terminal() && sweep.discover(&job.id, discovery) => {
+                        sweep.ending.add_rerun(job.id.clone(), held.observed_at);
                         continue;
                     }
                     Some(_) | None => continue,

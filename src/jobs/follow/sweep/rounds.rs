@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use super::source_sweep::SourceSweep;
@@ -64,9 +65,19 @@ pub(super) const fn polled(support: ListSupport, ids_a_request: usize) -> usize 
 
 impl Rounds {
     /// Makes one round, and sets when the next one is due.
-    pub(super) async fn run(&self, mut sweep: SourceSweep, reader: Arc<dyn JobReader>) -> SourceSweep {
+    pub(super) async fn run(
+        &self,
+        mut sweep: SourceSweep,
+        reader: Arc<dyn JobReader>,
+        stop: CancellationToken,
+    ) -> SourceSweep {
         let now = Instant::now();
         sweep.checked = Some(now);
+        if !sweep.is_loaded
+            && let Some(read) = self.cache.or_miss(self.ledger.sweep(&sweep.lease).await)
+        {
+            (sweep.record, sweep.is_loaded) = (read.unwrap_or_default(), true);
+        }
         let batch = reader.upstream().profile().ids_a_request;
         let demand = self.following.sweep_demand(&sweep.source, batch);
         let discovers = reader.discovery().is_some();
@@ -79,9 +90,11 @@ impl Rounds {
             return sweep;
         }
         sweep.off_until = None;
+        let verified = self.ledger.share_verified(&sweep.source, demand.verified as u64).await;
+        sweep.verified = usize::try_from(verified).unwrap_or(usize::MAX);
         match self.claim(&sweep.lease).await {
             Some(token) => {
-                self.own(&mut sweep, &*reader, demand, token).await;
+                self.own(&mut sweep, &*reader, demand, token, &stop).await;
                 self.read_ending(&mut sweep).await;
             }
             None => self.follow(&mut sweep, &*reader, demand).await,
@@ -91,12 +104,25 @@ impl Rounds {
 
     /// Ends the sweeps of a source: polls take over.
     pub(super) async fn end(&self, sweep: &mut SourceSweep) {
-        self.suspend(sweep);
+        self.halt(sweep).await;
         sweep.ending.clear();
         self.following.forget_reads(&sweep.source);
-        self.statuses.forget(&sweep.source);
-        self.release(sweep).await;
         sweep.next = None;
+    }
+
+    /// Ends the sweeps of a source for a time. Discovered jobs are still verified.
+    async fn halt(&self, sweep: &mut SourceSweep) {
+        self.suspend(sweep);
+        let trusted = sweep.record.is_trusted(self.clock.time_of_day());
+        let (discovered, is_full) = (sweep.discovered.len(), sweep.is_full);
+        self.statuses.set(&sweep.source, SweepStatus { trusted, discovered, is_full, ..SweepStatus::UNUSED });
+        self.release(sweep).await;
+    }
+
+    /// Ends the sweeps of a source that is not configured any more.
+    pub(super) async fn remove(&self, sweep: &mut SourceSweep) {
+        self.end(sweep).await;
+        self.statuses.forget(&sweep.source);
     }
 
     /// Releases the lease, so that another replica can sweep.
@@ -121,6 +147,7 @@ impl Rounds {
         reader: &dyn JobReader,
         demand: SweepDemand,
         token: FencingToken,
+        stop: &CancellationToken,
     ) {
         let (now, time_of_day) = (Instant::now(), self.clock.time_of_day());
         if sweep.token.replace(token).is_none() {
@@ -147,12 +174,12 @@ impl Rounds {
             sweep.next = Some(self.before_expiry(due));
             return;
         }
-        self.sweep(sweep, reader, demand, token).await;
+        self.sweep(sweep, reader, demand, token, stop).await;
     }
 
     /// Reads what the process before recorded.
     async fn take_over(&self, sweep: &mut SourceSweep) {
-        let read = self.cache.or_miss(self.ledger.sweep(&sweep.source).await);
+        let read = self.cache.or_miss(self.ledger.sweep(&sweep.lease).await);
         if let Some(record) = read.flatten() {
             sweep.record = record;
         }
@@ -169,36 +196,50 @@ impl Rounds {
         reader: &dyn JobReader,
         demand: SweepDemand,
         token: FencingToken,
+        stop: &CancellationToken,
     ) {
         let (began, began_at) = (Instant::now(), self.clock.now());
-        let from = sweep.record.since();
         let discovery = reader.discovery();
+        let from = sweep.record.since(discovery);
         let window = discovery.map_or(FIRST_WINDOW, |rules| rules.since.max(FIRST_WINDOW));
         let window = window / 1_u32.checked_shl(sweep.halvings).unwrap_or(u32::MAX);
         let since = from.unwrap_or_else(|| earlier(self.clock.time_of_day(), window));
         sweep.requested = Some(began);
         let span = trace::sweep(sweep.source.as_str());
-        let listing = trace::with_last_call(self.list(reader, since, &sweep.lease, token));
+        let listing = trace::with_last_call(self.list(reader, since, &sweep.lease, token, stop));
         let (listing, caller) = listing.instrument(span).await;
-        let Some(listing) = listing else { return self.end(sweep).await };
+        let Some(listing) = listing else {
+            if !stop.is_cancelled() {
+                self.end(sweep).await;
+            }
+            return;
+        };
         let interval = self.intervals(sweep, reader, demand).sweep;
         match listing.outcome {
             Ok(listed) => {
                 sweep.calls = listing.calls;
                 (sweep.swept, sweep.refused, sweep.halvings) = (Some((began, began_at)), false, 0);
                 let upstream_now = listing.upstream_time;
-                let complete = CompleteList { listed, since, began, upstream_now, discovery };
-                let trusted = self.apply(sweep, complete, &caller).await;
+                let complete = CompleteList { listed, since, began, upstream_now, discovery, token };
+                let applied = self.apply(sweep, complete, &caller).await;
                 let intervals = self.intervals(sweep, reader, demand);
-                if trusted {
-                    sweep.since.get_or_insert(began);
-                    self.renew_coverage(sweep, intervals);
-                    sweep.next = Some(self.before_expiry(began + intervals.sweep));
-                } else {
-                    self.suspend(sweep);
-                    self.release(sweep).await;
-                    self.report(sweep, intervals);
-                    sweep.next = Some(Instant::now() + DISTRUST_CHECK);
+                match applied {
+                    AppliedList::Trusted => {
+                        sweep.since.get_or_insert(began);
+                        self.renew_coverage(sweep, intervals);
+                        sweep.next = Some(self.before_expiry(began + intervals.sweep));
+                    }
+                    AppliedList::Contradicted => {
+                        self.suspend(sweep);
+                        self.release(sweep).await;
+                        self.report(sweep, intervals);
+                        sweep.next = Some(Instant::now() + DISTRUST_CHECK);
+                    }
+                    // The next round reads what the process that has the lease now recorded.
+                    AppliedList::LeaseLost => {
+                        self.lose_lease(sweep);
+                        sweep.next = Some(Instant::now() + self.following.settings().pace.fastest);
+                    }
                 }
             }
             Err(ListError::Refused(status)) => {
@@ -252,7 +293,7 @@ impl Rounds {
 
     async fn turn_off(&self, sweep: &mut SourceSweep, pause: Duration) {
         let until = Instant::now() + pause;
-        self.end(sweep).await;
+        self.halt(sweep).await;
         (sweep.off_until, sweep.next) = (Some(until), Some(until));
     }
 
@@ -263,12 +304,14 @@ impl Rounds {
         since: Timestamp,
         lease: &JobKey,
         token: FencingToken,
+        stop: &CancellationToken,
     ) -> Option<JobListing> {
         let held = [(lease.clone(), token)];
         let mut list = reader.list(since);
         loop {
             tokio::select! {
                 listing = &mut list => return listing,
+                () = stop.cancelled() => return None,
                 () = tokio::time::sleep(self.leases.renew_every()) => self.leases.renew(&held).await,
             }
         }
@@ -277,12 +320,9 @@ impl Rounds {
     /// The round of a process beside the one that sweeps: whether sweeps are in force is in the shared record.
     async fn follow(&self, sweep: &mut SourceSweep, reader: &dyn JobReader, demand: SweepDemand) {
         let now = Instant::now();
-        if sweep.token.take().is_some() {
-            sweep.ending.clear();
-            self.following.forget_reads(&sweep.source);
-        }
+        self.lose_lease(sweep);
         drop(self.following.take_unlisted(&sweep.source));
-        let read = self.cache.or_miss(self.ledger.sweep(&sweep.source).await).flatten();
+        let read = self.cache.or_miss(self.ledger.sweep(&sweep.lease).await).flatten();
         if let Some(record) = read {
             sweep.learn(record, self.clock.time_of_day(), (now, self.clock.now()));
         }
@@ -300,6 +340,13 @@ impl Rounds {
             self.report(sweep, intervals);
         }
         sweep.next = Some(self.before_expiry(now + own.sweep));
+    }
+
+    /// Applies that another process has the lease: it reads the discovered jobs.
+    fn lose_lease(&self, sweep: &mut SourceSweep) {
+        sweep.token = None;
+        sweep.ending.clear();
+        self.following.forget_reads(&sweep.source);
     }
 
     /// Ends the coverage, and keeps what is known. Until lists are made again, jobs can end that no list will contain.
@@ -324,8 +371,9 @@ impl Rounds {
         let SweepRecord { watermark, swept_at, .. } = sweep.record;
         let trusted = sweep.record.is_trusted(self.clock.time_of_day());
         let (in_force, verify_interval) = (sweep.since.is_some(), intervals.verify);
-        let discovered = sweep.discovered.len();
-        let status = SweepStatus { swept_at, watermark, trusted, in_force, discovered, verify_interval };
+        let (discovered, is_full) = (sweep.discovered.len(), sweep.is_full);
+        let status =
+            SweepStatus { swept_at, watermark, trusted, in_force, discovered, is_full, verify_interval };
         self.statuses.set(&sweep.source, status);
     }
 
@@ -334,10 +382,11 @@ impl Rounds {
         let budget = reader.status().budget;
         let hourly = HourlyCalls { per_hour: budget.per_hour, left: budget.left_this_hour };
         let batch = reader.upstream().profile().ids_a_request;
+        let verified = sweep.verified.max(demand.verified);
         let detail = reader.list_support().filter(|support| *support == ListSupport::Unfinished);
         Intervals {
             sweep: sweep_interval(settings.pace, demand, sweep.calls, hourly),
-            verify: verify_interval(settings.verify_interval, demand.jobs, batch, budget.per_hour),
+            verify: verify_interval(settings.verify_interval, verified, batch, budget.per_hour),
             detail: detail.map(|_| detail_interval(settings.pace, demand.watched, batch, budget.per_hour)),
         }
     }
@@ -360,4 +409,17 @@ pub(super) struct CompleteList {
     pub(super) upstream_now: Option<Timestamp>,
     /// Which jobs are discovered.
     pub(super) discovery: Option<DiscoveryRules>,
+    /// The token of the lease under which it was requested.
+    pub(super) token: FencingToken,
+}
+
+/// What came of a complete list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AppliedList {
+    /// It contains what is known otherwise.
+    Trusted,
+    /// It lacks a change that was found otherwise.
+    Contradicted,
+    /// Another process has the lease on the sweeps now.
+    LeaseLost,
 }

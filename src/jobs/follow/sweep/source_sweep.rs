@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::ending::EndingJobs;
+use super::ending_jobs::EndingJobs;
 use crate::domain::id::{ExternalId, JobKey, SourceName};
 use crate::domain::observation::Observation;
 use crate::domain::state::JobState;
@@ -58,8 +58,16 @@ pub(super) struct SourceSweep {
     pub(super) unfinished: HashMap<ExternalId, Run>,
     /// The jobs that a list did not contain any more, and since when.
     dropped: HashMap<ExternalId, (Run, Instant)>,
-    /// The discovered jobs, by the hash of their ids.
-    pub(super) discovered: HashSet<u64>,
+    /// The discovered jobs: since the last count those that are stored.
+    pub(super) discovered: HashSet<ExternalId>,
+    /// When it was last counted how many of them are stored.
+    pub(super) counted: Option<Instant>,
+    /// A job was not discovered, because there were as many as configured. Reported once.
+    pub(super) is_full: bool,
+    /// Whether the record was read since the start of this process.
+    pub(super) is_loaded: bool,
+    /// The jobs of the source that all replicas verify by id.
+    pub(super) verified: usize,
     /// Discovered jobs that are not followed and that a list does not contain any more: they are read until they are
     /// terminal.
     pub(super) ending: EndingJobs,
@@ -115,6 +123,10 @@ impl SourceSweep {
             unfinished: HashMap::new(),
             dropped: HashMap::new(),
             discovered: HashSet::new(),
+            counted: None,
+            is_full: false,
+            is_loaded: false,
+            verified: 0,
             ending: EndingJobs::default(),
             stored_compared: false,
             interval_elsewhere: None,
@@ -244,12 +256,28 @@ impl SourceSweep {
 
     /// Counts a job that no client requested; `false` if there are enough of them.
     pub(super) fn discover(&mut self, id: &ExternalId, rules: Option<DiscoveryRules>) -> bool {
-        let hash = id_hash(id);
-        let fits = rules
-            .is_some_and(|rules| self.discovered.contains(&hash) || self.discovered.len() < rules.max_jobs);
-        fits && {
-            self.discovered.insert(hash);
-            true
+        let Some(rules) = rules else { return false };
+        let fits = self.discovered.contains(id) || self.discovered.len() < rules.max_jobs;
+        if fits {
+            self.discovered.insert(id.clone());
+        } else if !std::mem::replace(&mut self.is_full, true) {
+            tracing::warn!(
+                source = %self.source, max_jobs = rules.max_jobs,
+                "discovery limit of a source reached; no more jobs are discovered"
+            );
+        }
+        fits
+    }
+
+    /// Applies how many of the discovered jobs are stored. If there is room again, the jobs that were not discovered are
+    /// listed as if they were new.
+    pub(super) fn count_discovered(&mut self, stored: HashSet<ExternalId>, rules: DiscoveryRules) {
+        self.discovered = stored;
+        if self.discovered.len() < rules.max_jobs && std::mem::take(&mut self.is_full) {
+            self.compared.clear();
+            let discovered = &self.discovered;
+            self.unfinished.retain(|id, _| discovered.contains(id));
+            tracing::info!(source = %self.source, jobs = self.discovered.len(), "jobs of a source discovered again");
         }
     }
 

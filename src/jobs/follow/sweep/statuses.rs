@@ -19,8 +19,10 @@ pub struct SweepStatus {
     pub trusted: bool,
     /// Whether sweeps are in force now.
     pub in_force: bool,
-    /// The number of jobs that this process discovered.
+    /// The number of jobs that this process discovered and that are stored.
     pub discovered: usize,
+    /// Whether no more jobs are discovered, because there are as many as configured.
+    pub is_full: bool,
     /// The time between two reads of a job by its id while sweeps are in force.
     pub verify_interval: Duration,
 }
@@ -33,6 +35,7 @@ impl SweepStatus {
         trusted: true,
         in_force: false,
         discovered: 0,
+        is_full: false,
         verify_interval: Duration::ZERO,
     };
 }

@@ -1,5 +1,7 @@
 //! The serialized form of what is remembered of the sweeps of a source. Its times are times of day.
 
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use jiff::Timestamp;
@@ -21,11 +23,13 @@ struct SweepWire {
     misses: u32,
     /// Eight bytes each, in base64.
     unfinished: String,
+    /// In seconds.
+    reached: u64,
 }
 
 /// Serializes the record.
 pub(in crate::outbound) fn write_sweep(record: &SweepRecord) -> Vec<u8> {
-    let SweepRecord { watermark, rounds, swept_at, distrusted, misses, unfinished } = record;
+    let SweepRecord { watermark, rounds, swept_at, distrusted, misses, unfinished, reached } = record;
     let unfinished: Vec<u8> = unfinished.iter().flat_map(|hash| hash.to_be_bytes()).collect();
     let wire = SweepWire {
         v: VERSION,
@@ -35,13 +39,14 @@ pub(in crate::outbound) fn write_sweep(record: &SweepRecord) -> Vec<u8> {
         distrusted: distrusted.map(|(since, until)| (since.as_millisecond(), until.as_millisecond())),
         misses: *misses,
         unfinished: STANDARD_NO_PAD.encode(unfinished),
+        reached: reached.as_secs(),
     };
     serde_json::to_vec(&wire).unwrap_or_default()
 }
 
 /// Parses a record. `None` if it is damaged, or of a version that this one does not know.
 pub(in crate::outbound) fn read_sweep(bytes: &[u8]) -> Option<SweepRecord> {
-    let SweepWire { v, watermark, rounds, swept_at, distrusted, misses, unfinished } =
+    let SweepWire { v, watermark, rounds, swept_at, distrusted, misses, unfinished, reached } =
         serde_json::from_slice(bytes).ok()?;
     if v != VERSION {
         return None;
@@ -55,6 +60,7 @@ pub(in crate::outbound) fn read_sweep(bytes: &[u8]) -> Option<SweepRecord> {
         distrusted: distrusted.and_then(|(since, until)| Some((at(since)?, at(until)?))),
         misses,
         unfinished: unfinished.as_chunks().0.iter().map(|hash| u64::from_be_bytes(*hash)).collect(),
+        reached: Duration::from_secs(reached),
     })
 }
 
@@ -72,6 +78,7 @@ mod tests {
             distrusted: at(1).zip(at(601)),
             misses: 2,
             unfinished: vec![0, 1, u64::MAX],
+            reached: Duration::from_hours(24),
         };
         for record in [full, SweepRecord::default()] {
             assert_eq!(read_sweep(&write_sweep(&record)), Some(record));

@@ -30,7 +30,7 @@ const SMALLEST: usize = 25;
 const JOBS: u64 = 10_000;
 const PAGES: usize = 100;
 /// After so many complete lists with smaller pages, a larger size is tried again: the first time, and at most.
-const PATIENCE: (u32, u32) = (100, 6_400);
+const TRIAL_AFTER: (u32, u32) = (100, 6_400);
 
 /// One page, and the upstream's time of day.
 struct DatedPage {
@@ -51,26 +51,26 @@ struct PageSize {
     /// The complete lists with this size.
     complete: u32,
     /// After how many of them a larger size is tried.
-    patience: u32,
+    trial_after: u32,
 }
 
 impl PageSize {
-    const LARGEST: Self = Self { size: SIZE, complete: 0, patience: PATIENCE.0 };
+    const LARGEST: Self = Self { size: SIZE, complete: 0, trial_after: TRIAL_AFTER.0 };
 
     /// Applies that a page of the present size was refused or too large. If that happens again after a larger size was
     /// tried, the next try is later.
     fn shrink(&mut self, smaller: usize) {
         let was_tried = self.complete == 0 && self.size < SIZE;
-        let patience =
-            if was_tried { self.patience.saturating_mul(2).min(PATIENCE.1) } else { self.patience };
-        *self = Self { size: smaller, complete: 0, patience };
+        let trial_after =
+            if was_tried { self.trial_after.saturating_mul(2).min(TRIAL_AFTER.1) } else { self.trial_after };
+        *self = Self { size: smaller, complete: 0, trial_after };
     }
 
     /// Applies a complete list.
     fn complete(&mut self) {
         self.complete = self.complete.saturating_add(1);
-        if self.size < SIZE && self.complete >= self.patience {
-            *self = Self { size: (self.size * 2).min(SIZE), complete: 0, patience: self.patience };
+        if self.size < SIZE && self.complete >= self.trial_after {
+            *self = Self { size: (self.size * 2).min(SIZE), complete: 0, trial_after: self.trial_after };
         }
     }
 }

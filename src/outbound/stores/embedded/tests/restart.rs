@@ -206,14 +206,17 @@ async fn older_format_is_migrated_without_data_loss() {
 #[tokio::test]
 async fn restart_restores_the_sweeps_of_each_source() {
     let disk = Disk::new();
-    let source = |name| SourceName::parse(name).unwrap();
+    let lease = |name| JobKey {
+        source: SourceName::parse(name).unwrap(),
+        external_id: ExternalId::parse("lease").unwrap(),
+    };
     let record = SweepRecord { rounds: 7, misses: 2, ..SweepRecord::default() };
     let store = disk.open().unwrap();
-    assert_eq!(store.sweep(&source("s")).await.unwrap(), None, "a file without sweeps");
-    store.note_sweep(&source("s"), &record).await;
-    assert_eq!(store.sweep(&source("s")).await.unwrap().as_ref(), Some(&record), "not written yet");
+    assert_eq!(store.sweep(&lease("s")).await.unwrap(), None, "a file without sweeps");
+    assert!(store.note_sweep(&lease("s"), &record, FencingToken::Alone).await);
+    assert_eq!(store.sweep(&lease("s")).await.unwrap().as_ref(), Some(&record), "not written yet");
     store.close().await;
     let store = disk.open().unwrap();
-    assert_eq!(store.sweep(&source("s")).await.unwrap(), Some(record));
-    assert_eq!(store.sweep(&source("other")).await.unwrap(), None);
+    assert_eq!(store.sweep(&lease("s")).await.unwrap(), Some(record));
+    assert_eq!(store.sweep(&lease("other")).await.unwrap(), None);
 }
