@@ -21,12 +21,18 @@ use crate::support::wire::{self, Reply};
 
 /// `whole` reads everything, `kinds` the exports of `mind`, `label` the tracked jobs of the blue team there.
 async fn rig() -> Rig {
+    rig_with("").await
+}
+
+/// The same with further options of `mind`.
+async fn rig_with(mind_options: &'static str) -> Rig {
     let of_kind = |id: &str, kind: &str| MindBridgeJob {
         kind: kind.to_owned(),
         ..MindBridgeJob::new(id, &[(0, "IN_PROGRESS")])
     };
     let mind = vec![of_kind("export1", "EXPORT"), of_kind("hidden1", "REPORT")];
     let mut setup = Setup::with(mind, vec![SupermetricsJob::new("query01", &[(0, "RUNNING")])]);
+    setup.mind = mind_options;
     setup.source = "budget: { per_second: 10000, per_hour: 1000000, concurrency: 500 }, status_timeout: 4m";
     let client = |name: &str, sources: &str| {
         let hash = ClientConfig::hex(&keys::hash(&format!("jg_{name}")));
@@ -130,10 +136,13 @@ fn bytes(reply: &Reply, source: &str, id: &str) -> String {
     };
     let head: Vec<&str> = reply.head.lines().filter(same).collect();
     let whole = format!("{}\n\n{}", head.join("\n"), reply.body);
-    // the time since the first request depends on the speed of this machine; `grants` compares it on a paused clock
-    let whole = whole
-        .replace("\"retryable\":true,\"retryAfterMs\":1000", "\"retryable\":false,\"retryAfterMs\":null");
-    whole.replace(&node_id(source, id), "NODE").replace(id, "ID").replace(source, "SOURCE")
+    without_retry(&whole).replace(&node_id(source, id), "NODE").replace(id, "ID").replace(source, "SOURCE")
+}
+
+/// A text without what depends on the time since the first request, and so on the speed of this machine; `grants`
+/// compares that on a paused clock.
+fn without_retry(text: &str) -> String {
+    text.replace("\"retryable\":true,\"retryAfterMs\":1000", "\"retryable\":false,\"retryAfterMs\":null")
 }
 
 /// What a socket receives about a job until it is complete.
@@ -156,7 +165,7 @@ async fn socket(to: SocketAddr, secret: &str, source: &str, id: &str) -> Vec<Str
         let message =
             tokio::time::timeout(Duration::from_mins(5), socket.next()).await.unwrap().unwrap().unwrap();
         if let Message::Text(text) = message {
-            texts.push(text.replace(id, "ID").replace(source, "SOURCE"));
+            texts.push(without_retry(&text).replace(id, "ID").replace(source, "SOURCE"));
             if text.contains("\"complete\"") {
                 return texts;
             }
@@ -216,6 +225,36 @@ async fn hidden_and_missing_jobs_are_answered_with_equal_bytes() {
         assert_eq!(rig.calls(SimUpstream::Supermetrics), metrics, "no call to a foreign source");
     }
     assert_eq!(compared, 2 * (9 * 24 - 2));
+    rig.assert_well_behaved();
+}
+
+/// The ids of the jobs that a client lists, with these labels.
+async fn listed(rig: &Rig, secret: &str, labels: Value) -> Vec<String> {
+    let query = "query($labels: [LabelInput!]) { jobList(filter: { labels: $labels }, first: 100) { nodes { externalId } } }";
+    let body = json!({ "query": query, "variables": { "labels": labels } });
+    let data = wire::post(rig.public, Some(secret), &body).await.data();
+    let nodes = data["jobList"]["nodes"].as_array().unwrap();
+    nodes.iter().map(|node| node["externalId"].as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn a_discovered_job_is_hidden_on_every_path_like_a_missing_one() {
+    room_for(3_000);
+    let rig = rig_with(", discovery: { enabled: true }").await;
+    let token = token(&rig, json!([external("mind", "export1")])).await;
+    while listed(&rig, "jg_whole", json!(null)).await != ["export1", "hidden1"] {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(listed(&rig, "jg_kinds", json!(null)).await, ["export1"]);
+    assert_eq!(listed(&rig, "jg_label", json!(null)).await, [""; 0]);
+    assert_eq!(listed(&rig, token.as_str(), json!(null)).await, ["export1"]);
+    let blue = json!([{ "name": "team", "value": "blue" }]);
+    for secret in ["jg_whole", "jg_kinds", "jg_label"] {
+        assert_eq!(listed(&rig, secret, blue.clone()).await, [""; 0], "{secret}");
+    }
+    for secret in ["jg_kinds", "jg_label", token.as_str()] {
+        assert!(same(rig.public, secret, ("mind", "hidden1"), ("mind", "missing")).await > 20);
+    }
     rig.assert_well_behaved();
 }
 

@@ -290,3 +290,46 @@ async fn another_replica_continues_polling_when_one_drains() {
     site.simulator.handle().set_state("a", MindBridgeStep::new("COMPLETE")).unwrap();
     assert_eq!(watchers.pop().unwrap().short().await, "ENDED SUCCEEDED");
 }
+
+#[tokio::test]
+async fn a_feed_resumes_over_changes_of_another_replica_and_after_a_gap_from_then_on() {
+    let jobs = ["a", "b"].map(|id| MindBridgeJob::new(id, &[(0, "IN_PROGRESS")]));
+    let site = Site::new(jobs.to_vec(), Vec::new()).await;
+    let (_first, to) = site.replica().await;
+    let (_second, other) = site.replica().await;
+    let cursor = |update: &Value| update["cursor"].as_str().unwrap().to_owned();
+    let begins = async |after: &str| {
+        let mut feed = Watcher::feed_after(to, Sse, after).await;
+        let begin = feed.update().await;
+        (begin["kind"].as_str().unwrap().to_owned(), cursor(&begin), feed)
+    };
+    let (kind, start, feed) = begins("unknown").await;
+    assert_eq!(kind, "RESET");
+    drop(feed);
+    assert_eq!(lookup(other, "mind", "a").await, "RUNNING");
+    let (kind, _, mut feed) = begins(&start).await;
+    assert_eq!(kind, "RESUMED");
+    let change = feed.update().await;
+    assert_eq!((&change["kind"], &change["result"]["externalId"]), (&json!("CHANGED"), &json!("a")));
+    drop(feed);
+    // Notifications are lost from here on until the connection is made again.
+    let mut kill = redis::cmd("CLIENT");
+    kill.arg("KILL").arg("TYPE").arg("pubsub");
+    assert!(site.redis.execute::<u32>(&kill).await >= 2, "a connection of each replica");
+    let before = cursor(&change);
+    let (begin, feed) = until("the gap is known", async || {
+        let (kind, begin, feed) = begins(&before).await;
+        (kind == "RESET").then_some((begin, feed))
+    })
+    .await;
+    drop(feed);
+    assert_eq!(lookup(other, "mind", "b").await, "RUNNING");
+    let (kind, _, mut feed) = begins(&begin).await;
+    assert_eq!(kind, "RESUMED", "behind the gap");
+    loop {
+        let update = feed.update().await;
+        if update["result"]["externalId"] == "b" {
+            break;
+        }
+    }
+}
