@@ -9,6 +9,7 @@
 # rust-toolchain.toml names the toolchain; tests/chart/check.sh fails where this differs, and so does the build.
 ARG RUST_VERSION=1.95.0
 ARG DEBIAN=bookworm
+ARG NODE_VERSION=22.20.0
 
 FROM docker.io/library/rust:${RUST_VERSION}-slim-${DEBIAN} AS build
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
@@ -36,6 +37,14 @@ RUN find src crates config -type f -exec touch {} + \
  && cargo build --release --locked --bin jobgate \
  && strip --strip-debug target/release/jobgate
 
+# GraphiQL, from the npm package by its lock file. The binary reads it beside its folder.
+FROM docker.io/library/node:${NODE_VERSION}-${DEBIAN}-slim AS graphiql
+WORKDIR /build
+COPY graphiql/package.json graphiql/package-lock.json ./
+RUN npm ci --no-fund --no-audit --ignore-scripts
+COPY graphiql ./
+RUN node build.mjs /graphiql
+
 # What the binary needs to run, and no more: its libraries, its user, the names of well-known services, certificates of authorities.
 # The record of the Debian packages it comes from stays, so that scanners see them.
 FROM docker.io/library/debian:${DEBIAN}-slim AS root
@@ -46,6 +55,7 @@ RUN apt-get update \
  && rm -rf /var/lib/apt/lists/*
 WORKDIR /image
 COPY --from=build /build/target/release/jobgate usr/bin/jobgate
+COPY --from=graphiql /graphiql usr/share/jobgate/graphiql
 RUN ldd usr/bin/jobgate | grep -o '/[^ ]*' | sort -u | while read -r library; do cp -L --parents "$library" .; done \
  && mkdir -p etc/ssl/certs etc/jobgate var/lib/dpkg/status.d \
  && cp /etc/ssl/certs/ca-certificates.crt etc/ssl/certs/ \

@@ -8,6 +8,10 @@ demo *args:
 watch *refs:
     cargo run -- job watch {{refs}}
 
+# Build GraphiQL for /graphiql; it needs Node.js and npm.
+graphiql:
+    bash graphiql/build.sh
+
 # Format the code.
 fmt:
     cargo fmt --all

@@ -4,6 +4,7 @@ pub mod admin;
 pub mod answer_limits;
 pub mod auth;
 pub mod client_limits;
+pub mod graphiql;
 pub mod graphql;
 pub mod http;
 pub mod page;

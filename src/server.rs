@@ -1,6 +1,7 @@
 //! Layer 5, the composition root: from a valid configuration to a running gateway, and to its graceful shutdown.
 
 pub mod build;
+mod explorer;
 mod handles;
 pub mod lifecycle;
 pub mod listeners;

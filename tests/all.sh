@@ -22,6 +22,7 @@ has() { type -P "$1" >/dev/null; }
 has_lints() { cargo clippy --version >/dev/null 2>&1 && cargo fmt --version >/dev/null 2>&1; }
 has_proxies() { [ -x /usr/sbin/nginx ] && [ -x /usr/sbin/haproxy ]; }
 has_started() { has kill && has prlimit && has openssl; }
+has_graphiql() { [ -f "${CARGO_TARGET_DIR:-target}/share/jobgate/graphiql/graphiql.js.gz" ]; }
 has_npm_clients() { [ -d tests/clients/node_modules ]; }
 has_python_clients() { [ -x target/tools/clients/bin/python ]; }
 has_venv() { python3 -c 'import venv, ensurepip' 2>/dev/null; }
@@ -47,6 +48,7 @@ needs=(
   "nginx and haproxy|integration|has_proxies|apt nginx-light haproxy"
   "valgrind|integration|has valgrind|apt valgrind"
   "kill, prlimit and openssl|integration|has_started|apt procps util-linux openssl"
+  "the files of GraphiQL|integration|has_graphiql|bash graphiql/build.sh"
   "the npm clients of tests/clients|integration|has_npm_clients|install_npm_clients"
   "the Python clients of tests/clients|integration|has_python_clients|install_python_clients"
 )

@@ -14,6 +14,7 @@ mod crashes;
 mod docs;
 mod egress;
 mod end_reasons;
+mod explorer;
 mod faults;
 mod feed_resume;
 mod generated_docs;

@@ -13,6 +13,7 @@ use futures_util::future::BoxFuture;
 use tower::Service;
 
 use super::client_limits::ClientLimits;
+use super::graphiql::{self, Explorer};
 use super::graphql;
 use super::graphql::execution::endpoint::GraphqlEndpoint;
 use super::http::error::{HttpRefusal, RefusalKind};
@@ -41,24 +42,32 @@ pub fn public(
     clients: ClientLimits,
     settings: &LayerSettings,
 ) -> PublicRoutes {
-    public_live(endpoint, jobs, clients, settings, LiveSettings::new(settings))
+    public_live(endpoint, jobs, clients, settings, LiveSettings::new(settings), Explorer::Off)
 }
 
-/// The same, with the settings that a reload can change.
+/// The same, with the settings that a reload can change, and with an explorer.
 pub fn public_live(
     endpoint: GraphqlEndpoint,
     jobs: Jobs,
     clients: ClientLimits,
     settings: &LayerSettings,
     live: LiveSettings,
+    explorer: Explorer,
 ) -> PublicRoutes {
     let no_such_path = async || {
-        HttpRefusal::new(RefusalKind::NoSuchPath, "not found; the gateway serves /, /graphql and /v1/jobs")
-            .into_response()
+        HttpRefusal::new(
+            RefusalKind::NoSuchPath,
+            "not found; the gateway serves /, /graphiql, /graphql and /v1/jobs",
+        )
+        .into_response()
     };
     let rest = rest::router(jobs, clients, endpoint.memory().clone());
     let layers = Layers::new(settings, live);
-    let others = Router::new().merge(rest).merge(page::router()).fallback(no_such_path);
+    let others = Router::new()
+        .merge(rest)
+        .merge(page::router())
+        .merge(graphiql::router(explorer))
+        .fallback(no_such_path);
     let others = layers.clone().around_all(others);
     PublicRoutes(Arc::new(RouteState { layers, endpoint, others }))
 }

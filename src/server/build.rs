@@ -47,6 +47,7 @@ use crate::ports::spawner::{Spawner, TaskKind};
 use crate::ports::store::StoreHealth;
 use crate::ports::upstream::JobReader;
 
+use super::explorer;
 use super::handles;
 use super::listeners::{ConnectionLimits, ConnectionTimeouts, Listener, Shutdown};
 use super::reload::{Reload, ReloadableParts};
@@ -203,7 +204,14 @@ impl Gateway {
         Ok(Self {
             public: Listener::bind("public", "server.listen", server.listen).await?,
             admin: Listener::bind("admin", "server.admin_listen", server.admin_listen).await?,
-            routes: router::public_live(endpoint, jobs.clone(), clients, &layers, live),
+            routes: router::public_live(
+                endpoint,
+                jobs.clone(),
+                clients,
+                &layers,
+                live,
+                explorer::open(config),
+            ),
             reload: Arc::new(Reload::new(config.clone(), env.clone(), parts)),
             keys_end,
             jobs,

@@ -36,6 +36,8 @@ pub enum Handler {
     Rest,
     /// The live page and its assets.
     Page,
+    /// `GraphiQL` and its files.
+    Graphiql,
     /// No handler: the path does not exist.
     Nothing,
 }
@@ -178,6 +180,7 @@ pub fn request(handler: Handler, method: &str, status: u16, took: Duration) {
         Handler::Graphql => "graphql",
         Handler::Rest => "rest",
         Handler::Page => "page",
+        Handler::Graphiql => "graphiql",
         Handler::Nothing => "none",
     };
     let method = match method {

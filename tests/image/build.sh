@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Builds the image from the Dockerfile as it is, and has check.sh run it as the chart would. By hand, as root, on Debian: it takes a release
-# build, which is too long for tests/all.sh. No registry of images is reached: the two base images are made here under the names
-# that the Dockerfile gives them, Debian's by mmdebstrap and Rust's of it and of this machine's toolchain. Crates come from this
-# machine's cargo home. Everything lies in target/image; what is there is used again.
+# build, which is too long for tests/all.sh. No registry of images is reached: the three base images are made here under the names
+# that the Dockerfile gives them, Debian's by mmdebstrap, Rust's of it and of this machine's toolchain, and Node's of it and of Debian's
+# packages. Crates come from this machine's cargo home. Everything lies in target/image; what is there is used again.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 work="$PWD/target/image"
@@ -41,6 +41,16 @@ if ! buildah inspect --type image "$rust_image" >/dev/null 2>&1; then
   for part in bin lib; do buildah copy --quiet "$made" "$sysroot/$part" "/usr/local/$part"; done
   buildah config --env CARGO_HOME=/usr/local/cargo "$made"
   buildah commit --quiet --format docker "$made" "$rust_image"
+  buildah rm "$made" >/dev/null
+fi
+
+node_image="docker.io/library/node:$(sed -n 's/^ARG NODE_VERSION=//p' Dockerfile)-$debian-slim"
+if ! buildah inspect --type image "$node_image" >/dev/null 2>&1; then
+  say "$node_image"
+  made="$(buildah from --pull-never "$debian_image")"
+  buildah run "${network[@]}" "$made" -- sh -c \
+    'apt-get update -qq && apt-get install -y -qq --no-install-recommends ca-certificates nodejs npm >/dev/null && rm -rf /var/lib/apt/lists/*'
+  buildah commit --quiet --format docker "$made" "$node_image"
   buildah rm "$made" >/dev/null
 fi
 

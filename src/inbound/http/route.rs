@@ -31,6 +31,10 @@ pub(in crate::inbound) enum Route {
     PageScript,
     /// The script of its WebSocket.
     PageSocket,
+    /// The page of `GraphiQL`.
+    Graphiql,
+    /// A file of `GraphiQL`.
+    GraphiqlFile,
 }
 
 /// What the table has about a route.
@@ -53,7 +57,7 @@ struct RouteRow {
 
 impl Route {
     /// Every route.
-    pub(in crate::inbound) const ALL: [Self; 8] = [
+    pub(in crate::inbound) const ALL: [Self; 10] = [
         Self::Graphql,
         Self::RestJob,
         Self::RestJobs,
@@ -62,6 +66,8 @@ impl Route {
         Self::PageStyle,
         Self::PageScript,
         Self::PageSocket,
+        Self::Graphiql,
+        Self::GraphiqlFile,
     ];
 
     /// The whole table.
@@ -108,6 +114,8 @@ impl Route {
             Self::PageStyle => page("/page.css"),
             Self::PageScript => page("/page.js"),
             Self::PageSocket => page("/socket.js"),
+            Self::Graphiql => graphiql("/graphiql", "/graphiql"),
+            Self::GraphiqlFile => graphiql("/graphiql/{name}", "/graphiql/REDACTED"),
         }
     }
 
@@ -167,6 +175,19 @@ const fn page(pattern: &'static str) -> RouteRow {
     }
 }
 
+/// A file of the explorer.
+const fn graphiql(pattern: &'static str, path: &'static str) -> RouteRow {
+    RouteRow {
+        pattern,
+        alias: None,
+        allow: "GET, HEAD",
+        span: Some(pattern),
+        path,
+        log: "graphiql",
+        handler: Handler::Graphiql,
+    }
+}
+
 /// The path of a request in traces, without what the client wrote.
 pub(in crate::inbound) fn span_path(route: Option<Route>) -> &'static str {
     route.map_or(REDACTED, |route| route.row().path)
@@ -220,6 +241,9 @@ mod tests {
             ("/v1/", " /REDACTED none"),
             ("/page.js", "/page.js /page.js page"),
             ("/", "/ / page"),
+            ("/graphiql", "/graphiql /graphiql graphiql"),
+            ("/graphiql/secret", "/graphiql/{name} /graphiql/REDACTED graphiql"),
+            ("/graphiql/a/b", " /REDACTED none"),
             ("/secret", " /REDACTED none"),
         ] {
             assert_eq!(labels(path).await, expected, "{path}");
