@@ -66,8 +66,10 @@ pub fn run(args: impl IntoIterator<Item = OsString>, env: &Environment) -> ExitC
 }
 
 fn run_on(args: impl IntoIterator<Item = OsString>, env: &Environment, mut terminal: Terminal<'_>) -> u8 {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let program = args.first().map(|program| program.to_string_lossy().into_owned()).unwrap_or_default();
     let ended = match CommandLine::try_parse_from(args) {
-        Ok(line) => dispatch(line.command, env, &mut terminal).map(u8::from),
+        Ok(line) => dispatch(line.command, &program, env, &mut terminal).map(u8::from),
         Err(refused) => {
             let code = u8::try_from(refused.exit_code()).unwrap_or(2);
             let text = refused.render().to_string();
@@ -85,10 +87,15 @@ fn run_on(args: impl IntoIterator<Item = OsString>, env: &Environment, mut termi
     })
 }
 
-fn dispatch(command: Command, env: &Environment, terminal: &mut Terminal<'_>) -> anyhow::Result<Exit> {
+fn dispatch(
+    command: Command,
+    program: &str,
+    env: &Environment,
+    terminal: &mut Terminal<'_>,
+) -> anyhow::Result<Exit> {
     match command {
         Command::Serve(arguments) => serve::run(&arguments, env, terminal),
-        Command::Demo(arguments) => demo::run(&arguments, env, terminal),
+        Command::Demo(arguments) => demo::run(&arguments, program, env, terminal),
         Command::Simulate(arguments) => simulate::run(&arguments, terminal),
         Command::Schema => schema::run(terminal),
         Command::Check(arguments) => check::run(&arguments, env, terminal),

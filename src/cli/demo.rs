@@ -31,6 +31,12 @@ const ADMIN_LISTEN: &str = "JOBGATE_SERVER__ADMIN_LISTEN";
 /// The README's query: a job of each upstream.
 const QUERY: &str = r#"{ jobs(refs: [{ external: { source: "audit", externalId: "65f0c0ffee00000000000001" } }, { external: { source: "marketing", externalId: "demo_sales_2026" } }]) { __typename ... on Job { externalId state nativeState progress { completed total } } } }"#;
 
+/// A job that is always running: it starts anew when it has completed.
+const ALWAYS_RUNNING: &str = "marketing/demo_always_running";
+
+/// The address that `jobgate job` calls without `--url`.
+const DEFAULT_LISTEN: &str = "127.0.0.1:8080";
+
 /// The beginnings of the ids of the jobs that no application tracks: only the lists of the upstreams show them.
 const UNTRACKED: [&str; 2] = ["65f0c0ffee00000002", "demo_ad_hoc_"];
 
@@ -66,6 +72,7 @@ impl DemoArguments {
 
 pub(super) fn run(
     arguments: &DemoArguments,
+    program: &str,
     env: &Environment,
     terminal: &mut Terminal<'_>,
 ) -> anyhow::Result<Exit> {
@@ -82,10 +89,13 @@ pub(super) fn run(
         let body = serde_json::json!({ "query": QUERY });
         terminal.say(&format!(
             "jobgate demo: a gateway with two simulated upstreams\n\n{simulator}\n\
-             live page:  http://{address}/\n\n\
-             query one job of each upstream:\n\n  curl -s http://{address}/graphql -H 'content-type: application/json' -d '{body}'\n"
+             live page:  http://{address}/\n\
+             GraphiQL:   http://{address}/graphiql\n\n\
+             watch a job that is always running:\n\n  {}\n\n\
+             query one job of each upstream:\n\n  curl -s http://{address}/graphql -H 'content-type: application/json' -d '{body}'\n",
+            watch_command(program, address)
         ))?;
-        let births = track_births(gateway.jobs(), simulator.handle());
+        let births = run_applications(gateway.jobs(), simulator.handle());
         let ended = tokio::select! {
             ended = lifecycle::run(gateway, config.server.drain_timeout, None) => ended?,
             never = births => match never {},
@@ -99,9 +109,12 @@ pub(super) fn run(
     ended
 }
 
-/// Does what the internal applications of a company would do: tracks each of their jobs as soon as it exists.
-async fn track_births(jobs: Jobs, upstreams: Handle) -> Infallible {
+/// Does what the internal applications of a company would do: tracks each of their jobs as soon as it exists, and reads
+/// the one that is always running, which shows the gateway that it has started anew.
+async fn run_applications(jobs: Jobs, upstreams: Handle) -> Infallible {
     let mut known = HashSet::new();
+    let (source, external_id) = ALWAYS_RUNNING.split_once('/').unwrap_or_default();
+    let running = RequestedRef::External { source: source.to_owned(), external_id: external_id.to_owned() };
     let mut due = tokio::time::interval(BIRTHS_EVERY);
     loop {
         due.tick().await;
@@ -115,7 +128,20 @@ async fn track_births(jobs: Jobs, upstreams: Handle) -> Infallible {
         if let Err(problem) = jobs.track(&Principal::local(), &born, &Labels::new()).await {
             tracing::warn!(problem = %problem.message, "demo jobs not tracked");
         }
+        // while it runs it is followed anyway: nothing is fetched for this
+        jobs.lookup_one(&Principal::local(), running.clone(), Some(Duration::MAX)).await.ok();
     }
+}
+
+/// The command that watches the job that is always running, as the user started this program.
+fn watch_command(program: &str, address: SocketAddr) -> String {
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || "/._-".contains(letter);
+    let program = if !program.is_empty() && program.chars().all(plain) { program } else { "jobgate" };
+    let mut command = format!("{program} job watch {ALWAYS_RUNNING}");
+    if address.to_string() != DEFAULT_LISTEN {
+        write!(command, " --url http://{address}").ok();
+    }
+    command
 }
 
 /// Whether an application tracks the job with this id.
@@ -130,15 +156,19 @@ fn configuration(simulator: &Simulator, arguments: &DemoArguments) -> Result<Str
     let mut yaml = String::new();
     writeln!(yaml, "server: {{ listen: \"{listen}\", admin_listen: \"{admin_listen}\" }}")?;
     writeln!(yaml, "store: {{ kind: memory }}")?;
+    // short, so that the job that is always running is seen to start anew
+    writeln!(yaml, "cache: {{ terminal_revalidate_interval: 2s }}")?;
     writeln!(yaml, "sources:")?;
     let sources = [
-        ("audit", "mindbridge", simulator.mindbridge_url(), "bearer"),
-        ("marketing", "supermetrics", simulator.supermetrics_url(), "api_key"),
+        ("audit", "mindbridge", simulator.mindbridge_url(), "bearer", ""),
+        // the data sources of the scenario's queries
+        ("marketing", "supermetrics", simulator.supermetrics_url(), "api_key", ", data_sources: [GAWA, AW]"),
     ];
-    for ((name, upstream, url, form), (variable, _)) in sources.into_iter().zip(CREDENTIALS) {
+    for ((name, upstream, url, form, listed), (variable, _)) in sources.into_iter().zip(CREDENTIALS) {
         writeln!(
             yaml,
-            "  {name}: {{ upstream: {upstream}, base_url: \"{url}\", credential: {{ {form}: {{ env: {variable} }} }} }}"
+            "  {name}: {{ upstream: {upstream}, base_url: \"{url}\", credential: {{ {form}: {{ env: {variable} }} }}, \
+             discovery: {{ enabled: true{listed} }} }}"
         )?;
     }
     Ok(yaml)
@@ -167,6 +197,49 @@ mod tests {
         assert!(demo.mindbridge.jobs.iter().any(|job| !is_tracked(&job.id)));
         assert!(demo.supermetrics.jobs.iter().any(|job| !is_tracked(&job.id)));
         assert!(is_tracked("65f0c0ffee00000000000001") && is_tracked("demo_sales_2026"));
+    }
+
+    #[test]
+    fn demo_prints_a_command_that_can_be_run_as_printed() {
+        for (program, listen, expected) in [
+            ("jobgate", "127.0.0.1:8080", "jobgate job watch marketing/demo_always_running"),
+            (
+                "target/debug/jobgate",
+                "127.0.0.1:9",
+                "target/debug/jobgate job watch marketing/demo_always_running --url http://127.0.0.1:9",
+            ),
+            ("/my tools/$(x)", "127.0.0.1:8080", "jobgate job watch marketing/demo_always_running"),
+            ("", "127.0.0.1:8080", "jobgate job watch marketing/demo_always_running"),
+        ] {
+            assert_eq!(watch_command(program, address(listen)), expected);
+        }
+    }
+
+    #[test]
+    fn job_that_is_always_running_starts_anew_soon_after_its_end() {
+        let (source, id) = ALWAYS_RUNNING.split_once('/').unwrap();
+        let demo = Scenario::demo();
+        let job = demo.supermetrics.jobs.iter().find(|job| job.id == id).unwrap();
+        let end = job.steps.last().unwrap().at;
+        let pause = job.rerun_every.unwrap() - end;
+        assert!(source == "marketing" && is_tracked(id) && job.runs.is_none());
+        assert!(pause <= Duration::from_secs(5) && end >= Duration::from_secs(60), "{end:?} {pause:?}");
+    }
+
+    /// Whatever the lists of the upstreams show is discovered: no data source of the scenario is left out.
+    #[tokio::test]
+    async fn demo_discovers_the_jobs_of_both_upstreams() {
+        let plain =
+            configured(DemoArguments { listen: None, admin_listen: None }, &Environment::default()).await;
+        assert_eq!(plain.sources.len(), 2);
+        for (name, source) in &plain.sources {
+            assert!(source.discovery.enabled, "{name}");
+        }
+        let listed: HashSet<String> =
+            plain.sources.values().flat_map(|source| source.discovery.data_sources.clone()).collect();
+        let used: HashSet<String> =
+            Scenario::demo().supermetrics.jobs.iter().map(|job| job.ds_id.clone()).collect();
+        assert_eq!(listed, used);
     }
 
     #[tokio::test]
