@@ -377,7 +377,7 @@ async fn status_reports_health_as_html_for_a_browser() {
     let (rig, _watcher) = with_canary_job().await;
     let page = status_page(&rig).await;
     assert!(page.head.contains("text/html") && page.head.contains("default-src 'none'"), "{}", page.head);
-    assert!(page.body.contains("<td>mind</td>"), "{}", page.body);
+    assert!(page.body.contains("<h3>mind</h3>"), "{}", page.body);
 }
 
 #[tokio::test]
