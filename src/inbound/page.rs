@@ -1,10 +1,11 @@
-//! The live page at `/`: three static files, compiled in. It contains no data and queries `/graphql` like any client.
+//! The live page at `/`: static files, compiled in. It contains no data and queries `/graphql` like any client.
 //! Not here: anything that a program calls.
 
 use axum::Router;
+use axum::extract::Path;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use http::{HeaderValue, header};
+use http::{HeaderValue, StatusCode, header};
 
 use super::http::route::Route;
 
@@ -14,19 +15,47 @@ const POLICY: HeaderValue = HeaderValue::from_static(
      base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 );
 
-/// The files of the page: route, media type, content.
-const FILES: [(Route, &str, &str); 4] = [
-    (Route::Page, "text/html; charset=utf-8", include_str!("page/index.html")),
-    (Route::PageStyle, "text/css; charset=utf-8", include_str!("page/page.css")),
-    (Route::PageScript, "text/javascript; charset=utf-8", include_str!("page/page.js")),
-    (Route::PageSocket, "text/javascript; charset=utf-8", include_str!("page/socket.js")),
+const HTML: &str = "text/html; charset=utf-8";
+const STYLE: &str = "text/css; charset=utf-8";
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+
+/// The page itself.
+const INDEX: &str = include_str!("page/index.html");
+
+/// The files that the page loads: name, media type, content.
+const FILES: [(&str, &str, &str); 16] = [
+    ("address.js", SCRIPT, include_str!("page/address.js")),
+    ("clock.js", SCRIPT, include_str!("page/clock.js")),
+    ("details.js", SCRIPT, include_str!("page/details.js")),
+    ("documents.js", SCRIPT, include_str!("page/documents.js")),
+    ("dom.js", SCRIPT, include_str!("page/dom.js")),
+    ("filters.js", SCRIPT, include_str!("page/filters.js")),
+    ("format.js", SCRIPT, include_str!("page/format.js")),
+    ("identity.js", SCRIPT, include_str!("page/identity.js")),
+    ("jobs.js", SCRIPT, include_str!("page/jobs.js")),
+    ("page.css", STYLE, include_str!("page/page.css")),
+    ("page.js", SCRIPT, include_str!("page/page.js")),
+    ("row.js", SCRIPT, include_str!("page/row.js")),
+    ("snippets.js", SCRIPT, include_str!("page/snippets.js")),
+    ("socket.js", SCRIPT, include_str!("page/socket.js")),
+    ("sources.js", SCRIPT, include_str!("page/sources.js")),
+    ("table.js", SCRIPT, include_str!("page/table.js")),
 ];
 
 /// The routes of the page. No credential is required to load them; without one they show nothing.
 pub fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
-    FILES.into_iter().fold(Router::new(), |routes, (route, media_type, content)| {
-        routes.route(route.pattern(), get(move || std::future::ready(file(media_type, content))))
-    })
+    Router::new()
+        .route(Route::Page.pattern(), get(|| std::future::ready(file(HTML, INDEX))))
+        .route(Route::PageFile.pattern(), get(async |Path(name): Path<String>| named(&name)))
+}
+
+/// A file by its name; 404 without a body for any other name.
+fn named(name: &str) -> Response {
+    let found = FILES.iter().find(|(known, ..)| *known == name);
+    found.map_or_else(
+        || StatusCode::NOT_FOUND.into_response(),
+        |(_, media_type, content)| file(media_type, content),
+    )
 }
 
 fn file(media_type: &'static str, content: &'static str) -> Response {

@@ -218,7 +218,7 @@ async fn execute_everywhere(gateway: SocketAddr, credential: &str) -> Vec<String
     };
     let json = "application/json";
     let mut replies = Vec::new();
-    for path in ["/", "/page.js", "/v1/jobs/mind/run", "/v1/jobs/mind/none", "/v1/nothing", "/nothing"] {
+    for path in ["/", "/page/page.js", "/v1/jobs/mind/run", "/v1/jobs/mind/none", "/v1/nothing", "/nothing"] {
         replies.push(send("GET", path, "*/*", "").await);
     }
     for (source, id) in [("mind", "echo"), ("metrics", "echo"), ("metrics", "rows"), ("mind", "run")] {

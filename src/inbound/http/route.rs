@@ -25,12 +25,8 @@ pub(in crate::inbound) enum Route {
     RestOther,
     /// The live page.
     Page,
-    /// The style of the page.
-    PageStyle,
-    /// The script of the page.
-    PageScript,
-    /// The script of its WebSocket.
-    PageSocket,
+    /// A script or the style of the live page.
+    PageFile,
     /// The page of `GraphiQL`.
     Graphiql,
     /// A file of `GraphiQL`.
@@ -57,15 +53,13 @@ struct RouteRow {
 
 impl Route {
     /// Every route.
-    pub(in crate::inbound) const ALL: [Self; 10] = [
+    pub(in crate::inbound) const ALL: [Self; 8] = [
         Self::Graphql,
         Self::RestJob,
         Self::RestJobs,
         Self::RestOther,
         Self::Page,
-        Self::PageStyle,
-        Self::PageScript,
-        Self::PageSocket,
+        Self::PageFile,
         Self::Graphiql,
         Self::GraphiqlFile,
     ];
@@ -110,12 +104,12 @@ impl Route {
                 log: "none",
                 handler: Handler::Rest,
             },
-            Self::Page => page("/"),
-            Self::PageStyle => page("/page.css"),
-            Self::PageScript => page("/page.js"),
-            Self::PageSocket => page("/socket.js"),
-            Self::Graphiql => graphiql("/graphiql", "/graphiql"),
-            Self::GraphiqlFile => graphiql("/graphiql/{name}", "/graphiql/REDACTED"),
+            Self::Page => page("/", "/", "page", Handler::Page),
+            Self::PageFile => page("/page/{file}", "/page/REDACTED", "page", Handler::Page),
+            Self::Graphiql => page("/graphiql", "/graphiql", "graphiql", Handler::Graphiql),
+            Self::GraphiqlFile => {
+                page("/graphiql/{name}", "/graphiql/REDACTED", "graphiql", Handler::Graphiql)
+            }
         }
     }
 
@@ -136,7 +130,7 @@ impl Route {
         self.row().pattern
     }
 
-    /// Its `http.route` in traces, as in the access log but with each file of the page; none where nothing is served.
+    /// Its `http.route` in traces, which has the pattern for the files of the page; none where nothing is served.
     pub(in crate::inbound) const fn span(self) -> Option<&'static str> {
         self.row().span
     }
@@ -162,30 +156,9 @@ impl Route {
     }
 }
 
-/// A file of the live page.
-const fn page(pattern: &'static str) -> RouteRow {
-    RouteRow {
-        pattern,
-        alias: None,
-        allow: "GET, HEAD",
-        span: Some(pattern),
-        path: pattern,
-        log: "page",
-        handler: Handler::Page,
-    }
-}
-
-/// A file of the explorer.
-const fn graphiql(pattern: &'static str, path: &'static str) -> RouteRow {
-    RouteRow {
-        pattern,
-        alias: None,
-        allow: "GET, HEAD",
-        span: Some(pattern),
-        path,
-        log: "graphiql",
-        handler: Handler::Graphiql,
-    }
+/// A page that is compiled in or installed, or one of its files.
+const fn page(pattern: &'static str, path: &'static str, log: &'static str, handler: Handler) -> RouteRow {
+    RouteRow { pattern, alias: None, allow: "GET, HEAD", span: Some(pattern), path, log, handler }
 }
 
 /// The path of a request in traces, without what the client wrote.
@@ -239,7 +212,8 @@ mod tests {
             ("/v1/jobs/mind", " /REDACTED none"),
             ("/v1/jobs/mind/a/b", " /REDACTED none"),
             ("/v1/", " /REDACTED none"),
-            ("/page.js", "/page.js /page.js page"),
+            ("/page/page.js", "/page/{file} /page/REDACTED page"),
+            ("/page/a/b", " /REDACTED none"),
             ("/", "/ / page"),
             ("/graphiql", "/graphiql /graphiql graphiql"),
             ("/graphiql/secret", "/graphiql/{name} /graphiql/REDACTED graphiql"),

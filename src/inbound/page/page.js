@@ -1,194 +1,265 @@
-// The live page: queries the stored jobs, subscribes to their updates, and shows both. External text is inserted as
+// The live page: joins the connection, the jobs, and the parts of the page that show them. External text is inserted as
 // text, never as markup.
 
+import { addressOf, listQuery, readAddress, readReference, referenceText, sameList } from './address.js';
+import { learnTime, now, onTick } from './clock.js';
+import { Details } from './details.js';
+import { SOURCES } from './documents.js';
+import { $, setText } from './dom.js';
+import { Filters } from './filters.js';
+import { duration, full } from './format.js';
+import { holderOf } from './identity.js';
+import { Jobs } from './jobs.js';
+import { Sources } from './sources.js';
+import { copy, track } from './snippets.js';
 import { Socket } from './socket.js';
+import { Table } from './table.js';
 
-const ROWS_MAX = 500;
-const SOURCES_EVERY_MS = 10_000;
+/** In seconds, while the tab is visible. */
+const REFRESH_EVERY = 5;
+const SOURCES_EVERY = 5;
+const COUNTS_EVERY = 15;
 
-const JOB = `
-  __typename
-  ... on Job {
-    id externalId source { name } state isTerminal nativeState stateSince
-    progress { completed total } failure { code message }
-    freshness { observedAt isStale staleReason }
-  }
-  ... on MindBridgeJob { kind }`;
-const PROBLEM = '... on JobProblem { message }';
-const START = `query Start { jobList(first: 100) { nodes { ${JOB} } } }`;
-const SOURCES = 'query Sources { sources { name upstream health throttledUntil lastError { message } } }';
-const FEED = `subscription Feed { jobFeed { result { ${JOB} } } }`;
-const WATCH = `subscription Watch($ref: JobRef!) { jobUpdates(refs: [$ref]) { result { ${JOB} ${PROBLEM} } } }`;
-
-const TONES = {
-  SUCCEEDED: 'good', FAILED: 'bad', EXPIRED: 'bad', RUNNING: 'busy', QUEUED: 'busy', UNKNOWN: 'wait',
-  HEALTHY: 'good', UNAVAILABLE: 'bad', DEGRADED: 'bad', CREDENTIAL_REJECTED: 'bad', UNCONFIGURED: 'bad', THROTTLED: 'wait',
-};
-
-const $ = (id) => document.getElementById(id);
-/** The jobs of the table by id, each with the elements of its row. */
-const rows = new Map();
+let view = readAddress();
 let socket = null;
-let sourcesTimer = null;
+/** The number of the sign-in: an earlier socket reports nothing any more. */
+let session = 0;
+let token = '';
+let retryAt = 0;
 
-function enter(token) {
-  leave();
-  const url = new URL('graphql', location.href);
-  url.protocol = url.protocol === 'https:' ? 'wss:' : 'ws:';
-  url.hash = '';
-  socket = new Socket(url, token, (state, words) => connection(state, words, Boolean(token)));
-  socket.run(START, {}, { next: ({ data }) => data?.jobList.nodes.forEach(show), error: showErrors });
-  socket.run(FEED, {}, { next: ({ data }) => data && show(data.jobFeed.result), error: showErrors });
-  fetchSources();
-  sourcesTimer = setInterval(fetchSources, SOURCES_EVERY_MS);
-  for (const reference of decodeURIComponent(location.hash.slice(1)).split(',').filter(Boolean)) watch(reference);
+const jobs = new Jobs((what) => changed(what));
+const table = new Table(jobs, (id) => open(jobs.rows.get(id).job));
+const filters = new Filters((next, typed) => go(next, typed));
+const sources = new Sources();
+const details = new Details(() => go({ ...view, job: null }));
+
+/** Shows another view, with an entry in the history unless it is typed letter by letter. */
+function go(next, isTyped = false) {
+  const before = view;
+  view = next;
+  history[isTyped ? 'replaceState' : 'pushState'](null, '', addressOf(view));
+  follow(before);
 }
 
-function leave() {
-  clearInterval(sourcesTimer);
+/** Shows what has changed between the views. */
+function follow(before) {
+  filters.show(view);
+  if (!sameList(before, view)) {
+    jobs.show(listQuery(view));
+    if ($('jobs').getBoundingClientRect().top < 0) $('jobs').scrollIntoView({ block: 'start', behavior: 'instant' });
+  }
+  showDetails();
+}
+
+function open({ source, externalId }) {
+  go({ ...view, job: { source: source.name, externalId } });
+}
+
+function showDetails() {
+  const row = openRow();
+  table.select(row?.job.id ?? null);
+  details.show(view.job, row);
+  const isSheet = view.job !== null && matchMedia('(max-width: 1100px)').matches;
+  for (const part of [$('main'), $('top')]) part.inert = isSheet;
+}
+
+/** The row of the job whose details are open; null if the table has none. */
+function openRow() {
+  if (!view.job) return null;
+  const isOpen = ({ job }) => job.externalId === view.job.externalId && job.source.name === view.job.source;
+  return [...jobs.rows.values()].find(isOpen) ?? null;
+}
+
+/** The jobs have changed. */
+function changed(what) {
+  if (what !== 'rows') showState();
+  if (what === 'order') table.select(openRow()?.job.id ?? null);
+  else table.schedule();
+}
+
+/** The words about the list as a whole. */
+function showState() {
+  const matching = jobs.order.reduce((sum, id) => sum + (jobs.rows.get(id).hasLeft ? 0 : 1), 0);
+  filters.offer({
+    sources: sources.names, kinds: jobs.kinds, labels: jobs.labels, counts: jobs.counts, shown: matching,
+    total: jobs.total === null ? null : Math.max(jobs.total, jobs.hasMore ? 0 : matching), isLoading: jobs.isLoading,
+  });
+  const isEmpty = jobs.total === 0 && jobs.order.length === 0;
+  $('empty').hidden = !isEmpty || jobs.hasFilter;
+  $('no-match').hidden = !isEmpty || !jobs.hasFilter;
+  $('table').classList.toggle('bare', isEmpty);
+  const reference = readReference(view.text);
+  $('look-up').hidden = reference === null;
+  if (reference) setText($('look-up'), `Look up ${referenceText(reference)} at its source`);
+  setText($('problem'), jobs.problem ?? '');
+  $('problem').hidden = !jobs.problem;
+  $('more').hidden = !jobs.hasMore;
+}
+
+function enter(given) {
   socket?.close();
-  rows.clear();
-  $('jobs').replaceChildren();
+  token = given;
+  jobs.clear();
+  sources.clear();
+  const url = new URL('graphql', location.href.split(/[?#]/)[0]);
+  url.protocol = url.protocol === 'https:' ? 'wss:' : 'ws:';
+  const mine = ++session;
+  socket = new Socket(url, token, (report) => mine === session && connection(report));
+  jobs.show(listQuery(view));
 }
 
-function connection(state, words, hasToken) {
-  const forbidden = state === 'forbidden';
-  $('connection').dataset.state = forbidden ? 'closed' : state;
-  $('connection').textContent = forbidden ? 'signed out' : words;
+/** Shows what happened to the connection, and starts or stops everything that needs one. */
+function connection({ state, reason, retryAt: next, wasLive, isFirst }) {
+  document.body.dataset.connection = state;
+  const word = { live: 'live', connecting: 'connecting', waiting: 'no connection', forbidden: 'signed out', closed: 'closed' }[state];
+  setText($('connection-word'), word);
+  const isDead = state === 'waiting' || state === 'closed' || (state === 'connecting' && !isFirst);
+  $('dead').hidden = !isDead;
+  retryAt = state === 'waiting' ? next : 0;
+  showDead(state, reason);
   if (state === 'live') {
-    $('entry').hidden = true;
-    $('desk').hidden = false;
+    showDesk(true);
+    $('who').hidden = false;
+    showHolder();
+    jobs.connect(socket);
+    details.connect(socket);
+    readSources();
+  } else if (state !== 'connecting') {
+    jobs.disconnect();
+    details.disconnect();
+    showState();
+    table.schedule();
   }
-  if (forbidden) {
-    leave();
-    $('desk').hidden = true;
-    $('entry').hidden = false;
-    if (hasToken) $('entry-reason').textContent = 'Unknown, expired or revoked key or token. Enter another one.';
-    $('token').focus();
+  if (state === 'forbidden') signOut(reason, wasLive);
+}
+
+function showDead(state, reason) {
+  if ($('dead').hidden) return;
+  if (state === 'closed') setText($('dead-why'), `The gateway closed the connection: ${reason}. Reload the page.`);
+  else if (state === 'connecting') setText($('dead-why'), 'The gateway does not answer. Connecting now.');
+  else setText($('dead-why'), 'The gateway does not answer. What you see is as of the last answer.');
+  showCountdown();
+}
+
+function showCountdown() {
+  const left = retryAt ? Math.ceil((retryAt - Date.now()) / 1000) : 0;
+  setText($('dead-countdown'), left > 0 ? `Next attempt in ${left} s` : '');
+}
+
+/** Ends the session, and asks for a credential. */
+function signOut(reason = '', wasLive = false) {
+  const had = token;
+  session += 1;
+  socket?.close();
+  socket = null;
+  token = '';
+  jobs.clear();
+  sources.clear();
+  details.show(null);
+  for (const part of [$('main'), $('top')]) part.inert = false;
+  showDesk(false);
+  $('who').hidden = true;
+  document.body.dataset.connection = 'forbidden';
+  setText($('connection-word'), 'signed out');
+  $('dead').hidden = true;
+  $('token').removeAttribute('aria-invalid');
+  setText($('entry-title'), wasLive ? 'Your session has ended' : 'Sign in');
+  const words = wasLive
+    ? 'The key or token expired or was revoked. Sign in again to continue where you were.'
+    : had && reason ? `The gateway does not accept this key or token: ${reason}.` : '';
+  if (words && !wasLive) $('token').setAttribute('aria-invalid', 'true');
+  setText($('entry-reason'), words);
+  $('entry-reason').hidden = words === '';
+  $('token').focus();
+}
+
+function showDesk(isShown) {
+  $('desk').hidden = !isShown;
+  $('entry').hidden = isShown;
+}
+
+function showHolder() {
+  const { name, detail, expiresAt } = holderOf(token);
+  setText($('holder'), name);
+  const until = expiresAt ? `expires in ${duration(expiresAt - Date.now())}` : '';
+  setText($('holder-detail'), [detail, until].filter(Boolean).join(' · '));
+  $('holder').title = expiresAt ? `until ${full(expiresAt)}` : '';
+  $('sign-out').hidden = token === '';
+}
+
+async function readSources() {
+  const asked = socket;
+  if (!asked?.isLive) return;
+  try {
+    const data = await asked.query(SOURCES);
+    if (asked !== socket) return;
+    sources.show(data.sources);
+    jobs.setSources(data.sources);
+    showState();
+    table.tick();
+  } catch {
+    // it is read again in a few seconds
   }
 }
 
-function showErrors(errors) {
-  $('error-message').textContent = errors.map(({ message }) => message).join('; ');
-}
+onTick((seconds) => {
+  showCountdown();
+  if (!socket) return;
+  socket.checkPeer();
+  if (!socket.isLive) return;
+  table.tick();
+  sources.tick();
+  details.tick();
+  showHolder();
+  if (seconds % SOURCES_EVERY === 0) readSources();
+  if (seconds % REFRESH_EVERY === 2) jobs.refresh(table.visible);
+  if (seconds % COUNTS_EVERY === 4) jobs.readCounts();
+});
 
-function fetchSources() {
-  socket.run(SOURCES, {}, { next: ({ data }) => data && showSources(data.sources), error: showErrors });
-}
-
-function showSources(sources) {
-  $('sources').replaceChildren(...sources.map(({ name, upstream, health, throttledUntil, lastError }) => {
-    const until = throttledUntil ? ` until ${clock(throttledUntil)}` : '';
-    const why = lastError && health !== 'HEALTHY' ? `: ${lastError.message}` : '';
-    return element('li', {}, name, ' ', element('span', { tone: TONES[health] ?? '' }, `${upstream.toLowerCase()}, ${word(health)}${until}${why}`));
-  }));
-}
-
-/** Follows one job by `source/external id`; a problem is shown in its row. */
-function watch(reference) {
-  const slash = reference.indexOf('/');
-  const [source, externalId] = [reference.slice(0, slash), reference.slice(slash + 1)];
-  if (slash < 1 || !externalId) {
-    $('error-message').textContent = `"${reference}" is not a job reference; use source/external ID`;
-    return;
-  }
-  $('error-message').textContent = '';
-  const update = ({ data, errors }) => {
-    if (errors) showErrors(errors);
-    const result = data?.jobUpdates.result;
-    if (result?.__typename === 'JobProblem') $('error-message').textContent = `${reference}: ${result.message}`;
-    else if (result) show(result);
-  };
-  socket.run(WATCH, { ref: { external: { source, externalId } } }, { next: update, error: showErrors });
-}
-
-function show(job) {
-  if (!job.id) return;
-  let row = rows.get(job.id);
-  if (!row) {
-    row = { line: element('tr'), seen: element('td') };
-    rows.set(job.id, row);
-    forgetOldest();
-  }
-  const { state, nativeState, stateSince, source, externalId, kind } = job;
-  row.job = job;
-  row.line.replaceChildren(
-    element('td', {}, externalId, element('small', {}, kind ? `${source.name}, ${kind}` : source.name)),
-    element('td', stateSince ? { title: `since ${clock(stateSince)}` } : {},
-      element('span', { class: 'state', tone: TONES[state] ?? '' }, word(state)),
-      element('small', {}, nativeState ?? '')),
-    element('td', {}, ...progress(job)),
-    row.seen,
-    element('td', {}, job.failure ? [...new Set([job.failure.code, job.failure.message].filter(Boolean))].join(': ') : ''),
-  );
-  age(row);
-  // the newest change first; rows that move while they are read are worse than a slightly outdated order
-  if (!row.line.isConnected) $('jobs').prepend(row.line);
-  filter();
-}
-
-function forgetOldest() {
-  if (rows.size <= ROWS_MAX) return;
-  const ended = [...rows].find(([, { job }]) => job?.isTerminal) ?? rows.entries().next().value;
-  ended[1].line.remove();
-  rows.delete(ended[0]);
-}
-
-function progress({ externalId, isTerminal, progress: at }) {
-  if (!at) return [isTerminal ? '' : 'unknown'];
-  const { completed, total } = at;
-  if (total === null || completed === null) return [`${completed ?? 'unknown'} done`];
-  const bar = element('progress', { 'aria-label': `progress of ${externalId}` });
-  [bar.max, bar.value] = [Math.max(total, 1), completed];
-  return [bar, element('small', {}, `${completed} of ${total}`)];
-}
-
-function age({ job, seen }) {
-  const { observedAt, isStale, staleReason } = job.freshness;
-  const seconds = Math.max(0, Math.round((Date.now() - Date.parse(observedAt)) / 1000));
-  seen.title = observedAt;
-  const ago = seconds < 60 ? `${seconds} s ago` : clock(observedAt);
-  const stale = isStale && !job.isTerminal;
-  seen.replaceChildren(ago, ...(stale ? [element('small', { class: 'stale' }, `stale: ${word(staleReason ?? '')}`)] : []));
-}
-
-function filter() {
-  const [wanted, text] = [$('show').value, $('search').value.trim().toLowerCase()];
-  let shown = 0;
-  for (const { job, line } of rows.values()) {
-    const of = {
-      all: true, open: !job.isTerminal, ended: job.isTerminal, failed: ['FAILED', 'EXPIRED'].includes(job.state),
-    }[wanted];
-    const fits = of && `${job.source.name}/${job.externalId}`.toLowerCase().includes(text);
-    line.hidden = !fits;
-    shown += fits;
-  }
-  $('count').textContent = `${shown} of ${rows.size} jobs`;
-}
-
-function element(name, { tone, ...attributes } = {}, ...content) {
-  const made = document.createElement(name);
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  if (tone) made.dataset.tone = tone;
-  made.append(...content);
-  return made;
-}
-
-const word = (name) => name.toLowerCase().replaceAll('_', ' ');
-const clock = (time) => new Date(time).toLocaleString();
-
+document.addEventListener('visibilitychange', () => {
+  if (document.hidden || !socket) return;
+  table.schedule();
+  if (!socket.isLive) socket.retry();
+  else jobs.refresh(table.visible);
+});
+addEventListener('scroll', () => {
+  const visible = new Set(table.visible);
+  if (jobs.dropLeft((id) => visible.has(id))) table.schedule();
+}, { passive: true });
+addEventListener('popstate', () => {
+  const before = view;
+  view = readAddress();
+  follow(before);
+});
+addEventListener('keydown', (event) => {
+  if (event.key !== '/' || event.target.matches('input, select, textarea') || $('desk').hidden) return;
+  event.preventDefault();
+  $('search').focus();
+});
 $('entry').addEventListener('submit', (event) => {
   event.preventDefault();
-  const token = $('token').value.trim();
+  const given = $('token').value.trim();
   $('token').value = '';
-  enter(token);
+  if (given) enter(given);
 });
-$('watch').addEventListener('submit', (event) => {
+$('sign-out').addEventListener('click', () => signOut());
+$('retry').addEventListener('click', () => socket?.retry());
+$('reload').addEventListener('click', () => jobs.reload());
+$('no-match-clear').addEventListener('click', () => filters.clear());
+$('look-up').addEventListener('click', () => go({ ...view, text: '', job: readReference(view.text) }));
+$('find').addEventListener('submit', (event) => {
   event.preventDefault();
-  watch($('reference').value.trim());
-  $('reference').value = '';
+  const reference = readReference($('reference').value.trim());
+  $('reference').setCustomValidity(reference ? '' : 'write source/external ID');
+  if ($('find').reportValidity() && reference) go({ ...view, job: reference });
 });
-$('show').addEventListener('change', filter);
-$('search').addEventListener('input', filter);
-setInterval(() => rows.forEach((row) => row.job && age(row)), 1000);
+$('reference').addEventListener('input', () => $('reference').setCustomValidity(''));
+$('first-step').textContent = track();
+$('first-step-copy').addEventListener('click', async () => {
+  const isCopied = await copy(track());
+  setText($('first-step-said'), isCopied ? 'copied' : 'select the text to copy it');
+});
+
+filters.show(view);
 enter('');
+showDetails();

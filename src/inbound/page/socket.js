@@ -1,11 +1,29 @@
-// A small graphql-transport-ws client: one socket that reconnects automatically, and its operations.
-// Independent of jobs.
+// A small graphql-transport-ws client: one socket that reconnects by itself. Operations end with their connection; whoever
+// needs them starts them again when the socket is live. Independent of jobs.
 
-const LONGEST_PAUSE_MS = 30_000;
-/** The credential is missing or invalid. */
+/** Reconnects are at most this far apart in the first minute, which covers a restart of the gateway. */
+const SHORT_PAUSE_MS = 2000;
+const LONG_PAUSE_MS = 30_000;
+const RESTART_MS = 60_000;
+/** A handshake that takes longer has failed. */
+const HANDSHAKE_MS = 10_000;
+/** The peer is asked for a sign of life after this time of silence, and is dead if it does not answer for as long. */
+const SILENCE_MS = 20_000;
+/** The credential is missing, invalid or expired. */
 const FORBIDDEN = new Set([4401, 4403]);
 /** Close codes after which a retry would fail in the same way. */
 const OUR_FAULT = new Set([4400, 4406, 4409, 4429]);
+
+/** The connection ended before the answer came. */
+export class Disconnected extends Error {}
+
+/** The gateway refused an operation. */
+export class Refused extends Error {
+  constructor(errors) {
+    super(errors.map(({ message }) => message).join('; '));
+    this.code = errors[0]?.extensions?.code ?? null;
+  }
+}
 
 export class Socket {
   #url;
@@ -13,12 +31,18 @@ export class Socket {
   #report;
   #operations = new Map();
   #socket = null;
-  #acknowledged = false;
+  #isLive = false;
   #nextId = 1;
   #failures = 0;
-  #retry = null;
+  #lostAt = 0;
+  #heardAt = 0;
+  #isPinged = false;
+  #timer = null;
 
-  /** `report` is called with 'connecting', 'live', 'forbidden' or 'closed', and a message for people. */
+  /**
+   * `report` gets `{state}`: `connecting`, `live`, `waiting` with `retryAt` (the time of the next attempt), `forbidden` or
+   * `closed` with the `reason` of the gateway.
+   */
   constructor(url, token, report) {
     this.#url = url;
     this.#token = token;
@@ -26,26 +50,73 @@ export class Socket {
     this.#connect();
   }
 
-  /** Runs an operation, again after each reconnect; `on` has next(result), and may have complete() and error(errors). */
-  run(query, variables, on) {
-    const id = String(this.#nextId++);
-    this.#operations.set(id, { payload: { query, variables }, on });
-    if (this.#acknowledged) this.#subscribe(id);
-    return () => this.#stop(id);
+  get isLive() {
+    return this.#isLive;
+  }
+
+  /** Runs a query; the promise fails with `Disconnected` or `Refused`. */
+  query(query, variables = {}) {
+    return new Promise((resolve, reject) => {
+      if (!this.#isLive) {
+        reject(new Disconnected());
+        return;
+      }
+      let answer = null;
+      this.#start(query, variables, {
+        next: (payload) => { answer = payload; },
+        complete: () => (answer?.data ? resolve(answer.data) : reject(new Refused(answer?.errors ?? []))),
+        error: (errors) => reject(new Refused(errors)),
+        lost: () => reject(new Disconnected()),
+      });
+    });
+  }
+
+  /** Runs a subscription until it completes or the connection ends; returns a function that stops it. */
+  subscribe(query, variables, { next, error, complete }) {
+    if (!this.#isLive) return () => {};
+    const id = this.#start(query, variables, { next, error, complete, lost: () => {} });
+    return () => {
+      if (this.#operations.delete(id) && this.#isLive) this.#send({ id, type: 'complete' });
+    };
   }
 
   /** Ends everything; the socket does not reconnect. */
   close() {
-    clearTimeout(this.#retry);
-    this.#operations.clear();
     this.#url = null;
+    this.#end();
     this.#socket?.close(1000);
   }
 
+  /** Connects now instead of later. */
+  retry() {
+    if (this.#isLive || this.#url === null) return;
+    this.#abandon();
+    this.#connect();
+  }
+
+  /** Detects a peer that vanished without a word. Call it about once a second. */
+  checkPeer() {
+    if (!this.#isLive) return;
+    const silence = Date.now() - this.#heardAt;
+    if (silence < SILENCE_MS) return;
+    if (!this.#isPinged) {
+      this.#isPinged = true;
+      this.#heardAt = Date.now() - SILENCE_MS;
+      this.#send({ type: 'ping' });
+    } else if (silence > SILENCE_MS + HANDSHAKE_MS) {
+      this.#abandon();
+      this.#closed(1006, '');
+    }
+  }
+
   #connect() {
-    this.#report('connecting', this.#failures ? 'reconnecting' : 'connecting');
+    this.#report({ state: 'connecting', isFirst: this.#failures === 0 });
     const socket = new WebSocket(this.#url, 'graphql-transport-ws');
     this.#socket = socket;
+    this.#timer = setTimeout(() => {
+      this.#abandon();
+      this.#closed(1006, '');
+    }, HANDSHAKE_MS);
     socket.onopen = () => {
       const payload = this.#token ? { authorization: `Bearer ${this.#token}` } : {};
       this.#send({ type: 'connection_init', payload });
@@ -54,56 +125,82 @@ export class Socket {
     socket.onclose = ({ code, reason }) => this.#closed(code, reason);
   }
 
+  /** Lets go of a socket whose end is not waited for. */
+  #abandon() {
+    clearTimeout(this.#timer);
+    const socket = this.#socket;
+    if (!socket) return;
+    socket.onopen = null;
+    socket.onmessage = null;
+    socket.onclose = null;
+    socket.close();
+  }
+
   #receive({ id, type, payload }) {
+    this.#heardAt = Date.now();
+    this.#isPinged = false;
     const operation = this.#operations.get(id);
     switch (type) {
       case 'connection_ack':
-        this.#acknowledged = true;
+        clearTimeout(this.#timer);
+        this.#isLive = true;
         this.#failures = 0;
-        this.#report('live', 'live');
-        for (const waiting of this.#operations.keys()) this.#subscribe(waiting);
+        this.#lostAt = 0;
+        this.#report({ state: 'live' });
         break;
       case 'ping':
         this.#send({ type: 'pong' });
         break;
       case 'next':
-        operation?.on.next(payload);
+        operation?.next(payload);
         break;
       case 'complete':
         this.#operations.delete(id);
-        operation?.on.complete?.();
+        operation?.complete?.();
         break;
       case 'error':
         this.#operations.delete(id);
-        operation?.on.error?.(payload);
+        operation?.error?.(payload);
         break;
     }
   }
 
   #closed(code, reason) {
-    this.#acknowledged = false;
     if (this.#url === null) return;
+    clearTimeout(this.#timer);
+    const wasLive = this.#isLive;
+    this.#end();
     if (FORBIDDEN.has(code)) {
-      this.#report('forbidden', reason);
+      this.#report({ state: 'forbidden', reason, wasLive });
     } else if (OUR_FAULT.has(code)) {
-      this.#report('closed', reason || `closed with code ${code}`);
+      this.#report({ state: 'closed', reason: reason || `close code ${code}` });
     } else {
-      // full jitter, so that the pages of a whole office do not reconnect at once
-      const pause = Math.random() * Math.min(LONGEST_PAUSE_MS, 500 * 2 ** this.#failures++);
-      this.#report('connecting', 'connection lost, reconnecting');
-      this.#retry = setTimeout(() => this.#connect(), pause);
+      this.#lostAt ||= Date.now();
+      const isRestart = Date.now() - this.#lostAt < RESTART_MS;
+      const longest = Math.min(isRestart ? SHORT_PAUSE_MS : LONG_PAUSE_MS, 500 * 2 ** this.#failures++);
+      // jitter, so that the pages of a whole office do not reconnect at once
+      const pause = longest * (0.5 + Math.random() / 2);
+      this.#report({ state: 'waiting', retryAt: Date.now() + pause });
+      this.#timer = setTimeout(() => this.#connect(), pause);
     }
   }
 
-  #subscribe(id) {
-    this.#send({ id, type: 'subscribe', payload: this.#operations.get(id).payload });
+  #end() {
+    this.#isLive = false;
+    clearTimeout(this.#timer);
+    const lost = [...this.#operations.values()];
+    this.#operations.clear();
+    for (const operation of lost) operation.lost();
   }
 
-  #stop(id) {
-    if (this.#operations.delete(id) && this.#acknowledged) this.#send({ id, type: 'complete' });
+  #start(query, variables, operation) {
+    const id = String(this.#nextId++);
+    this.#operations.set(id, operation);
+    this.#send({ id, type: 'subscribe', payload: { query, variables } });
+    return id;
   }
 
   #send(message) {
-    this.#socket.send(JSON.stringify(message));
+    if (this.#socket.readyState === WebSocket.OPEN) this.#socket.send(JSON.stringify(message));
   }
 }
