@@ -43,6 +43,7 @@ needs=(
   "Node.js and npm|integration chart|has npm|apt nodejs npm"
   "Python's venv|integration chart|has_venv|apt python3-venv"
   "Chromium|integration|test -x /usr/bin/chromium|apt chromium"
+  "Firefox|integration|test -x /usr/bin/firefox-esr|apt firefox-esr"
   "Redis|integration|has redis-server|apt redis-server"
   "promtool|integration|has promtool|apt prometheus"
   "nginx and haproxy|integration|has_proxies|apt nginx-light haproxy"

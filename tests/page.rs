@@ -1,65 +1,198 @@
-//! The live page as a person uses it: in a real Chromium, driven by the npm package `playwright-core`, checked by axe.
-//! `tests/all.sh` installs all three.
-
-use std::path::Path;
-use std::process::Stdio;
+//! The live page as a person uses it: in a real Chromium and a real Firefox, checked by axe. `tests/all.sh` installs the
+//! browsers and their drivers; the steps are in `tests/clients/page`.
 
 use jobgate::config::ClientConfig;
 use jobgate::outbound::identity::keys;
-use jobgate_simulator::{MindBridgeJob, MindBridgeStep};
+use jobgate_simulator::{
+    FaultKind, MindBridgeJob, MindBridgeStep, SimFault, SimUpstream, SupermetricsJob, SupermetricsStep,
+};
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::process::Command;
 
-use crate::support::server::{Rig, Setup};
+use crate::support::browser::Browser;
+use crate::support::server::{Rig, Setup, external};
+use crate::support::wire;
 
-fn setup(rest: &str) -> Setup {
-    let mut setup = Setup::with(vec![MindBridgeJob::new("a", &[(0, "IN_PROGRESS")])], vec![]);
-    setup.rest = format!("poll: {{ min_interval: 100ms, max_interval: 1s }}\n{rest}");
+mod restart;
+
+/// Reads each job every second, so that nobody waits long.
+const POLL: &str = "poll: { min_interval: 100ms, max_interval: 1s }\n";
+const KEY: &str = "jg_person";
+
+fn clients() -> String {
+    let hash = ClientConfig::hex(&keys::hash(KEY));
+    format!("clients: [{{ name: person, key_sha256: \"{hash}\", sources: [mind, metrics] }}]\n")
+}
+
+/// A job of each kind of look: running, failed with a reason, succeeded with rows, running with progress.
+fn world(rest: &str) -> Setup {
+    let mut broken = MindBridgeJob::new("broken", &[(0, "ERROR")]);
+    broken.kind = "ANALYSIS_SOURCE_INGESTION".to_owned();
+    broken.steps = vec![MindBridgeStep {
+        error: Some("INGESTION_FAILED".to_owned()),
+        error_message: Some("column 7 is not a date".to_owned()),
+        ..MindBridgeStep::new("ERROR")
+    }];
+    let mut sales = SupermetricsJob::new("sales", &[(0, "SUCCESS")]);
+    sales.rows.count = 25;
+    sales.query.start_date = "2026-01-01".to_owned();
+    sales.query.end_date = "2026-03-31".to_owned();
+    let mut growing = SupermetricsJob::new("growing", &[(0, "RUNNING")]);
+    growing.steps = vec![SupermetricsStep { ready: 3, total: 8, ..SupermetricsStep::new("RUNNING") }];
+    let mut setup = Setup::with(
+        vec![MindBridgeJob::new("run", &[(0, "IN_PROGRESS")]), broken],
+        vec![sales, growing],
+    );
+    setup.rest = format!("{POLL}{rest}");
     setup
 }
 
-/// Opens the page, watches the job, completes it, and returns what the page showed.
-async fn visit(rig: &Rig, key: Option<&str>) -> Value {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients");
-    for needed in [folder.join("node_modules/playwright-core/package.json"), "/usr/bin/chromium".into()] {
-        assert!(needed.exists(), "{} is missing: run tests/all.sh, which installs it", needed.display());
+/// Has the gateway track jobs, with a label of those of `metrics` that are named.
+async fn track(rig: &Rig, key: Option<&str>, refs: &[Value], labels: &Value) {
+    let query = "mutation($refs: [JobRef!]!, $labels: [LabelInput!]!) {
+        trackJobs(input: { refs: $refs, labels: $labels }) { isStored } }";
+    for refs in refs.chunks(200) {
+        let body = json!({ "query": query, "variables": { "refs": refs, "labels": labels } });
+        wire::post(rig.public, key, &body).await.data();
     }
-    let mut command = Command::new("node");
-    command.arg(folder.join("page.mjs")).arg(format!("http://{}/", rig.public)).arg("mind/a").args(key);
-    let mut child = command.stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    assert_eq!(lines.next_line().await.unwrap().as_deref(), Some(r#"{"before":"running"}"#));
-    rig.upstreams.set_state("a", MindBridgeStep::new("COMPLETE")).unwrap();
-    let seen = lines.next_line().await.unwrap().unwrap();
-    assert!(child.wait().await.unwrap().success());
-    serde_json::from_str(&seen).unwrap()
 }
 
-fn assert_well(seen: &Value) {
-    assert_eq!((&seen["after"], &seen["hiddenByFilter"]), (&json!("succeeded"), &json!(true)), "{seen}");
-    assert_eq!(seen["atStart"], json!(""), "a request of the page was rejected");
-    assert_eq!(seen["elsewhere"], json!([]), "the page calls other hosts");
-    assert_eq!(seen["violations"], json!([]), "axe reports violations");
-    assert!(seen["errorMessage"].as_str().unwrap().contains("is not a job reference"), "{seen}");
-    let sources: Vec<String> = serde_json::from_value(seen["sources"].clone()).unwrap();
-    assert!(sources.iter().any(|source| source.starts_with("mind mindbridge")), "{seen}");
+async fn start_world(rest: &str, key: Option<&str>) -> Rig {
+    let rig = world(rest).start().await;
+    let blue = json!([{ "name": "team", "value": "blue" }]);
+    track(&rig, key, &[external("metrics", "sales")], &blue).await;
+    let others = [external("mind", "run"), external("mind", "broken"), external("metrics", "growing")];
+    track(&rig, key, &others, &json!([])).await;
+    rig
 }
 
-#[tokio::test]
-async fn the_page_shows_a_job_reaching_its_terminal_state() {
-    let rig = setup("").start().await;
-    let seen = visit(&rig, None).await;
-    assert_well(&seen);
-    assert_eq!(seen["console"], json!([]), "the browser reports errors");
+async fn tour(browser: Browser) {
+    let rig = start_world("", None).await;
+    let options = json!({ "url": format!("http://{}/", rig.public) });
+    let act = async |what: &str, id: Value| {
+        assert_eq!(what, "complete");
+        rig.upstreams.set_state(id.as_str().unwrap(), MindBridgeStep::new("COMPLETE")).unwrap();
+        Value::Null
+    };
+    browser.run("tour", &options, act).await;
 }
 
 #[tokio::test]
-async fn the_page_shows_no_data_without_a_key() {
-    let hash = ClientConfig::hex(&keys::hash("jg_person"));
-    let rest = format!("clients: [{{ name: person, key_sha256: \"{hash}\", sources: [mind] }}]");
-    let rig = setup(&rest).start().await;
-    let seen = visit(&rig, Some("jg_person")).await;
-    assert_well(&seen);
-    assert_eq!(seen["deskWithoutKey"], json!(false));
+async fn every_part_of_the_page_works_in_chromium() {
+    tour(Browser::Chromium).await;
+}
+
+#[tokio::test]
+async fn every_part_of_the_page_works_in_firefox() {
+    tour(Browser::Firefox).await;
+}
+
+async fn sign_in(browser: Browser) {
+    let rig = start_world(&clients(), Some(KEY)).await;
+    let options = json!({ "url": format!("http://{}/", rig.public), "key": KEY });
+    browser.run("sign_in", &options, async |what, seconds| make_token(&rig, what, &seconds).await).await;
+}
+
+/// Makes a watch token for one job that is valid for so many seconds.
+async fn make_token(rig: &Rig, what: &str, seconds: &Value) -> Value {
+    assert_eq!(what, "watch token");
+    let query = "mutation($input: CreateWatchTokenInput!) { createWatchToken(input: $input) { token } }";
+    let input = json!({ "refs": [external("mind", "run")], "ttl": format!("{seconds}s") });
+    let body = json!({ "query": query, "variables": { "input": input } });
+    wire::post(rig.public, Some(KEY), &body).await.data()["createWatchToken"]["token"].take()
+}
+
+#[tokio::test]
+async fn only_a_valid_credential_shows_jobs_in_chromium() {
+    sign_in(Browser::Chromium).await;
+}
+
+#[tokio::test]
+async fn only_a_valid_credential_shows_jobs_in_firefox() {
+    sign_in(Browser::Firefox).await;
+}
+
+async fn outage(browser: Browser) {
+    let rig = start_world("", None).await;
+    let ids: Vec<String> = (0..20).map(|number| format!("more{number}")).collect();
+    for id in &ids {
+        rig.upstreams.add_job(MindBridgeJob::new(id, &[(0, "IN_PROGRESS")]));
+    }
+    let refs: Vec<Value> = ids.iter().map(|id| external("mind", id)).collect();
+    track(&rig, None, &refs, &json!([])).await;
+    let affected: Vec<&str> = ids.iter().map(String::as_str).chain(["run"]).collect();
+    let options = json!({ "url": format!("http://{}/", rig.public), "affected": affected });
+    let act = async |what: &str, _| {
+        match what {
+            "outage" => {
+                let fault = SimFault::always(SimUpstream::MindBridge, FaultKind::CloseBeforeHeaders);
+                rig.upstreams.push_fault(fault);
+            }
+            "recover" => rig.upstreams.clear_faults(None),
+            other => unreachable!("{other}"),
+        }
+        Value::Null
+    };
+    note("outage", browser, &browser.run("outage", &options, act).await);
+}
+
+#[tokio::test]
+async fn an_upstream_outage_shows_on_its_rows_in_chromium() {
+    outage(Browser::Chromium).await;
+}
+
+#[tokio::test]
+async fn an_upstream_outage_shows_on_its_rows_in_firefox() {
+    outage(Browser::Firefox).await;
+}
+
+#[tokio::test]
+async fn five_thousand_jobs_stay_responsive() {
+    const JOBS: usize = 5_000;
+    let mut setup = Setup::with(
+        (0..JOBS).map(|number| MindBridgeJob::new(&format!("m{number}"), &[(0, "IN_PROGRESS")])).collect(),
+        vec![],
+    );
+    // no poll within the test: what changes is changed by it
+    setup.rest = "poll: { min_interval: 5m, max_interval: 5m }\n".to_owned();
+    let rig = setup.start().await;
+    let refs: Vec<Value> = (0..JOBS).map(|number| external("mind", &format!("m{number}"))).collect();
+    track(&rig, None, &refs, &json!([])).await;
+    let options = json!({ "url": format!("http://{}/", rig.public), "jobs": JOBS });
+    let act = async |what: &str, _| {
+        assert_eq!(what, "change");
+        for number in 0..500 {
+            rig.upstreams.set_state(&format!("m{number}"), MindBridgeStep::new("COMPLETE")).unwrap();
+        }
+        for refs in refs.chunks(200).take(3) {
+            let query = "query($refs: [JobRef!]!) { jobs(refs: $refs, maxStaleness: \"0s\") { __typename } }";
+            rig.execute(query, json!({ "refs": refs })).await;
+        }
+        Value::Null
+    };
+    note("5000 jobs", Browser::Chromium, &Browser::Chromium.run("many", &options, act).await);
+}
+
+#[tokio::test]
+async fn every_designed_state_passes_axe_in_light_and_dark() {
+    let rig = start_world("", None).await;
+    let closed = Setup { rest: clients(), ..Setup::default() }.start().await;
+    let options = json!({
+        "url": format!("http://{}/", rig.public), "closed": format!("http://{}/", closed.public), "key": KEY,
+        "pictures": pictures(),
+    });
+    Browser::Chromium
+        .run("looks", &options, async |what, seconds| make_token(&closed, what, &seconds).await)
+        .await;
+}
+
+/// Where to save a picture of each state, if anywhere: how the pictures of the documents are made.
+#[expect(clippy::disallowed_methods, reason = "an option of the test, not of the gateway")]
+fn pictures() -> Option<String> {
+    std::env::var("JOBGATE_PAGE_PICTURES").ok()
+}
+
+/// Prints what a scenario measured; `cargo test -- --nocapture` shows it.
+#[expect(clippy::print_stderr, reason = "the output of the measurement")]
+fn note(what: &str, browser: Browser, seen: &Value) {
+    eprintln!("page, {what}, {browser:?}: {seen}");
 }

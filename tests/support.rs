@@ -1,6 +1,7 @@
 //! What several test files share.
 
 pub(crate) mod balancer;
+pub(crate) mod browser;
 pub(crate) mod crashes;
 pub(crate) mod egress;
 pub(crate) mod faults;

@@ -14,6 +14,7 @@ const TEXT_MAX = 200;
 
 export class Details {
   #socket = null;
+  #isOpen = false;
   #reference = null;
   #job = null;
   #problem = null;
@@ -57,7 +58,9 @@ export class Details {
     this.#follow();
   }
 
-  connect(socket) {
+  /** A connection is live; `isOpen`: it needs no key. */
+  connect(socket, isOpen) {
+    this.#isOpen = isOpen;
     this.#socket = socket;
     this.#follow();
   }
@@ -245,7 +248,7 @@ export class Details {
       element('div', { class: 'buttons' },
         button('link', 'Copy link', () => new URL(`?job=${referenceText(reference)}`, location.href.split(/[?#]/)[0]).href),
         button('id', 'Copy ID', () => reference.externalId),
-        button('curl', 'curl', () => curl(reference)),
+        button('curl', 'curl', () => curl(reference, this.#isOpen)),
         button('graphql', 'GraphQL', () => graphql(reference)),
         button('cli', 'Terminal', () => watch(reference))),
       element('p', { class: 'sub', role: 'status' }, this.#snippet?.said ?? ''),

@@ -86,6 +86,9 @@ export class Filters {
     for (const { key, states: group } of GROUPS) {
       setAttribute(this.#buttons.get(key).button, 'aria-pressed', String((group ?? []).join() === states));
     }
+    const pressed = $('states').querySelector('[aria-pressed="true"]');
+    // on a phone the groups are wider than the screen
+    if (pressed) $('states').scrollLeft = pressed.offsetLeft - $('states').offsetLeft - 40;
     $('clear').hidden = !(view.text || states || view.sources.length || view.kinds.length || view.labels.length);
   }
 

@@ -13,6 +13,8 @@ const PAGE = 100;
 const REFRESH_MAX = 60;
 /** Changes of jobs that are not in the table are collected for so long before the list is read. */
 const NEWS_MS = 700;
+/** A feed that the gateway refused is tried again after this time. */
+const REFUSED_MS = 5000;
 /** A job that is not swept is read again within this time, unless the budget is short. */
 const UNREFRESHED_MS = 120_000;
 const TROUBLED = new Set(['UNAVAILABLE', 'DEGRADED', 'CREDENTIAL_REJECTED', 'UNCONFIGURED']);
@@ -37,6 +39,8 @@ export class Jobs {
   /** By the key of the group. */
   counts = {};
   hasMore = false;
+  /** Whether a row no longer matches the filter. */
+  hasLeft = false;
   isLoading = false;
   /** Why the last read failed, for people. */
   problem = null;
@@ -207,9 +211,8 @@ export class Jobs {
   /** Drops the rows that no longer match and are out of view. */
   dropLeft(isVisible) {
     const kept = this.order.filter((id) => !this.rows.get(id).hasLeft || isVisible(id));
-    if (kept.length === this.order.length) return false;
-    this.#replace(kept);
-    return true;
+    this.hasLeft = kept.some((id) => this.rows.get(id).hasLeft);
+    if (kept.length < this.order.length) this.#replace(kept);
   }
 
   /** Why the row may not be what the upstream has now, in a few words; null if it is current. */
@@ -249,6 +252,8 @@ export class Jobs {
       error: (errors) => {
         this.problem = errors.map(({ message }) => message).join('; ');
         this.#changed('state');
+        // a limit of the client, for example: the changes are asked for again
+        setTimeout(() => socket === this.#socket && this.#follow(), REFUSED_MS);
       },
       // too far behind: what was missed is read
       complete: () => socket === this.#socket && this.#follow(),
@@ -350,6 +355,7 @@ export class Jobs {
     if (edge) [row.labels, row.origin] = [edge.labels, edge.origin];
     const { states } = this.#query.filter;
     row.hasLeft = Boolean(states) && !states.includes(job.state);
+    this.hasLeft ||= row.hasLeft;
     this.rows.set(job.id, row);
     if (job.kind) this.kinds.add(job.kind);
     for (const { name, value } of row.labels) this.labels.add(`${name}=${value}`);

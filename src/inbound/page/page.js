@@ -122,7 +122,9 @@ function connection({ state, reason, retryAt: next, wasLive, isFirst }) {
     $('who').hidden = false;
     showHolder();
     jobs.connect(socket);
-    details.connect(socket);
+    showDetails();
+    details.connect(socket, token === '');
+    setText($('first-step'), track(token === ''));
     readSources();
   } else if (state !== 'connecting') {
     jobs.disconnect();
@@ -187,6 +189,15 @@ function showHolder() {
   $('sign-out').hidden = token === '';
 }
 
+/** Lets go of rows that no longer match, where nobody sees it. */
+function dropLeft() {
+  if (!jobs.hasLeft) return;
+  const visible = new Set(table.visible);
+  jobs.dropLeft((id) => visible.has(id));
+  showState();
+  table.schedule();
+}
+
 async function readSources() {
   const asked = socket;
   if (!asked?.isLive) return;
@@ -207,6 +218,7 @@ onTick((seconds) => {
   if (!socket) return;
   socket.checkPeer();
   if (!socket.isLive) return;
+  dropLeft();
   table.tick();
   sources.tick();
   details.tick();
@@ -222,10 +234,6 @@ document.addEventListener('visibilitychange', () => {
   if (!socket.isLive) socket.retry();
   else jobs.refresh(table.visible);
 });
-addEventListener('scroll', () => {
-  const visible = new Set(table.visible);
-  if (jobs.dropLeft((id) => visible.has(id))) table.schedule();
-}, { passive: true });
 addEventListener('popstate', () => {
   const before = view;
   view = readAddress();
@@ -254,9 +262,8 @@ $('find').addEventListener('submit', (event) => {
   if ($('find').reportValidity() && reference) go({ ...view, job: reference });
 });
 $('reference').addEventListener('input', () => $('reference').setCustomValidity(''));
-$('first-step').textContent = track();
 $('first-step-copy').addEventListener('click', async () => {
-  const isCopied = await copy(track());
+  const isCopied = await copy($('first-step').textContent);
   setText($('first-step-said'), isCopied ? 'copied' : 'select the text to copy it');
 });
 

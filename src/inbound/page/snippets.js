@@ -20,26 +20,25 @@ export function graphql({ source, externalId }) {
 }`;
 }
 
-/** The command that reads a job. */
-export function curl({ source, externalId }, origin = location.origin) {
+/** The command that reads a job. `isOpen`: the gateway needs no key. */
+export function curl({ source, externalId }, isOpen) {
   const query = `query($ref: JobRef!) { job(ref: $ref) { ${FIELDS} } }`;
-  const body = JSON.stringify({ query, variables: { ref: { external: { source, externalId } } } });
-  return `curl -s ${quote(`${origin}/graphql`)} \\
-  -H "authorization: Bearer ${KEY}" \\
-  -H 'content-type: application/json' \\
-  -d ${quote(body)}`;
+  return post({ query, variables: { ref: { external: { source, externalId } } } }, isOpen);
 }
 
 /** The command that follows a job until it is terminal. */
 export const watch = (reference) => `jobgate job watch ${quote(referenceText(reference))} --url ${quote(location.origin)}`;
 
 /** The command that tracks a job: what an empty gateway needs first. */
-export function track(origin = location.origin) {
-  const query = 'mutation { trackJobs(input: { refs: [{ external: { source: "SOURCE", externalId: "ID" } }] }) { isStored } }';
-  return `curl -s ${quote(`${origin}/graphql`)} \\
-  -H "authorization: Bearer ${KEY}" \\
-  -H 'content-type: application/json' \\
-  -d ${quote(JSON.stringify({ query }))}`;
+export function track(isOpen) {
+  return post({ query: 'mutation { trackJobs(input: { refs: [{ external: { source: "SOURCE", externalId: "ID" } }] }) { isStored } }' }, isOpen);
+}
+
+function post(body, isOpen) {
+  const key = isOpen ? '' : `  -H "authorization: Bearer ${KEY}" \\\n`;
+  return `curl -s ${quote(`${location.origin}/graphql`)} \\
+${key}  -H 'content-type: application/json' \\
+  -d ${quote(JSON.stringify(body))}`;
 }
 
 /** Copies a text; false if the browser does not allow it, for example on a page without TLS. */

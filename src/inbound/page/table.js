@@ -14,6 +14,8 @@ export class Table {
   #jobs;
   #open;
   #made = new Map();
+  /** Elements of rows that left the view, for rows that come into it. */
+  #free = [];
   #order = [];
   #active = null;
   #selected = null;
@@ -79,10 +81,11 @@ export class Table {
     const wanted = new Set(order.slice(first, last));
     for (const [id, made] of this.#made) {
       if (wanted.has(id)) continue;
-      made.line.remove();
       this.#made.delete(id);
+      this.#free.push(made);
     }
     for (let at = first; at < last; at += 1) this.#place(order[at], at, rows);
+    for (const made of this.#free.splice(0)) made.line.remove();
     this.#announceActive();
     if (last > order.length - NEAR_END) this.#jobs.more();
   }
@@ -91,10 +94,11 @@ export class Table {
     const row = rows.get(id);
     let made = this.#made.get(id);
     if (!made) {
-      made = makeRow();
+      made = this.#free.pop() ?? makeRow();
+      made.version = -1;
       made.line.id = `row-${this.#number(id)}`;
       this.#made.set(id, made);
-      $('rows').append(made.line);
+      if (!made.line.isConnected) $('rows').append(made.line);
     }
     if (made.version !== row.version || made.labels !== row.labels) {
       fillRow(made, row);
