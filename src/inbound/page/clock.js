@@ -7,6 +7,7 @@ let timer = null;
 let ticks = 0;
 /** What the gateway's clock is ahead of this machine's. */
 let offset = 0;
+let isMeasured = false;
 
 /** The gateway's time, in milliseconds. */
 export const now = () => Date.now() + offset;
@@ -17,7 +18,8 @@ export function learnTime({ observedAt, ageMs }) {
   if (typeof ageMs !== 'number' || ageMs >= 2_147_483_647) return;
   const measured = Date.parse(observedAt) + ageMs - Date.now();
   // a late answer shows an early time: small differences are the network's, large ones the clock's
-  if (Number.isFinite(measured) && (measured > offset || offset - measured > 2000 || ticks === 0)) offset = measured;
+  if (Number.isFinite(measured) && (!isMeasured || measured > offset || offset - measured > 1000)) offset = measured;
+  isMeasured = true;
 }
 
 /** Calls `listener(ticks)` once a second while the tab is visible, and at once when it becomes visible again. */

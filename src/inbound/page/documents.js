@@ -28,9 +28,9 @@ const NATIVE = `
 const PROBLEM = '... on JobProblem { code message retryable }';
 
 /** A page of the list, and how many jobs match. */
-export const LIST = `query List($filter: JobFilter, $order: JobOrder, $first: Int!, $after: String) {
+export const LIST = `query List($filter: JobFilter, $order: JobOrder, $first: Int!, $after: String, $isFirst: Boolean!) {
   jobList(filter: $filter, orderBy: $order, first: $first, after: $after) {
-    totalCount
+    totalCount @include(if: $isFirst)
     edges { origin labels { name value } node { ${JOB} ... on Job { freshness { ageMs } } } }
     pageInfo { hasNextPage endCursor }
   }

@@ -4,7 +4,7 @@
 // not been read again. Within an epoch a later observation wins; across epochs the newer one does, because a gateway that was
 // killed can have forgotten what it answered before.
 
-import { now } from './clock.js';
+import { learnTime, now } from './clock.js';
 import { FEED, LIST, REFRESH, counts } from './documents.js';
 import { Disconnected } from './socket.js';
 
@@ -13,10 +13,14 @@ const PAGE = 100;
 const REFRESH_MAX = 60;
 /** Changes of jobs that are not in the table are collected for so long before the list is read. */
 const NEWS_MS = 700;
+/** The groups of states are not counted more often. */
+const COUNTS_MS = 5000;
 /** A feed that the gateway refused is tried again after this time. */
 const REFUSED_MS = 5000;
 /** A job that is not swept is read again within this time, unless the budget is short. */
 const UNREFRESHED_MS = 120_000;
+/** Where an observation comes from: a page of the list, a read by reference, the feed. */
+const [LISTED, REFRESHED, CHANGED] = ['listed', 'refreshed', 'changed'];
 const TROUBLED = new Set(['UNAVAILABLE', 'DEGRADED', 'CREDENTIAL_REJECTED', 'UNCONFIGURED']);
 
 /** Groups of states that people filter by; each state is in one. */
@@ -59,6 +63,7 @@ export class Jobs {
   /** A read of an older generation is dropped. */
   #generation = 0;
   #news = null;
+  #countedAt = 0;
   #sources = new Map();
   #stopFeed = () => {};
 
@@ -101,6 +106,7 @@ export class Jobs {
   /** Shows the jobs of another filter or in another order. */
   show(query) {
     this.#query = query;
+    this.#countedAt = 0;
     this.rows.clear();
     this.order = [];
     this.total = null;
@@ -127,11 +133,11 @@ export class Jobs {
       do {
         const page = await this.#page(after, PAGE);
         if (generation !== this.#generation) return;
+        this.total = page.totalCount ?? this.total;
         for (const edge of page.edges) {
-          this.#accept(edge.node, edge);
+          this.#accept(edge.node, LISTED, edge);
           ids.add(edge.node.id);
         }
-        this.total = page.totalCount;
         this.hasMore = page.pageInfo.hasNextPage;
         after = page.pageInfo.endCursor;
         // the first page of an empty table is shown at once; a table with rows keeps their places until all are read
@@ -158,12 +164,11 @@ export class Jobs {
       if (generation !== this.#generation) return;
       const known = new Set(this.order);
       for (const edge of page.edges) {
-        this.#accept(edge.node, edge);
+        this.#accept(edge.node, LISTED, edge);
         if (!known.has(edge.node.id)) this.order.push(edge.node.id);
       }
       this.#endCursor = page.pageInfo.endCursor;
       this.hasMore = page.pageInfo.hasNextPage;
-      this.total = page.totalCount;
       this.isLoading = false;
       this.#changed('order');
     } catch (error) {
@@ -179,7 +184,9 @@ export class Jobs {
     try {
       const { jobs } = await this.#socket.query(REFRESH, { refs: open.map((id) => ({ id })) });
       if (epoch !== this.#epoch) return;
-      for (const job of jobs) if (job.id) this.#accept(job);
+      const found = jobs.find(({ id }) => id);
+      if (found) learnTime(found.freshness);
+      for (const job of jobs) if (job.id) this.#accept(job, REFRESHED);
       this.#changed('rows');
     } catch {
       // the next refresh is a few seconds away, and a lost connection is reported by the socket
@@ -188,7 +195,8 @@ export class Jobs {
 
   /** Counts the jobs of each group of states. */
   async readCounts() {
-    if (!this.#socket) return;
+    if (!this.#socket || Date.now() - this.#countedAt < COUNTS_MS) return;
+    this.#countedAt = Date.now();
     const { states: _, ...rest } = this.#query.filter;
     const variables = Object.fromEntries(
       GROUPS.map(({ states }, at) => [`f${at}`, states ? { ...rest, states } : rest]));
@@ -221,7 +229,7 @@ export class Jobs {
     if (job.isTerminal) return null;
     if (!this.#socket) return 'not connected';
     const { observedAt, isStale, staleReason } = job.freshness;
-    if (isStale && staleReason !== 'NOT_REFRESHED') return staleReason.toLowerCase().replaceAll('_', ' ');
+    if (isStale) return staleReason === 'NOT_REFRESHED' ? 'not followed' : staleReason.toLowerCase().replaceAll('_', ' ');
     const observed = Date.parse(observedAt);
     const source = this.#sources.get(job.source.name);
     if (source && TROUBLED.has(source.health) && !(source.lastError && observed > Date.parse(source.lastError.at))) {
@@ -275,7 +283,7 @@ export class Jobs {
 
   #heard(job) {
     if (this.rows.has(job.id)) {
-      this.#accept(job, null, true);
+      this.#accept(job, CHANGED);
       this.#changed('rows');
     } else if (this.#mayMatch(job)) {
       this.#news ??= setTimeout(() => {
@@ -305,16 +313,16 @@ export class Jobs {
     try {
       const page = await this.#page(null, PAGE);
       if (generation !== this.#generation) return;
+      this.total = page.totalCount;
       const places = new Map(this.order.map((id, at) => [id, at]));
       const inserts = new Map();
       let behind = -1;
       for (const edge of page.edges) {
         const place = places.get(edge.node.id);
-        this.#accept(edge.node, edge);
+        this.#accept(edge.node, LISTED, edge);
         if (place !== undefined) behind = place;
         else inserts.set(behind, [...(inserts.get(behind) ?? []), edge.node.id]);
       }
-      this.total = page.totalCount;
       if (inserts.size > 0) {
         const order = [...(inserts.get(-1) ?? [])];
         this.order.forEach((id, at) => order.push(id, ...(inserts.get(at) ?? [])));
@@ -332,24 +340,27 @@ export class Jobs {
   async #page(after, first) {
     if (!this.#socket) throw new Disconnected();
     const { filter, order } = this.#query;
-    const { jobList } = await this.#socket.query(LIST, { filter, order, first, after });
+    // counting reads every job that matches, so the first page does it for all
+    const isFirst = after === null;
+    const { jobList } = await this.#socket.query(LIST, { filter, order, first, after, isFirst });
+    if (jobList.edges.length > 0) learnTime(jobList.edges[0].node.freshness);
     return jobList;
   }
 
-  #accept(job, edge = null, isFeed = false) {
+  #accept(job, from, edge = null) {
     const held = this.rows.get(job.id);
     const isNewer = !held || held.epoch < this.#epoch || observed(job) >= observed(held.job);
     if (!isNewer) {
       if (edge) [held.labels, held.origin] = [edge.labels, edge.origin];
       return;
     }
-    if (held && held.epoch === this.#epoch && !isFeed && observed(job) === observed(held.job)) {
-      // a read from the store does not know that later polls failed; the feed has reported it
+    if (held && held.epoch === this.#epoch && from === REFRESHED && observed(job) === observed(held.job)) {
+      // a job by its reference is as fresh as requested; that later polls failed is in lists and in the feed
       const { isStale, staleReason } = held.job.freshness;
-      if (isStale && staleReason !== 'NOT_REFRESHED') Object.assign(job.freshness, { isStale, staleReason });
+      Object.assign(job.freshness, { isStale, staleReason });
     }
     // an update of the feed has no time of the next poll; the last one that was read holds until it is over
-    if (isFeed && held) job.freshness.nextPollAt ??= held.job.freshness.nextPollAt;
+    if (held && from === CHANGED) job.freshness.nextPollAt ??= held.job.freshness.nextPollAt;
     const row = held ?? { labels: [], origin: null, version: 0 };
     Object.assign(row, { job, epoch: this.#epoch, version: row.version + 1 });
     if (edge) [row.labels, row.origin] = [edge.labels, edge.origin];

@@ -2,7 +2,7 @@
 // text, never as markup.
 
 import { addressOf, listQuery, readAddress, readReference, referenceText, sameList } from './address.js';
-import { learnTime, now, onTick } from './clock.js';
+import { onTick } from './clock.js';
 import { Details } from './details.js';
 import { SOURCES } from './documents.js';
 import { $, setText } from './dom.js';
@@ -18,7 +18,7 @@ import { Table } from './table.js';
 /** In seconds, while the tab is visible. */
 const REFRESH_EVERY = 5;
 const SOURCES_EVERY = 5;
-const COUNTS_EVERY = 15;
+const COUNTS_EVERY = 20;
 
 let view = readAddress();
 let socket = null;

@@ -6,7 +6,7 @@ import { chromium } from 'playwright-core';
 import puppeteer from 'puppeteer-core';
 
 // only what hangs takes as long: a machine with much to do starts a browser in a minute
-const LIMIT = 120_000;
+const LIMIT = Number(process.env.LIMIT ?? 120_000);
 const FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage', '--disable-quic', '--no-first-run',
   '--disable-background-networking', '--disable-component-update', '--disable-sync', '--enable-precise-memory-info'];
 
