@@ -10,7 +10,9 @@ import { Disconnected } from './socket.js';
 
 const PAGE = 100;
 /** Rows that are refreshed at once. */
-const REFRESH_MAX = 60;
+const REFRESH_MAX = 200;
+/** A row that was read longer ago is read again before its age means anything. */
+const READ_MS = 15_000;
 /** Changes of jobs that are not in the table are collected for so long before the list is read. */
 const NEWS_MS = 700;
 /** The groups of states are not counted more often. */
@@ -145,7 +147,9 @@ export class Jobs {
         this.#changed('rows');
       } while (this.hasMore && ids.size < wanted);
       this.#endCursor = after;
-      this.#replace([...ids]);
+      // a job that changed meanwhile can have moved to a page that was read before: the feed had it, and it stays
+      const moved = this.order.filter((id) => !ids.has(id) && this.rows.get(id).generation === generation);
+      this.#replace([...moved, ...ids]);
       this.isLoading = false;
       this.#changed('order');
       this.readCounts();
@@ -176,10 +180,27 @@ export class Jobs {
     }
   }
 
-  /** Reads the rows in view as the gateway holds them: when each was observed last, and when it is read next. */
-  async refresh(ids) {
-    const open = ids.filter((id) => this.rows.get(id)?.job.isTerminal === false).slice(0, REFRESH_MAX);
-    if (open.length === 0 || !this.#socket) return;
+  /**
+   * Reads rows as the gateway holds them: when each was observed last, and when it is read next. These are the rows in view,
+   * and those that were not read at their source since the connection was lost: the feed is silent about a job that was read
+   * and has not changed.
+   */
+  async refresh(visible) {
+    if (!this.#socket) return;
+    const isOpen = (id) => this.rows.get(id)?.job.isTerminal === false;
+    const open = visible.filter(isOpen);
+    if (this.#lostAt > -Infinity) {
+      const inView = new Set(open);
+      const isOld = (id) => !inView.has(id) && isOpen(id) && observed(this.rows.get(id).job) < this.#lostAt;
+      const old = this.order.filter(isOld);
+      // when every row was read again, only those in view are of interest
+      if (old.length === 0 && !open.some((id) => observed(this.rows.get(id).job) < this.#lostAt)) this.#lostAt = -Infinity;
+      // the longest unread first, so that all have their turn
+      old.sort((one, other) => this.rows.get(one).readAt - this.rows.get(other).readAt);
+      open.push(...old.slice(0, REFRESH_MAX - open.length));
+    }
+    if (open.length === 0) return;
+    open.length = Math.min(open.length, REFRESH_MAX);
     const epoch = this.#epoch;
     try {
       const { jobs } = await this.#socket.query(REFRESH, { refs: open.map((id) => ({ id })) });
@@ -224,7 +245,7 @@ export class Jobs {
   }
 
   /** Why the row may not be what the upstream has now, in a few words; null if it is current. */
-  staleness({ job, epoch }) {
+  staleness({ job, epoch, readAt }) {
     if (epoch < this.#epoch) return 'not read again';
     if (job.isTerminal) return null;
     if (!this.#socket) return 'not connected';
@@ -238,6 +259,8 @@ export class Jobs {
     if (observed < this.#lostAt) return 'not read since';
     const verify = source?.discovery?.verifyIntervalMs;
     const age = now() - observed;
+    // the gateway can have read it since, without a change that the feed would have
+    if (Date.now() - readAt > READ_MS) return null;
     if (age > (verify ? verify * 1.2 + 30_000 : UNREFRESHED_MS)) {
       return source?.health === 'THROTTLED' ? 'throttled' : 'not refreshed';
     }
@@ -361,8 +384,9 @@ export class Jobs {
     }
     // an update of the feed has no time of the next poll; the last one that was read holds until it is over
     if (held && from === CHANGED) job.freshness.nextPollAt ??= held.job.freshness.nextPollAt;
+    const readAt = Date.now();
     const row = held ?? { labels: [], origin: null, version: 0 };
-    Object.assign(row, { job, epoch: this.#epoch, version: row.version + 1 });
+    Object.assign(row, { job, readAt, epoch: this.#epoch, generation: this.#generation, version: row.version + 1 });
     if (edge) [row.labels, row.origin] = [edge.labels, edge.origin];
     const { states } = this.#query.filter;
     row.hasLeft = Boolean(states) && !states.includes(job.state);

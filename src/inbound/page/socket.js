@@ -2,7 +2,7 @@
 // needs them starts them again when the socket is live. Independent of jobs.
 
 /** Reconnects are at most this far apart in the first minute, which covers a restart of the gateway. */
-const SHORT_PAUSE_MS = 2000;
+const SHORT_PAUSE_MS = 1000;
 const LONG_PAUSE_MS = 30_000;
 const RESTART_MS = 60_000;
 /** A handshake that takes longer has failed. */
@@ -34,6 +34,8 @@ export class Socket {
   #isLive = false;
   #nextId = 1;
   #failures = 0;
+  /** The number of the attempt: an earlier one that is not over yet counts no more. */
+  #attempt = 0;
   #lostAt = 0;
   #heardAt = 0;
   #isPinged = false;
@@ -109,8 +111,32 @@ export class Socket {
     }
   }
 
-  #connect() {
+  /**
+   * After a failure a plain request goes first: Firefox delays the next WebSocket after each one that fails, up to a minute,
+   * and would be the last to notice that the gateway is back.
+   */
+  async #connect() {
     this.#report({ state: 'connecting', isFirst: this.#failures === 0 });
+    if (this.#failures > 0 && !(await this.#probe())) return;
+    this.#open();
+  }
+
+  /** Whether the gateway answers at all; if it does not, the next attempt is planned. */
+  async #probe() {
+    const attempt = ++this.#attempt;
+    let isThere = false;
+    try {
+      const url = new URL('page/page.css', document.baseURI);
+      isThere = (await fetch(url, { method: 'HEAD', cache: 'no-store', signal: AbortSignal.timeout(HANDSHAKE_MS) })).ok;
+    } catch {
+      // refused, unreachable or too slow
+    }
+    if (attempt !== this.#attempt || this.#url === null) return false;
+    if (!isThere) this.#closed(1006, '');
+    return isThere;
+  }
+
+  #open() {
     const socket = new WebSocket(this.#url, 'graphql-transport-ws');
     this.#socket = socket;
     this.#timer = setTimeout(() => {
@@ -127,6 +153,7 @@ export class Socket {
 
   /** Lets go of a socket whose end is not waited for. */
   #abandon() {
+    this.#attempt += 1;
     clearTimeout(this.#timer);
     const socket = this.#socket;
     if (!socket) return;

@@ -32,6 +32,7 @@ export class Table {
     $('table').addEventListener('keydown', (event) => this.#pressed(event));
     $('table').addEventListener('focus', () => this.#active ?? this.#activate(this.#inView()[0] ?? null));
     addEventListener('scroll', () => this.schedule(), { passive: true });
+    addEventListener('scrollend', () => this.#jobs.refresh(this.visible), { passive: true });
     new ResizeObserver(() => this.#measure()).observe(body);
     this.#measure();
   }
