@@ -64,7 +64,8 @@ async function withoutConnection(page, url, look) {
   await page.shows('#dead', 'Next attempt in');
   await look(page, 'dead');
   mode = 'live';
-  await page.click('#retry');
+  // the page may be faster
+  await page.evaluate(() => document.querySelector('#retry').click());
   await page.until('live', () => document.body.dataset.connection === 'live');
   await page.close();
 }

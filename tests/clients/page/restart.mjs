@@ -11,7 +11,7 @@ const SOON_MS = 3000;
 const rows = (page) => page.evaluate(async () => {
   const found = new Map();
   const frame = () => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
-  for (let top = 0; ; top += innerHeight / 2) {
+  for (let top = 0; ; top += innerHeight - 300) {
     scrollTo(0, top);
     await frame();
     for (const row of document.querySelectorAll('#rows .row')) {
@@ -25,7 +25,8 @@ const rows = (page) => page.evaluate(async () => {
 });
 
 export default async function restart(browser, { url, jobs, away }) {
-  const page = await browser.open();
+  // a tall window: few steps show all rows
+  const page = await browser.open({ height: 4000 });
   await page.goto(url);
   await page.until('all jobs', (all) => document.querySelector('#count').textContent.includes(String(all)), jobs);
   // every page of the list has to be read before the gateway dies
