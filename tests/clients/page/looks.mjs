@@ -9,6 +9,8 @@ export default async function looks(browser, { url, closed, key, pictures }) {
   const found = [];
   for (const scheme of ['light', 'dark']) {
     for (const [device, width, height] of [['desktop', 1360, 860], ['phone', 390, 844]]) {
+      // a phone in the dark has the colours and the layout of the others
+      if (scheme === 'dark' && device === 'phone' && !pictures) continue;
       const look = async (page, name) => {
         const where = `${name}, ${scheme}, ${device}`;
         if (pictures) await page.screenshot(join(pictures, `${name}-${scheme}-${device}.png`));
@@ -85,7 +87,7 @@ async function withSignIn(page, url, key, look) {
   await page.shows('#empty', 'No jobs yet');
   await look(page, 'empty');
   await page.click('#sign-out');
-  await enter(await ask('watch token', 2));
+  await enter(await ask('watch token', 8));
   await page.shows('#entry-title', 'Your session has ended');
   await look(page, 'expired');
   await page.close();
