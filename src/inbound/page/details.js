@@ -172,7 +172,7 @@ export class Details {
     const list = [];
     if (job.failure) list.push(['failure', element('span', { class: 'why' }, [...new Set([job.failure.code, job.failure.message].filter(Boolean))].join(': ') || 'no reason reported')]);
     if (job.progress) list.push(['progress', `${number(job.progress.completed)} of ${count(job.progress.total, 'part')}`]);
-    list.push(['time', moment('elapsed')]);
+    if (elapsedOf(job).label) list.push(['time', moment('elapsed')]);
     if (startOf(job)) list.push([job.createdAt ? 'started' : 'first seen', full(startOf(job))]);
     if (job.isTerminal) list.push(['ended', full(endOf(job))]);
     list.push(['last read', moment('seen', full(observedAt))]);
@@ -199,7 +199,7 @@ export class Details {
     }
     if (estimate) {
       items.push(element('li', { class: 'expected' },
-        element('span', {}, `expected end ${clock(estimate.expectedFinishAt, now()).slice(0, -3)} (${clock(estimate.earliest, now()).slice(0, -3)}–${clock(estimate.latest, now()).slice(0, -3)})`),
+        element('span', {}, `expected end ${clock(estimate.expectedFinishAt, now())} (${clock(estimate.earliest, now())} to ${clock(estimate.latest, now())})`),
         element('span', { class: 'sub' }, moment('estimate'), ` · from ${count(estimate.sampleSize, 'completed job')}`)));
     }
     if (items.length === 0) return null;
