@@ -1,0 +1,38 @@
+// The kits as files: generated parts match the schema, the JavaScript matches its declarations, and the package is complete.
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+
+const root = fileURLToPath(new URL('../../../', import.meta.url));
+const run = (program, ...args) => promisify(execFile)(program, args, { cwd: root }).catch((error) => assert.fail(`${error.stdout}${error.stderr}`));
+
+test('the generated files match the schema', () => run('node', 'clients/generate.mjs', '--check'));
+
+test('the kit and its declarations agree', () => run('tests/clients/node_modules/.bin/tsc', '-p', 'clients/typescript'));
+
+test('the package has every file that it imports', async () => {
+  const { stdout } = await run('npm', 'pack', '--dry-run', '--json', './clients/typescript');
+  const [{ files }] = Object.values(JSON.parse(stdout)).flat();
+  const packed = new Set(files.map(({ path }) => path));
+  const missing = [];
+  for (const path of packed) {
+    if (!/\.(js|d\.ts)$/.test(path)) continue;
+    const source = readFileSync(`${root}clients/typescript/${path}`, 'utf8');
+    for (const [, target] of source.matchAll(/(?:from|import)\s*\(?\s*'(\.[^']+)'/g)) {
+      const resolved = new URL(target, `file:///${path}`).pathname.slice(1);
+      if (!packed.has(resolved)) missing.push(`${path}: ${target}`);
+    }
+  }
+  assert.deepEqual(missing, []);
+  for (const needed of ['index.js', 'index.d.ts', 'react/index.js', 'react/index.d.ts', 'README.md', 'package.json']) assert.ok(packed.has(needed), needed);
+});
+
+test('every file of the kit opens with a comment', async () => {
+  const { stdout } = await run('git', 'ls-files', '-co', '--exclude-standard', 'clients', 'examples', 'tests/clients');
+  const bare = stdout.split('\n').filter((path) => /\.(m?js|ts|jsx|py|sh)$/.test(path) && !path.includes('__generated__'))
+    .filter((path) => !/^(#!.*\n)?(\/\/|\/\*|#|""")/.test(readFileSync(root + path, 'utf8')));
+  assert.deepEqual(bare, []);
+});
