@@ -118,6 +118,8 @@ class Front {
 }
 
 export class Stage {
+  #made = 0;
+
   /**
    * `rest` is further configuration, `origins` are `server.allowed_origins`; with `clients` a key is needed: `stage.key`.
    */
@@ -208,6 +210,13 @@ export class Stage {
   /** Sets the state of a Supermetrics query. */
   setQuery(id, status, more = {}) {
     return this.#control('metrics', 'POST', `jobs/${id}/state`, { status, ...more });
+  }
+
+  /** Adds MindBridge jobs that run, and returns their ids: a completed job is stored, so each test has its own. */
+  async newJobs(count = 1) {
+    const ids = Array.from({ length: count }, () => `job${(this.#made += 1)}`);
+    for (const id of ids) await this.#control('mind', 'POST', 'jobs', { id, type: 'ANALYSIS_RUN', steps: [{ status: 'IN_PROGRESS' }] });
+    return ids;
   }
 
   /** MindBridge fails until `endOutage`. */

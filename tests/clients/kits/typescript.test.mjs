@@ -19,20 +19,7 @@ after(() => stage.close());
 const options = (more = {}) => ({ url: stage.url, token: stage.key, WebSocket, maxPauseMs: 200, ...more });
 const client = (more) => new JobgateClient(options(more));
 
-/** Ids that no other test uses. */
-let made = 0;
-async function newJobs(count = 1) {
-  const ids = [];
-  for (let number = 0; number < count; number += 1) {
-    const id = `job${(made += 1)}`;
-    const response = await fetch(`${new URL(stage.upstreams.mind).origin}/_sim/jobs`, {
-      method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ id, type: 'ANALYSIS_RUN', steps: [{ status: 'IN_PROGRESS' }] }),
-    });
-    assert.ok(response.ok);
-    ids.push(id);
-  }
-  return ids;
-}
+const newJobs = (count) => stage.newJobs(count);
 
 /** A watch by callbacks that remembers everything, and can wait for it. */
 class Record {
