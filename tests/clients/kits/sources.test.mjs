@@ -13,6 +13,8 @@ test('the generated files match the schema', () => run('node', 'clients/generate
 
 test('the kit and its declarations agree', () => run('tests/clients/node_modules/.bin/tsc', '-p', 'clients/typescript'));
 
+test('the Python kit is typed', () => run('target/tools/clients/bin/mypy', '--strict', 'clients/python/jobgate_client'));
+
 test('the package has every file that it imports', async () => {
   const { stdout } = await run('npm', 'pack', '--dry-run', '--json', './clients/typescript');
   const [{ files }] = Object.values(JSON.parse(stdout)).flat();
