@@ -16,12 +16,14 @@ use crate::support::scratch::{Scratch, ScratchFolder};
 use crate::support::wire;
 
 /// Blocks that are parsed and not run: the document, a part of the block, and why.
-const PARSED_ONLY: [(&str, &str, &str); 14] = [
+const PARSED_ONLY: [(&str, &str, &str); 16] = [
     ("README.md", "-- demo", "it is the gateway that the other blocks are run against"),
     ("README.md", "bash tests/all.sh", "it runs this test"),
     ("docs/cli.md", "jobgate demo\n", "it is the gateway that the other blocks are run against"),
     ("docs/configuration.md", "key_sha256:\n  -", "a part of a client"),
     ("docs/graphql-over-http.md", "\"errors\"", "an answer"),
+    ("docs/guide.md", "-- demo", "it is the gateway that the other blocks are run against"),
+    ("docs/guide.md", "connection_init", "a message of a socket, sent by `clients_streams`"),
     ("docs/kubernetes.md", "docker build", "it needs a registry"),
     ("docs/kubernetes.md", "kubectl create", "it needs a cluster"),
     ("docs/kubernetes.md", "helm install", "it needs a cluster"),
@@ -102,7 +104,7 @@ fn pipe(program: &str, args: &[&str], input: &str) -> (bool, String) {
 
 #[test]
 fn every_block_has_a_language_that_a_test_reads() {
-    const READ: [&str; 8] = ["sh", "graphql", "json", "yaml", "promql", "js", "ts", "text"];
+    const READ: [&str; 9] = ["sh", "graphql", "json", "yaml", "promql", "js", "ts", "python", "text"];
     let unread: Vec<String> = blocks()
         .iter()
         .filter(|block| !READ.contains(&block.language.as_str()))
@@ -154,6 +156,18 @@ fn every_javascript_block_is_parsed_by_node() {
             let (is_good, output) = pipe("node", &["--check", file.to_str().unwrap()], "");
             assert!(is_good, "{}: {output}", block.place());
         }
+    }
+}
+
+/// `kits` runs them: those of `docs/clients.md` are examples, and that of `docs/guide.md` is a sample.
+#[test]
+fn every_python_block_is_parsed_by_python() {
+    let blocks = blocks_of("python");
+    assert!(!blocks.is_empty(), "the blocks were read");
+    for block in blocks {
+        let (is_good, output) =
+            pipe("python3", &["-c", "import ast, sys; ast.parse(sys.stdin.read())"], &block.text);
+        assert!(is_good, "{}: {output}", block.place());
     }
 }
 

@@ -122,12 +122,13 @@ export class Stage {
 
   /**
    * `rest` is further configuration, `origins` are `server.allowed_origins`; with `clients` a key is needed: `stage.key`.
+   * `names` are those of the sources, and `jobs` their first jobs.
    */
-  static async start({ rest = {}, origins = [], clients = false, jobs = {} } = {}) {
+  static async start({ rest = {}, origins = [], clients = false, jobs = {}, names = {} } = {}) {
     const stage = new Stage();
     stage.folder = mkdtempSync(join(tmpdir(), 'jobgate-kits-'));
     try {
-      await stage.#build({ rest, origins, clients, jobs });
+      await stage.#build({ rest, origins, clients, jobs, names });
     } catch (error) {
       await stage.close();
       throw error;
@@ -135,9 +136,10 @@ export class Stage {
     return stage;
   }
 
-  async #build({ rest, origins, clients, jobs }) {
+  async #build({ rest, origins, clients, jobs, names }) {
     const running = (id) => ({ id, type: 'ANALYSIS_RUN', steps: [{ status: 'IN_PROGRESS' }] });
     const { mind = ['a', 'b', 'c'], metrics = ['q'] } = jobs;
+    const { mind: mindbridge = 'mind', metrics: supermetrics = 'metrics' } = names;
     const scenario = {
       mindbridge: { token: MIND_TOKEN, jobs: mind.map(running) },
       supermetrics: { api_key: METRICS_KEY, jobs: metrics.map((id) => ({ id, steps: [{ status: 'RUNNING', ready: 1, total: 3 }] })) },
@@ -159,10 +161,10 @@ export class Stage {
       // other tokens than before a restart would hide that they are renewed
       watch_tokens: { secret: { env: 'WATCH_SECRET' } },
       sources: {
-        mind: source('mindbridge', this.upstreams.mind, { bearer: { env: 'MIND_TOKEN' } }),
-        metrics: source('supermetrics', this.upstreams.metrics, { api_key: { env: 'METRICS_KEY' } }),
+        [mindbridge]: source('mindbridge', this.upstreams.mind, { bearer: { env: 'MIND_TOKEN' } }),
+        [supermetrics]: source('supermetrics', this.upstreams.metrics, { api_key: { env: 'METRICS_KEY' } }),
       },
-      ...(clients ? { clients: [{ name: 'ui', key_sha256: hash, sources: ['mind', 'metrics'] }] } : {}),
+      ...(clients ? { clients: [{ name: 'ui', key_sha256: hash, sources: [mindbridge, supermetrics] }] } : {}),
       ...rest,
       server: { listen: any, admin_listen: any, header_timeout: '2m', allowed_origins: origins, ...rest.server },
     };
