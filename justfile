@@ -33,9 +33,10 @@ chart:
     cargo build --locked
     bash tests/chart/check.sh
 
-# Write the generated files: schema, telemetry tables, chart README, chart snapshots.
+# Write the generated files: schema, types of the client kits, telemetry tables, chart README, chart snapshots.
 generate:
     cargo run -- schema > schema/schema.graphql
+    node clients/generate.mjs
     JOBGATE_WRITE_DOCS=1 cargo test --locked --test it generated_docs::
     bash tests/chart/write.sh
 

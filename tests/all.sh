@@ -25,6 +25,7 @@ has_started() { has kill && has prlimit && has openssl; }
 has_graphiql() { [ -f "${CARGO_TARGET_DIR:-target}/share/jobgate/graphiql/graphiql.js.gz" ]; }
 has_npm_clients() { [ -d tests/clients/node_modules ]; }
 has_python_clients() { [ -x target/tools/clients/bin/python ]; }
+has_scripts() { has curl && has jq; }
 has_venv() { python3 -c 'import venv, ensurepip' 2>/dev/null; }
 # the clients are compared with their lists by each installer, which is quick where nothing changed
 install_npm_clients() { (cd tests/clients && npm ci --no-fund --no-audit --silent); }
@@ -42,6 +43,7 @@ needs=(
   "cargo-deny 0.20.2|lint|has cargo-deny|install_deny"
   "Node.js and npm|integration chart|has npm|apt nodejs npm"
   "Python's venv|integration chart|has_venv|apt python3-venv"
+  "curl and jq|integration|has_scripts|apt curl jq"
   "Chromium|integration|test -x /usr/bin/chromium|apt chromium"
   "Firefox|integration|test -x /usr/bin/firefox-esr|apt firefox-esr"
   "Redis|integration|has redis-server|apt redis-server"

@@ -30,7 +30,8 @@ fn markdown_below(folder: &Path, found: &mut Vec<PathBuf>) {
 fn documents() -> Vec<PathBuf> {
     let named = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "RELEASING.md", "SECURITY.md"];
     let mut found: Vec<PathBuf> = named.iter().map(|name| root().join(name)).collect();
-    found.push(root().join("charts/jobgate/README.md"));
+    let below = ["charts/jobgate", "clients/typescript", "clients/python", "examples"];
+    found.extend(below.iter().map(|folder| root().join(folder).join("README.md")));
     markdown_below(&root().join("docs"), &mut found);
     found
 }
@@ -84,8 +85,8 @@ fn every_path_in_the_documents_exists() {
         let text = read(&document);
         for word in text.split('`').skip(1).step_by(2) {
             let word = word.trim_start_matches("../");
-            let folder = ["src/", "crates/", "tests/", "docs/", "config/", "schema/", "charts/"];
-            let is_path = folder.iter().any(|start| word.starts_with(start))
+            let folders = "src crates tests docs config schema charts clients examples";
+            let is_path = folders.split(' ').any(|folder| word.starts_with(&format!("{folder}/")))
                 && !word.contains(['*', '<', ' ', '{', '…']);
             let path = word.split(['#', ':']).next().unwrap();
             if is_path && !root().join(path).exists() {

@@ -285,6 +285,12 @@ describe('documents', { timeout }, () => {
     assert.deepEqual(codes.filter((code) => !guide.includes(`| \`${code}\` |`)), []);
   });
 
+  test('the sample of the hooks compiles', async () => {
+    const [code] = blocks('clients/typescript/README.md', '## React', 'jsx');
+    writeFileSync(join(examples, 'hooks.jsx'), code);
+    assert.match(readFileSync(await bundle('hooks.jsx', { jsx: 'automatic' }), 'utf8'), /useSyncExternalStore/);
+  });
+
   test('the samples of the kits and of the guide run as printed', async () => {
     const samples = [
       ['clients/typescript/README.md', '```js', 'js', 'sample.mjs'],

@@ -1,7 +1,8 @@
 // The kits as files: generated parts match the schema, the JavaScript matches its declarations, and the package is complete.
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
@@ -32,9 +33,13 @@ test('the package has every file that it imports', async () => {
   for (const needed of ['index.js', 'index.d.ts', 'react/index.js', 'react/index.d.ts', 'README.md', 'package.json']) assert.ok(packed.has(needed), needed);
 });
 
-test('every file of the kit opens with a comment', async () => {
-  const { stdout } = await run('git', 'ls-files', '-co', '--exclude-standard', 'clients', 'examples', 'tests/clients');
-  const bare = stdout.split('\n').filter((path) => /\.(m?js|ts|jsx|py|sh)$/.test(path) && !path.includes('__generated__'))
-    .filter((path) => !/^(#!.*\n)?(\/\/|\/\*|#|""")/.test(readFileSync(root + path, 'utf8')));
-  assert.deepEqual(bare, []);
+test('every file of the kits, the examples and their tests opens with a comment', () => {
+  const skipped = /node_modules|__pycache__|__generated__|build|\.egg-info/;
+  const files = ['clients', 'examples', 'tests/clients'].flatMap((folder) =>
+    readdirSync(root + folder, { withFileTypes: true, recursive: true })
+      .filter((entry) => entry.isFile() && /\.(m?js|ts|jsx|py|sh|yml)$/.test(entry.name))
+      .map((entry) => join(entry.parentPath ?? entry.path, entry.name)))
+    .filter((path) => !skipped.test(path.slice(root.length)));
+  assert.ok(files.length > 40, `${files.length} files were read`);
+  assert.deepEqual(files.filter((path) => !/^(#!.*\n)?(\/\/|\/\*|#|""")/.test(readFileSync(path, 'utf8'))), []);
 });
