@@ -110,7 +110,7 @@ export type Job = MindBridgeJob | SupermetricsJob;
 /** The `ID` scalar type represents a unique identifier, often used to refetch an object or as key for a cache. The ID type appears in a JSON response as a String; however, it is not intended to be human-readable. When expected as an input type, any string (such as `"4"`) or integer (such as `4`) input value will be accepted as an ID. */
 export type ID = string;
 
-/** A page of jobs, ordered by source and external ID. */
+/** A page of jobs. */
 export interface JobConnection {
   /** A list of edges. */
   edges: JobEdge[];
@@ -118,6 +118,8 @@ export interface JobConnection {
   nodes: Job[];
   /** Information to aid in pagination. */
   pageInfo: PageInfo;
+  /** The number of jobs on all pages that the client is allowed to read, counted to 10,000. */
+  totalCount: Int;
 }
 
 /** An edge in a connection. */
@@ -128,6 +130,8 @@ export interface JobEdge {
   node: Job;
   /** The labels of the job. Empty if the job is not tracked. */
   labels: Label[];
+  /** How the gateway knows the job. */
+  origin: JobOrigin;
 }
 
 /** When a job is expected to finish, by how long completed jobs of its kind took, given how long it has taken already. */
@@ -159,11 +163,48 @@ export interface JobFilter {
   sources?: String[] | null;
   /** Include only jobs in one of these states. */
   states?: JobState[] | null;
+  /** Include only jobs of one of these kinds, as in `MindBridgeJob.kind`. A Supermetrics query has no kind. */
+  kinds?: String[] | null;
   /** Include only tracked jobs that have all of these labels. */
   labels?: LabelInput[] | null;
+  /** Include only jobs that the gateway knows in one of these ways. */
+  origins?: JobOrigin[] | null;
+  /**
+   * Include only jobs that contain this text in the external ID, the kind, the code or message of the failure, or the
+   * value of a label. Case and surrounding white space are ignored. At most 200 bytes.
+   */
+  text?: String | null;
   /** Include only jobs with `freshness.observedAt` at or after this time. */
   observedSince?: DateTime | null;
+  /** Include only jobs that were last changed at or after this time: `finishedAt`, else `updatedAt`, else `stateSince`. */
+  updatedSince?: DateTime | null;
 }
+
+/** The order of a list of jobs. */
+export interface JobOrder {
+  /** What to order by. Jobs with the same value are ordered by source and external ID. */
+  field: JobOrderField;
+  /** The direction of the order. */
+  direction?: OrderDirection;
+}
+
+/** The values by which jobs can be ordered. */
+export type JobOrderField =
+  /** When the job was last changed: `finishedAt`, else `updatedAt`, else `stateSince`. */
+  | 'UPDATED_AT'
+  /** When the job was created: `createdAt`, else `firstSeenAt`. */
+  | 'CREATED_AT'
+  /** The state, in the order of `JobState`. */
+  | 'STATE';
+
+/** The ways in which the gateway knows a job. */
+export type JobOrigin =
+  /** A client tracks the job; see `trackJobs`. */
+  | 'TRACKED'
+  /** A list of the source contained the job before any client requested it. */
+  | 'DISCOVERED'
+  /** A client requested the job before any list contained it. */
+  | 'REQUESTED';
 
 /**
  * The reason why there is no job for a reference, or why rows of a job are missing. Other results of the same request
@@ -464,6 +505,13 @@ export interface MutationCreateWatchTokenArgs {
 /** An object with an ID. */
 export type Node = MindBridgeJob | SupermetricsJob;
 
+/** The directions of an order. */
+export type OrderDirection =
+  /** The smallest or earliest value first. */
+  | 'ASC'
+  /** The largest or latest value first. */
+  | 'DESC';
+
 /** Information about pagination in a connection. */
 export interface PageInfo {
   /** Whether there are more items after this page. */
@@ -523,8 +571,9 @@ export interface Query {
    */
   jobAwait: JobResult;
   /**
-   * A list of the jobs that the gateway has stored and the client is allowed to read, ordered by source and external
-   * ID. The list is read from the store without upstream calls; `freshness` gives the age of each job.
+   * A list of the jobs that the gateway has stored and the client is allowed to read. The list is read from the store
+   * without upstream calls; `freshness` gives the age of each job. A page without `orderBy` and `totalCount` costs
+   * little; each of them reads all jobs that match.
    */
   jobList: JobConnection;
   /** The sources that the client is allowed to read, ordered by name. */
@@ -579,10 +628,12 @@ export interface QueryJobAwaitArgs {
 export interface QueryJobListArgs {
   /** Filters for the jobs. If null, all jobs are returned. */
   filter?: JobFilter | null;
+  /** The order of the jobs. If null, by source and external ID, ascending. */
+  orderBy?: JobOrder | null;
   /** The number of jobs to return, 1 to 100. */
   first: Int;
   /**
-   * Returns the items after this cursor, a `cursor` or the `endCursor` of the same connection. If
+   * Returns the items after this cursor, a `cursor` or the `endCursor` of a page in the same order. If
    * null, the first page.
    */
   after?: String | null;
@@ -836,7 +887,7 @@ export type StaleReason =
   | 'CONFLICTING_VERSION'
   /** An internal error of the gateway. */
   | 'INTERNAL'
-  /** The result was read from the store without a request to the source, as in `jobList`. */
+  /** The result was read from the store without a request to the source, as in `jobList`, and the job is not followed. */
   | 'NOT_REFRESHED';
 
 /**

@@ -10,6 +10,16 @@ CredentialState = Literal[
     "PENDING_REJECTED",
     "PENDING_INVALID",
 ]
+JobOrderField = Literal[
+    "UPDATED_AT",
+    "CREATED_AT",
+    "STATE",
+]
+JobOrigin = Literal[
+    "TRACKED",
+    "DISCOVERED",
+    "REQUESTED",
+]
 JobProblemCode = Literal[
     "NOT_FOUND",
     "EXPIRED",
@@ -38,6 +48,10 @@ JobUpdateKind = Literal[
     "ENDED",
     "RESUMED",
     "RESET",
+]
+OrderDirection = Literal[
+    "ASC",
+    "DESC",
 ]
 SourceErrorKind = Literal[
     "CONNECT",
