@@ -191,8 +191,12 @@ class JobgateClient:
                 await asyncio.sleep(pause)
                 pause = min(1.0, self._max_pause)
 
+    def _is_due(self) -> bool:
+        """Whether a preferred transport is to be tried again."""
+        return self._preferred > 0 and time.monotonic() >= self._retry_preferred_at
+
     def _candidates(self) -> tuple[Transport, ...]:
-        if time.monotonic() >= self._retry_preferred_at:
+        if self._is_due():
             self._preferred = 0
         return self._choices[self._preferred :]
 
@@ -242,7 +246,7 @@ class _Watch:
                         failures, is_renewed = 0, False
                         for change in self._news(is_final, result):
                             yield change
-                if self._pending:
+                if self._pending and not self._client._is_due():
                     raise JobgateError("CONNECTION_LOST", "the subscription ended before all jobs did", retryable=True)
             except (JobgateError, CredentialRejected, TransportBlocked) as thrown:
                 error = self._meaning(thrown)
@@ -322,7 +326,8 @@ class _Watch:
         """Results by requests that wait: a snapshot of all jobs, then `jobAwait` of one at a time."""
         execute = self._client._transports.execute
         turn, is_first = 0, True
-        while self._pending:
+        # requests that wait have no end of their own
+        while self._pending and (is_first or not self._client._is_due()):
             if is_first or len(self._pending) > 1:
                 snapshot = {"refs": list(self._pending.values()), "maxStaleness": self._max_staleness}
                 for result in (await execute(_LIST % self._selection, snapshot))["jobs"]:

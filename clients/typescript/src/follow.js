@@ -1,7 +1,7 @@
 // Follows jobs for all watchers of a client: one subscription for the jobs that were named together, again after each
 // loss of the connection, over the first transport that works.
 import { CredentialRejected, fromErrors, JobgateError, TransportBlocked } from './errors.js';
-import { backoff, linked, sleep } from './pause.js';
+import { backoff, linked, sleep, untilAborted } from './pause.js';
 import { keysOf, REFS_MAX } from './refs.js';
 import { wait } from './waiting.js';
 
@@ -39,8 +39,13 @@ export class TransportChoice {
 
   /** The transports to try, in this order. */
   candidates() {
-    if (Date.now() >= this.#retryAt) this.#index = 0;
+    if (this.isDue()) this.#index = 0;
     return this.#all.slice(this.#index);
+  }
+
+  /** Whether a preferred transport is to be tried again. */
+  isDue() {
+    return Date.now() >= this.#retryAt;
   }
 
   /** @param {import('../index.js').Transport} transport */
@@ -220,6 +225,8 @@ class JobStream {
           this.#on.update(answer.data.jobUpdates);
         }
         if (this.#pending.size === 0) break;
+        // requests that wait have no end of their own
+        if (this.transport === 'wait' && this.#choice.isDue()) continue;
         throw new JobgateError('CONNECTION_LOST', 'the subscription ended before all jobs did', { retryable: true });
       } catch (thrown) {
         if (signal.aborted) break;
@@ -245,6 +252,8 @@ class JobStream {
    * @param {AbortSignal} signal
    */
   async *#answers(signal) {
+    // a slow function must not look like a blocked transport
+    await untilAborted(this.#access.token.value(), signal);
     let blocked = new TransportBlocked('there is no transport');
     for (const transport of this.#choice.candidates()) {
       let isLive = false;
@@ -274,7 +283,7 @@ class JobStream {
    */
   #over(transport, signal) {
     const { http, socket } = this.#access;
-    if (transport === 'wait') return wait(http, this.#selection, this.#pending, this.#maxStaleness, signal);
+    if (transport === 'wait') return wait(http, this.#selection, this.#pending, this.#maxStaleness, () => this.#choice.isDue(), signal);
     const refs = [...this.#pending.values()].map(({ ref }) => ref);
     const query = `subscription($refs: [JobRef!]!, $maxStaleness: Duration) {
       jobUpdates(refs: $refs, maxStaleness: $maxStaleness) { kind isFinal result { ${this.#selection} } } }`;

@@ -5,6 +5,8 @@ import { linked } from './pause.js';
 /** The gateway sends a first byte at once, and a comment every 15 s. */
 const FIRST_BYTE_MS = 10_000;
 const SILENCE_MS = 40_000;
+/** Longer than the gateway waits in a request. */
+const REQUEST_MS = 45_000;
 /** An event that is longer is not one of the gateway. */
 const EVENT_MAX = 16 * 1024 * 1024;
 
@@ -53,18 +55,22 @@ export class Http {
    * @returns {Promise<any>} its data
    */
   async execute(payload, signal) {
-    const { response, token } = await this.#post(payload, 'application/graphql-response+json, application/json;q=0.9', signal);
-    if (!response.ok) throw await fromResponse(response, token);
-    let answer;
+    const link = linked([signal]);
+    const timer = setTimeout(() => link.abort(unreachable(`no response within ${REQUEST_MS / 1000} s`)), REQUEST_MS);
     try {
-      answer = await response.json();
-    } catch (error) {
-      if (signal.aborted) throw signal.reason;
-      throw error instanceof SyntaxError ? new TransportBlocked('the answer is not JSON: check the URL and the proxies before it', true) : unreachable(error);
+      const { response, token } = await this.#post(payload, 'application/graphql-response+json, application/json;q=0.9', link.signal);
+      if (!response.ok) throw await fromResponse(response, token);
+      const text = await response.text().catch((error) => {
+        throw link.signal.aborted ? link.signal.reason : unreachable(error);
+      });
+      const answer = parsed(text);
+      this.#token.accepted();
+      if (answer.errors?.length) throw fromErrors(answer.errors, token, { status: response.status });
+      return answer.data;
+    } finally {
+      clearTimeout(timer);
+      link.unlink();
     }
-    this.#token.accepted();
-    if (answer.errors?.length) throw fromErrors(answer.errors, token, { status: response.status });
-    return answer.data;
   }
 
   /**
@@ -108,6 +114,15 @@ export class Http {
       link.unlink();
       link.abort();
     }
+  }
+}
+
+/** @param {string} text */
+function parsed(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw new TransportBlocked('the answer is not JSON: check the URL and the proxies before it', true);
   }
 }
 

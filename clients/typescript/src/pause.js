@@ -38,6 +38,24 @@ export function sleep(ms, signal) {
 }
 
 /**
+ * The value of a promise, unless the signal is aborted before.
+ * @template T
+ * @param {Promise<T>} promise
+ * @param {AbortSignal} signal
+ * @returns {Promise<T>}
+ */
+export async function untilAborted(promise, signal) {
+  const link = linked([signal]);
+  const aborted = new Promise((_, reject) => link.signal.addEventListener('abort', () => reject(link.signal.reason)));
+  try {
+    signal.throwIfAborted();
+    return await Promise.race([promise, /** @type {Promise<never>} */ (aborted)]);
+  } finally {
+    link.unlink();
+  }
+}
+
+/**
  * A signal that is aborted with any of these, and by `abort`.
  * @param {Array<AbortSignal | undefined | null>} signals
  */

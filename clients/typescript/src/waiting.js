@@ -22,15 +22,16 @@ function update(result) {
  * @param {string} selection
  * @param {Map<string, { ref: object }>} pending the jobs; a finished one is removed by the caller
  * @param {string | null} maxStaleness
+ * @param {() => boolean} isDue whether a stream is to be tried again
  * @param {AbortSignal} signal
  * @returns {AsyncGenerator<any, void, void>} answers in the form of `jobUpdates`
  */
-export async function* wait(http, selection, pending, maxStaleness, signal) {
+export async function* wait(http, selection, pending, maxStaleness, isDue, signal) {
   const list = `query($refs: [JobRef!]!, $maxStaleness: Duration) { jobs(refs: $refs, maxStaleness: $maxStaleness) { ${selection} } }`;
   const one = `query($ref: JobRef!, $timeout: Duration!) { jobAwait(ref: $ref, timeout: $timeout) { ${selection} } }`;
   let turn = 0;
   let isFirst = true;
-  while (pending.size > 0) {
+  while (pending.size > 0 && !(isDue() && !isFirst)) {
     if (isFirst || pending.size > 1) {
       const refs = [...pending.values()].slice(0, REFS_MAX).map(({ ref }) => ref);
       const { jobs } = await http.execute({ query: list, variables: { refs, maxStaleness } }, signal);
