@@ -34,7 +34,7 @@ async fn node(file: &str) {
     need(root().join("tests/clients/node_modules/typescript/package.json"));
     need(root().join("target/tools/clients/bin/mypy"));
     let path = format!("tests/clients/kits/{file}");
-    let text = run(Path::new("node"), &["--test", "--test-reporter=tap", &path]).await;
+    let text = run(Path::new("node"), &["--test", "--test-force-exit", "--test-reporter=tap", &path]).await;
     let count = |what: &str| -> u32 {
         let mark = format!("# {what} ");
         let line = text.lines().rev().find_map(|line| line.strip_prefix(&mark));

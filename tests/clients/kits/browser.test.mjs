@@ -7,7 +7,7 @@ import { launch, open } from './chromium.mjs';
 import { Pages } from './pages.mjs';
 import { Stage } from './stage.mjs';
 
-const timeout = 300_000;
+const timeout = 900_000;
 const here = fileURLToPath(new URL('.', import.meta.url));
 const root = fileURLToPath(new URL('../../../', import.meta.url));
 

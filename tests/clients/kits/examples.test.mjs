@@ -15,7 +15,7 @@ import { launch, open } from './chromium.mjs';
 import { Pages } from './pages.mjs';
 import { Stage } from './stage.mjs';
 
-const timeout = 300_000;
+const timeout = 900_000;
 const root = fileURLToPath(new URL('../../../', import.meta.url));
 const modules = join(root, 'tests/clients/node_modules');
 const read = (path) => readFileSync(join(root, path), 'utf8');
