@@ -107,8 +107,7 @@ fn pipe(program: &str, args: &[&str], input: &str) -> (bool, String) {
 
 #[test]
 fn every_block_has_a_language_that_a_test_reads() {
-    const READ: [&str; 10] =
-        ["sh", "graphql", "json", "yaml", "promql", "js", "ts", "jsx", "python", "text"];
+    const READ: [&str; 10] = ["sh", "graphql", "json", "yaml", "promql", "js", "ts", "jsx", "python", "text"];
     let unread: Vec<String> = blocks()
         .iter()
         .filter(|block| !READ.contains(&block.language.as_str()))

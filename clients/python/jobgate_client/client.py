@@ -244,7 +244,7 @@ class _Watch:
                 async with aclosing(self._answers()) as answers:
                     async for is_final, result in answers:
                         failures, is_renewed = 0, False
-                        for change in self._news(is_final, result):
+                        for change in self._unreported(is_final, result):
                             yield change
                 if self._pending and not self._client._is_due():
                     raise JobgateError("CONNECTION_LOST", "the subscription ended before all jobs did", retryable=True)
@@ -270,8 +270,8 @@ class _Watch:
         assert isinstance(thrown, JobgateError)
         return thrown
 
-    def _news(self, is_final: bool, data: Mapping[str, Any]) -> list[JobChange]:
-        """What an update says that was not reported before: after a reconnect the gateway repeats the state."""
+    def _unreported(self, is_final: bool, data: Mapping[str, Any]) -> list[JobChange]:
+        """The changes of an update that were not reported before: after a reconnect the gateway repeats the state."""
         found = []
         for key in keys_of(data):
             if key not in self._pending:

@@ -91,7 +91,7 @@ export class Following {
       const entry = this.#entries.get(key) ?? { ref, watchers: new Set(), last: null, signature: '', stream: null };
       this.#entries.set(key, entry);
       entry.watchers.add(watcher);
-      // a watcher that comes later begins with what the others know
+      // a later watcher first gets the last update of the others
       if (entry.last) queueMicrotask(() => entry.watchers.has(watcher) && watcher.update(key, { ...entry.last, kind: 'SNAPSHOT' }));
     }
     this.#schedule();
@@ -121,8 +121,8 @@ export class Following {
   }
 
   #open() {
-    const isCrowded = [...this.#streams].filter(({ transport }) => transport !== 'websocket').length >= EVENT_STREAMS_MAX;
-    if (isCrowded && [...this.#entries.values()].some(({ stream }) => !stream)) {
+    const isAtLimit = [...this.#streams].filter(({ transport }) => transport !== 'websocket').length >= EVENT_STREAMS_MAX;
+    if (isAtLimit && [...this.#entries.values()].some(({ stream }) => !stream)) {
       for (const stream of this.#streams) stream.close();
       for (const entry of this.#entries.values()) entry.stream = null;
     }
@@ -147,7 +147,7 @@ export class Following {
       const entry = this.#entries.get(key);
       if (entry?.stream !== stream) continue;
       const isKnown = entry.signature === signature;
-      // by what the watchers have received: a later connection begins with a snapshot again
+      // by what the watchers have received: each connection starts with a snapshot
       const kind = entry.last === null ? 'SNAPSHOT' : update.isFinal ? 'ENDED' : 'CHANGED';
       entry.last = update;
       entry.signature = signature;

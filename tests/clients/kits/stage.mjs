@@ -74,7 +74,7 @@ class Front {
         if (isStream && this.blocked.has('streams')) return answer.resume();
         response.writeHead(answer.statusCode, answer.headers);
         response.flushHeaders();
-        // what breaks off there breaks off here
+        // an aborted response of the gateway is aborted here too
         answer.on('aborted', () => request.socket.destroy());
         answer.pipe(response);
       });

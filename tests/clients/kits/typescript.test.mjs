@@ -115,7 +115,7 @@ for (const transport of TRANSPORTS) {
       assert.deepEqual(record.states(), ['RUNNING', 'SUCCEEDED']);
     });
 
-    test('an error page of a proxy is waited out', async () => {
+    test('an error page of a proxy ends no watch', async () => {
       const [id] = await newJobs();
       stage.block('all');
       const record = new Record(only(), [`mind/${id}`]);
@@ -143,7 +143,7 @@ for (const transport of TRANSPORTS) {
       assert.equal(record.error, null);
     });
 
-    test('a token that no gateway knows any more is renewed', async () => {
+    test('a token that is unknown after a restart is renewed', async () => {
       const [id] = await newJobs();
       const token = () => stage.watchToken([id], '1h');
       const record = new Record(only({ token }), [`mind/${id}`]);
@@ -190,19 +190,19 @@ for (const transport of TRANSPORTS) {
       let calls = 0;
       const token = () => {
         calls += 1;
-        if (calls < 3) throw new Error('the backend is away');
+        if (calls < 3) throw new Error('the backend does not respond');
         return stage.key;
       };
       const record = new Record(only({ token }), [`mind/${id}`]);
       await record.until(({ ended }) => ended);
       assert.equal(calls, 3);
-      assert.ok(record.statuses.some(({ error }) => error?.code === 'TOKEN_UNAVAILABLE' && error.message.includes('the backend is away')));
+      assert.ok(record.statuses.some(({ error }) => error?.code === 'TOKEN_UNAVAILABLE' && error.message.includes('the backend does not respond')));
     });
 
     test('an upstream outage is an update, and ends no watch', async () => {
       const [id] = await newJobs();
       const jobgate = only();
-      // a request that waits returns at an end only: it shows an outage when it begins
+      // a request that waits returns at an end only, so a second watch shows the outage
       const record = new Record(jobgate, [`mind/${id}`], { maxStaleness: '1s' });
       await record.until(({ updates }) => updates.length === 1);
       await stage.outage();
@@ -257,7 +257,7 @@ describe('fallback', { timeout }, () => {
     const before = stage.seen();
     assert.equal(await followed(jobgate), 'sse');
     assert.equal(await followed(jobgate), 'sse');
-    assert.equal(stage.seen().websocket - before.websocket, 1, 'the second watch begins with what worked');
+    assert.equal(stage.seen().websocket - before.websocket, 1, 'the second watch uses what worked');
   });
 
   test('held back event streams are replaced by requests that wait', async () => {
@@ -269,7 +269,7 @@ describe('fallback', { timeout }, () => {
     assert.equal(await followed(client({ WebSocket: undefined })), globalThis.WebSocket ? 'websocket' : 'sse');
   });
 
-  test('a gateway that is away is not taken for a blocked transport', async () => {
+  test('an unavailable gateway is not taken for a blocked transport', async () => {
     const [id] = await newJobs();
     const record = new Record(client(), [`mind/${id}`]);
     await record.live();
@@ -389,8 +389,8 @@ describe('the interface', { timeout }, () => {
       if (seen.length !== 2) continue;
       // a quick reader of the same client has received all of it
       const quick = new Record(jobgate, [`mind/${id}`, `mind/${other}`]);
-      await stage.set(id, 'IN_PROGRESS', { error_message: 'still at it' });
-      await quick.until(({ updates }) => updates.some(({ job }) => job.errorMessage === 'still at it'));
+      await stage.set(id, 'IN_PROGRESS', { error_message: 'still running' });
+      await quick.until(({ updates }) => updates.some(({ job }) => job.errorMessage === 'still running'));
       await stage.set(id, 'COMPLETE');
       await stage.set(other, 'COMPLETE');
       await quick.until(({ ended }) => ended);
@@ -462,7 +462,7 @@ describe('the interface', { timeout }, () => {
       [() => client({ url: 'https://host/?token=x' }), /must not contain a credential/],
       [() => client({ token: '' }), /token must be a text/],
       [() => client({ token: 7 }), /token must be a text/],
-      [() => client({ transports: ['carrier pigeon'] }), /websocket, sse, wait, not carrier pigeon/],
+      [() => client({ transports: ['telnet'] }), /websocket, sse, wait, not telnet/],
       [() => client({ transports: [] }), /transports must be some of/],
     ];
     for (const ref of ['', 'mind/', '/a', {}, null, undefined, 7, { source: 'mind' }, { source: '', externalId: 'a' }, { id: '' }]) {
