@@ -38,10 +38,8 @@ fn world(rest: &str) -> Setup {
     sales.query.end_date = "2026-03-31".to_owned();
     let mut growing = SupermetricsJob::new("growing", &[(0, "RUNNING")]);
     growing.steps = vec![SupermetricsStep { ready: 3, total: 8, ..SupermetricsStep::new("RUNNING") }];
-    let mut setup = Setup::with(
-        vec![MindBridgeJob::new("run", &[(0, "IN_PROGRESS")]), broken],
-        vec![sales, growing],
-    );
+    let mut setup =
+        Setup::with(vec![MindBridgeJob::new("run", &[(0, "IN_PROGRESS")]), broken], vec![sales, growing]);
     setup.rest = format!("{POLL}{rest}");
     setup
 }

@@ -58,7 +58,10 @@ impl Browser {
                 seen = line["seen"].take();
             }
         }
-        assert!(child.wait().await.unwrap().success(), "{scenario} in {self:?}: the page is wrong, see above");
+        assert!(
+            child.wait().await.unwrap().success(),
+            "{scenario} in {self:?}: the page is wrong, see above"
+        );
         seen
     }
 }
