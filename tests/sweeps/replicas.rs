@@ -69,7 +69,7 @@ impl Ledger for FencedNotes {
     }
 
     fn share_verified<'a>(&'a self, _: &'a SourceName, jobs: u64) -> BoxFuture<'a, u64> {
-        let mut counts = self.replica.leases.1.lock().unwrap();
+let mut counts = self.replica.leases.1.lock().unwrap();
         counts.insert(self.replica.number, jobs);
         Box::pin(std::future::ready(counts.values().sum()))
     }

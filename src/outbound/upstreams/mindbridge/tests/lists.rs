@@ -143,7 +143,7 @@ async fn unreadable_items_of_a_list_are_omitted() {
 }
 
 #[tokio::test]
-async fn a_list_is_refused_by_its_status_whoever_sends_it() {
+async fn a_list_is_refused_by_its_status_alone() {
     for (status, own, expected) in [
         (400, true, "refused 400"),
         (403, true, "refused 403"),

@@ -135,7 +135,7 @@ async fn newest_run_of_a_query_in_the_history_counts() {
 }
 
 #[tokio::test]
-async fn a_history_is_refused_by_its_status_whoever_sends_it() {
+async fn a_history_is_refused_by_its_status_alone() {
     let cases = [
         (error(400, "PARAMETER_INVALID"), "refused 400"),
         (error(403, "ACCESS_NOT_ALLOWED"), "refused 403"),
