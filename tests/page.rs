@@ -26,7 +26,7 @@ fn clients() -> String {
 /// A job of each kind of look: running, failed with a reason, succeeded with rows, running with progress.
 fn world(rest: &str) -> Setup {
     let mut broken = MindBridgeJob::new("broken", &[(0, "ERROR")]);
-    broken.kind = "ANALYSIS_SOURCE_INGESTION".to_owned();
+    "ANALYSIS_SOURCE_INGESTION".clone_into(&mut broken.kind);
     broken.steps = vec![MindBridgeStep {
         error: Some("INGESTION_FAILED".to_owned()),
         error_message: Some("column 7 is not a date".to_owned()),
@@ -34,8 +34,8 @@ fn world(rest: &str) -> Setup {
     }];
     let mut sales = SupermetricsJob::new("sales", &[(0, "SUCCESS")]);
     sales.rows.count = 25;
-    sales.query.start_date = "2026-01-01".to_owned();
-    sales.query.end_date = "2026-03-31".to_owned();
+    "2026-01-01".clone_into(&mut sales.query.start_date);
+    "2026-03-31".clone_into(&mut sales.query.end_date);
     let mut growing = SupermetricsJob::new("growing", &[(0, "RUNNING")]);
     growing.steps = vec![SupermetricsStep { ready: 3, total: 8, ..SupermetricsStep::new("RUNNING") }];
     let mut setup =

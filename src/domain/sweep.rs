@@ -258,7 +258,8 @@ mod tests {
         for (jobs, ids, per_hour, expected) in cases {
             let interval = verify_interval(minutes(10), jobs, ids, per_hour);
             assert_eq!(interval, expected, "{jobs} of {ids}");
-            let calls = jobs.div_ceil(ids) as f64 * HOUR.div_duration_f64(verify_after(interval, 1.0));
+            let calls = f64::from(u32::try_from(jobs.div_ceil(ids)).unwrap())
+                * HOUR.div_duration_f64(verify_after(interval, 1.0));
             assert!(calls <= f64::from(per_hour.max(1)) / 10.0 + 1e-6, "{calls} calls for {jobs} of {ids}");
         }
     }

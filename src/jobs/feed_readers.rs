@@ -195,12 +195,12 @@ impl FeedReaders {
         };
         let PublishedFeed { log, readers } = &mut *state;
         let resumed = rest.is_some_and(|rest| reader.resume(rest, &self.visibility, now));
-        let start = after.map(|_| match cursor.filter(|_| resumed) {
-            Some(cursor) => (FeedStart::Resumed, cursor),
-            None => {
-                *reader.backlog() = Backlog::default();
-                (FeedStart::Reset, log.end(now.now))
+        let start = after.map(|_| {
+            if let Some(cursor) = cursor.filter(|_| resumed) {
+                return (FeedStart::Resumed, cursor);
             }
+            *reader.backlog() = Backlog::default();
+            (FeedStart::Reset, log.end(now.now))
         });
         if readers.len() == readers.capacity() {
             // Closed readers are removed before the list grows, also where nothing is ever published.

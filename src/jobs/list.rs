@@ -180,7 +180,7 @@ impl JobList {
             }
             Some(known) => {
                 let is_fresh = known.confirmed <= known.at_most;
-                (known.observation, known.stale.or((!is_fresh).then_some(StaleReason::NotRefreshed)))
+                (known.observation, known.stale.or_else(|| (!is_fresh).then_some(StaleReason::NotRefreshed)))
             }
             None => {
                 let is_fresh = is_swept || age(&stored, now) <= fresh_for;

@@ -2,6 +2,7 @@
 //! client: calls of each job, and how late its end is detected. Nothing is called and nothing waits; the same seed
 //! gives the same table. `cargo bench --bench polls`.
 
+use std::io::Write as _;
 use std::time::Duration;
 
 use clap::Parser as _;
@@ -60,20 +61,21 @@ struct Replay {
 
 /// Replays a schedule: the time to the next poll, by the age of a job in seconds and by its phase.
 fn replay(durations: &[f64], phases: &mut fastrand::Rng, interval: impl Fn(f64, f64) -> f64) -> Replay {
-    let mut polls = 0_u64;
+    let (mut polls, mut jobs) = (0.0, 0.0);
     let mut lags = Vec::with_capacity(durations.len());
     for lasted in durations {
         let phase = phases.f64();
         let mut age = 0.0;
         while age < *lasted {
             age += interval(age, phase);
-            polls += 1;
+            polls += 1.0;
         }
         lags.push(age - lasted);
+        jobs += 1.0;
     }
     lags.sort_by(f64::total_cmp);
     let share = |percent: usize| lags.get(lags.len() * percent / 100).copied().unwrap_or_default();
-    Replay { polls: polls as f64 / durations.len() as f64, median: share(50), p90: share(90) }
+    Replay { polls: polls / jobs, median: share(50), p90: share(90) }
 }
 
 /// A log-normal duration within the bounds, in seconds (Box and Muller).
@@ -82,13 +84,14 @@ fn duration(kind: &Kind, rng: &mut fastrand::Rng) -> f64 {
     (kind.median * (kind.sigma * normal).exp()).clamp(BOUNDS.0, BOUNDS.1)
 }
 
-fn main() {
+fn main() -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
     let arguments = Arguments::parse();
     let seconds = Duration::from_secs;
     let pace =
         PollIntervals { fastest: seconds(arguments.min_interval), slowest: seconds(arguments.max_interval) };
-    println!("| durations | schedule | polls a job | median lag, s | p90 lag, s |");
-    println!("|---|---|--:|--:|--:|");
+    writeln!(out, "| durations | schedule | polls a job | median lag, s | p90 lag, s |")?;
+    writeln!(out, "|---|---|--:|--:|--:|")?;
     for kind in &KINDS {
         let mut rng = fastrand::Rng::with_seed(arguments.seed);
         let mut learned = Durations::default();
@@ -96,17 +99,17 @@ fn main() {
             learned.record(Duration::from_secs_f64(duration(kind, &mut rng)));
         }
         let durations: Vec<f64> = (0..arguments.jobs).map(|_| duration(kind, &mut rng)).collect();
-        let row = |schedule: &str, Replay { polls, median, p90 }: &Replay| {
-            println!("| {} | {schedule} | {polls:.1} | {median:.1} | {p90:.1} |", kind.name);
+        let mut row = |schedule: &str, Replay { polls, median, p90 }: &Replay| {
+            writeln!(out, "| {} | {schedule} | {polls:.1} | {median:.1} | {p90:.1} |", kind.name)
         };
         let mut phases = rng;
         let jobgate = |learned: Option<&Durations>, age: f64, phase: f64| {
             pace.interval(Duration::from_secs_f64(age), learned, None, 0, phase).as_secs_f64()
         };
         let own = replay(&durations, &mut phases, |age, phase| jobgate(Some(&learned), age, phase));
-        row("jobgate, durations learned", &own);
+        row("jobgate, durations learned", &own)?;
         let unlearned = replay(&durations, &mut phases, |age, phase| jobgate(None, age, phase));
-        row("jobgate, nothing learned", &unlearned);
+        row("jobgate, nothing learned", &unlearned)?;
         let client = |age: f64, _| {
             if age < 5.0 {
                 1.0
@@ -116,9 +119,9 @@ fn main() {
                 5.0
             }
         };
-        row("Supermetrics client", &replay(&durations, &mut phases, client));
+        row("Supermetrics client", &replay(&durations, &mut phases, client))?;
         for fixed in [1.0, 5.0, 15.0, 60.0] {
-            row(&format!("every {fixed} s"), &replay(&durations, &mut phases, |_, _| fixed));
+            row(&format!("every {fixed} s"), &replay(&durations, &mut phases, |_, _| fixed))?;
         }
         // a fixed interval is late by half of it in the median
         let equal = 2.0 * own.median;
@@ -127,6 +130,7 @@ fn main() {
         row(
             &format!("every {equal:.1} s, as late as jobgate, which takes {share:.0} % of its polls"),
             &equally_late,
-        );
+        )?;
     }
+    Ok(())
 }

@@ -69,7 +69,7 @@ impl Ledger for FencedNotes {
     }
 
     fn share_verified<'a>(&'a self, _: &'a SourceName, jobs: u64) -> BoxFuture<'a, u64> {
-let mut counts = self.replica.leases.1.lock().unwrap();
+        let mut counts = self.replica.leases.1.lock().unwrap();
         counts.insert(self.replica.number, jobs);
         Box::pin(std::future::ready(counts.values().sum()))
     }
@@ -307,7 +307,7 @@ async fn a_replica_that_stops_during_a_list_releases_its_lease() {
 #[tokio::test(start_paused = true)]
 async fn a_watcher_beside_the_replica_that_sweeps_gets_what_it_requires() {
     let ground = Ground::new().with_jobs(JOBS, |job| {
-        if job < 5 { ends(MINUTE * 40 + SECOND * 7 * job as u32) } else { Vec::new() }
+        if job < 5 { ends(MINUTE * 40 + SECOND * 7 * u32::try_from(job).unwrap()) } else { Vec::new() }
     });
     let leases = Arc::default();
     let owner = ground.start_as(Some(&Replica::new(0, &leases)));

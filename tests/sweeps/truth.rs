@@ -43,7 +43,7 @@ async fn run(history: &History) {
     setup.scenario.supermetrics.list = SimList { shift: history.shift, ..SimList::default() };
     setup.mind = ", discovery: { enabled: true }";
     setup.metrics = ", discovery: { enabled: true, data_sources: [GAWA] }";
-    setup.rest = "poll: { min_interval: 100ms, max_interval: 1s, verify_interval: 1m }".to_owned();
+    "poll: { min_interval: 100ms, max_interval: 1s, verify_interval: 1m }".clone_into(&mut setup.rest);
     let rig = setup.start().await;
     let mut feed = Watcher::feed(rig.public, Sse).await;
     let (sender, mut updates) = tokio::sync::mpsc::unbounded_channel();

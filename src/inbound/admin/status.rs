@@ -63,6 +63,12 @@ pub struct StatusEndpoint {
 }
 
 impl StatusEndpoint {
+    /// The time by the clock at the start and the timers since.
+    fn now(&self) -> Timestamp {
+        let (started, since) = self.started;
+        started.checked_add(since.elapsed()).unwrap_or(started)
+    }
+
     fn document(&self) -> Value {
         let sources = self.jobs.sources(&Principal::local());
         let sources: Vec<Value> = sources
@@ -141,7 +147,7 @@ async fn show(State(status): State<StatusEndpoint>, headers: HeaderMap) -> Respo
     let document = status.document();
     let mut accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let mut response = if accepted.any(|media| media.contains("text/html")) {
-        page::response(&document)
+        page::response(&document, status.now())
     } else {
         let media = [(header::CONTENT_TYPE, "application/json")];
         (media, format!("{document:#}\n")).into_response()

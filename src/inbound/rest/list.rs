@@ -79,7 +79,7 @@ pub(super) fn request(query: Option<&str>) -> Result<JobListRequest, HttpRefusal
             "after" => request.after = Some(value.into_owned()),
             "count" => {
                 request.counts =
-                    one_of("count", &value, [false, true], |is| if is { "true" } else { "false" })?
+                    one_of("count", &value, [false, true], |is| if is { "true" } else { "false" })?;
             }
             _ => {
                 let known = [&LISTS[..], &SINGLE[..]].concat().join(", ");

@@ -220,7 +220,7 @@ mod tests {
             source: SourceName::parse("audit").unwrap(),
             external_id: ExternalId::parse(name).unwrap(),
         };
-        let details = Details::MindBridge(Box::new(MindBridgeDetails::default()));
+        let details = Details::from(MindBridgeDetails::default());
         let job = Job { updated_at: updated.map(at), ..Job::new(key, life, details) };
         Observation::new(Arc::new(job), at(500), at(500))
     }

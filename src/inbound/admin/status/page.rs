@@ -68,8 +68,8 @@ impl Tone {
 }
 
 /// The response for a browser.
-pub(super) fn response(document: &Value) -> Response {
-    let mut response = page(document, Timestamp::now()).into_response();
+pub(super) fn response(document: &Value, now: Timestamp) -> Response {
+    let mut response = page(document, now).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_SECURITY_POLICY, POLICY);
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
@@ -92,9 +92,9 @@ fn page(document: &Value, now: Timestamp) -> String {
     sources(&mut html, &document["sources"], now);
     load(&mut html, document);
     rest(&mut html, document);
-    write!(
+    writeln!(
         html,
-        "<footer><p>As of {} UTC, of this process. As JSON: <code>curl -s ADDRESS/status</code></p></footer></main></body></html>\n",
+        "<footer><p>As of {} UTC, of this process. As JSON: <code>curl -s ADDRESS/status</code></p></footer></main></body></html>",
         now.strftime("%Y-%m-%d %H:%M:%S")
     )
     .ok();

@@ -140,7 +140,7 @@ mod tests {
         let calls = std::iter::repeat_with(call).take(fields).collect();
         let query = BoundQuery { plan: Arc::new(QueryPlan::empty()), calls };
         let mut variables = Variables::default();
-        variables.insert(Name::new("after"), Value::String(value.clone()));
+        variables.insert(Name::new("after"), Value::String(value));
         KnownRequest::new(&document, &query, operation, Arc::new(variables), 1).argument_bytes
     }
 

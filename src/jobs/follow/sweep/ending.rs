@@ -88,7 +88,6 @@ impl Rounds {
     /// somebody follows, are forgotten.
     pub(super) async fn read_ending(&self, sweep: &mut SourceSweep) {
         let due = sweep.ending.due(Instant::now());
-        let mut due = due;
         let settings = self.following.settings();
         let pauses = (settings.pace.slowest, settings.verify_interval);
         for some in due.chunks(AT_ONCE) {

@@ -111,7 +111,9 @@ mod tests {
     async fn ended_jobs_are_read_in_their_order_and_less_often_each_time() {
         let (second, minute) = (Duration::from_secs(1), Duration::from_mins(1));
         let mut ending = EndingJobs::default();
-        ["b", "c", "a", "b"].into_iter().for_each(|one| ending.add(id(one)));
+        for one in ["b", "c", "a", "b"] {
+            ending.add(id(one));
+        }
         assert_eq!(ending.due(Instant::now()), ["b", "c", "a"].map(id));
         ending.remove(&id("c"));
         let mut waits = Vec::new();

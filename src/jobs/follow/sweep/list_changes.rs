@@ -100,7 +100,9 @@ impl Rounds {
             let to = if change.job.is_terminal() { &mut over } else { &mut open };
             to.push(change.job.key.clone());
         }
-        over.iter().for_each(|key| self.following.end_verification(key));
+        for key in &over {
+            self.following.end_verification(key);
+        }
         self.following.verify_unfollowed(&open, false);
     }
 

@@ -27,6 +27,7 @@ const TOLERATED_SHARE: usize = 20;
 
 /// The sweeps of one source.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "the flags are independent of each other")]
 pub(super) struct SourceSweep {
     pub(super) source: SourceName,
     pub(super) upstream: Upstream,

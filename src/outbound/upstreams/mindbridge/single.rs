@@ -95,7 +95,7 @@ impl SingleReads {
         match self.judge_one(reply, |_| Ok(())) {
             ReplyVerdict::Spoke(Err(FetchError::NotFound)) => ReplyVerdict::Spoke(Ok(())),
             verdict @ (ReplyVerdict::Spoke(_)
-            | ReplyVerdict::Refused(_)
+            | ReplyVerdict::Refused(())
             | ReplyVerdict::Rejected
             | ReplyVerdict::Throttled(_)
             | ReplyVerdict::Sick(_)) => verdict,
