@@ -50,6 +50,9 @@ if ! buildah inspect --type image "$node_image" >/dev/null 2>&1; then
   made="$(buildah from --pull-never "$debian_image")"
   buildah run "${network[@]}" "$made" -- sh -c \
     'apt-get update -qq && apt-get install -y -qq --no-install-recommends ca-certificates nodejs npm >/dev/null && rm -rf /var/lib/apt/lists/*'
+  # npm trusts the authorities of this machine, whose network may have one of its own
+  buildah copy --quiet "$made" /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/machine.crt
+  buildah config --env NODE_EXTRA_CA_CERTS=/etc/ssl/certs/machine.crt "$made"
   buildah commit --quiet --format docker "$made" "$node_image"
   buildah rm "$made" >/dev/null
 fi
