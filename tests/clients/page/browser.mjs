@@ -70,7 +70,8 @@ export class Page {
   async until(what, read, argument, limit = LIMIT) {
     const end = Date.now() + limit;
     for (;;) {
-      const found = await this.evaluate(read, argument);
+      // while another page is loaded there is nothing to ask
+      const found = await this.evaluate(read, argument).catch(() => null);
       if (found) return found;
       if (Date.now() > end) throw new Error(`not seen: ${what}; the page shows: ${await this.evaluate(() => document.body.innerText)}`);
       await sleep(50);

@@ -7,7 +7,8 @@ import { ask } from './ask.mjs';
 const ids = (page) => page.evaluate(() => [...document.querySelectorAll('#rows .row')]
   .sort((one, other) => one.getAttribute('aria-rowindex') - other.getAttribute('aria-rowindex'))
   .map((row) => row.querySelector('.id').textContent));
-const address = (page) => page.evaluate(() => location.search);
+/** Waits for a URL: a browser types letter by letter, and the page follows a moment later. */
+const isAt = (page, wanted) => page.until(`the URL ${wanted}`, (query) => location.search === query, wanted);
 const showsOnly = (page, wanted) => page.until(`only ${wanted}`, (list) => {
   const shown = [...document.querySelectorAll('#rows .row .id')].map((node) => node.textContent).sort();
   return document.querySelector('#table').getAttribute('aria-busy') === 'false' && shown.join() === [...list].sort().join();
@@ -43,15 +44,15 @@ export default async function tour(browser, { url }) {
   // filters run at the gateway and stand in the URL
   await page.clickText('#states', 'Failed');
   await showsOnly(page, ['broken']);
-  assert.equal(await address(page), '?state=failed');
+  await isAt(page, '?state=failed');
   await page.shows('#count', '1 job');
-  await page.goto(url + await address(page));
+  await page.goto(`${url}?state=failed`);
   await showsOnly(page, ['broken']);
   await page.clickText('#filters', 'Clear filters');
   await showsOnly(page, all);
   await page.fill('#search', 'is not a DATE');
   await showsOnly(page, ['broken']);
-  assert.equal(await address(page), '?q=is+not+a+DATE');
+  await isAt(page, '?q=is+not+a+DATE');
   await page.fill('#search', 'nothing like this');
   await page.shows('#no-match', 'No job matches');
   await page.clickText('#no-match', 'Clear filters');
@@ -60,7 +61,7 @@ export default async function tour(browser, { url }) {
   await page.fill('#label', 'team=blue');
   await page.press('Tab');
   await showsOnly(page, ['sales']);
-  assert.equal(await address(page), '?source=metrics&label=team=blue');
+  await isAt(page, '?source=metrics&label=team=blue');
   await page.evaluate(() => history.back());
   await showsOnly(page, ['sales', 'growing']);
   await page.clickText('#filters', 'Clear filters');
@@ -78,7 +79,7 @@ export default async function tour(browser, { url }) {
   ]) {
     await page.click(`${head} button`);
     await showsOnly(page, all);
-    assert.equal(await address(page), link);
+    await isAt(page, link);
     assert.deepEqual(await ids(page), await order(page, by), link);
     const sorted = await page.evaluate((of) => document.querySelector(of).getAttribute('aria-sort'), head);
     assert.equal(sorted, by.direction === 'ASC' ? 'ascending' : 'descending');
@@ -96,7 +97,7 @@ export default async function tour(browser, { url }) {
 async function details(page, url) {
   await page.click(`${row('sales')} .id`);
   await page.shows('#details-title', 'sales');
-  assert.equal(await address(page), '?job=metrics/sales');
+  await isAt(page, '?job=metrics/sales');
   for (const text of ['Supermetrics fields', 'SUCCESS', 'Succeeded', 'Timeline', 'team=blue', '2026-01-01 to 2026-03-31']) {
     await page.shows('#details', text);
   }
@@ -115,7 +116,7 @@ async function details(page, url) {
   await page.goto(`${url}?job=mind/none`);
   await page.shows('#details .notice', 'job');
   await page.click('#details-close');
-  assert.equal(await address(page), '');
+  await isAt(page, '');
 }
 
 /** Everything is reached without a mouse. */
