@@ -49,7 +49,7 @@ pub use discovery::DiscoveryConfig;
 pub use egress::{EgressConfig, ProxyConfig};
 pub use environment::{Environment, FILE_VARIABLE, NotUnicode};
 pub use graphql::{GraphqlConfig, IntrospectionConfig, PersistedQueries, TrustedDocuments};
-pub use jwt::{IssuerConfig, JwksRef, SigningAlgorithm};
+pub use jwt::{IssuerConfig, JwksRef, LoginConfig, SigningAlgorithm, login_origin};
 pub use limits::LimitsConfig;
 pub use network::{Network, NetworkError};
 pub use poll::PollConfig;

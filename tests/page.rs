@@ -12,6 +12,7 @@ use crate::support::browser::Browser;
 use crate::support::server::{Rig, Setup, external};
 use crate::support::wire;
 
+mod login;
 mod restart;
 
 /// Reads each job every second, so that nobody waits long.

@@ -18,6 +18,8 @@ use crate::domain::id::SourceName;
 
 /// Longest issuer, audience and name of a claim, in bytes.
 const TEXT_MAX: usize = 200;
+/// Most scopes of a sign-in.
+const SCOPES_MAX: usize = 20;
 
 /// A trusted issuer of tokens.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -37,6 +39,17 @@ pub struct IssuerConfig {
     pub sources: BTreeSet<SourceName>,
     /// The claim with a list of sources that restricts `sources` for one token. None: every token may read all of them.
     pub sources_claim: Option<String>,
+    /// How people sign in on the live page with it. None: they paste a token.
+    pub login: Option<LoginConfig>,
+}
+
+/// The sign-in of the live page at an issuer: the authorization code flow of OpenID Connect, with PKCE.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LoginConfig {
+    /// The public client that the page is at the issuer.
+    pub client_id: String,
+    /// The requested scopes.
+    pub scopes: Vec<String>,
 }
 
 /// Where an issuer's public keys are.
@@ -100,6 +113,26 @@ pub(super) struct RawIssuer {
     /// The claim with a list of sources. A token may read the sources that are both in the claim and in `sources`. A token
     /// without the claim is refused. Null: every token may read all of `sources`.
     sources_claim: Option<String>,
+    /// The sign-in of the live page at this issuer: OpenID Connect, authorization code with PKCE. Null: people paste a token.
+    login: Option<RawLogin>,
+}
+
+/// The sign-in of the live page at an issuer, which must be a URL then.
+#[derive(Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(rename = "Login", extend("required" = ["client_id"]))]
+struct RawLogin {
+    /// The id of the public client that is registered at the issuer, with the URL of the live page as its redirect URI.
+    #[schemars(required)]
+    client_id: Option<String>,
+    /// The requested scopes.
+    scopes: Vec<String>,
+}
+
+impl Default for RawLogin {
+    fn default() -> Self {
+        Self { client_id: None, scopes: vec!["openid".to_owned()] }
+    }
 }
 
 /// Reference to keys: exactly one of `url` and `file`.
@@ -127,6 +160,7 @@ impl Default for RawIssuer {
             name_claim: "sub".to_owned(),
             sources: None,
             sources_claim: None,
+            login: None,
         }
     }
 }
@@ -183,6 +217,15 @@ impl RawIssuer {
             }
         }
         let sources = sources(self.sources, &format!("{path}.sources"), known, faults);
+        let login = self.login.and_then(|login| {
+            let path = format!("{path}.login");
+            if self.issuer.as_deref().is_some_and(|issuer| login_origin(issuer).is_none()) {
+                let message =
+                    "needs an issuer that is a URL: https, or http to a loopback address, without query";
+                faults.add(path.clone(), message);
+            }
+            login.accept(&path, faults)
+        });
         Some(IssuerConfig {
             issuer: self.issuer?,
             audience: self.audience?.0,
@@ -191,8 +234,39 @@ impl RawIssuer {
             name_claim: self.name_claim,
             sources,
             sources_claim: self.sources_claim,
+            login,
         })
     }
+}
+
+impl RawLogin {
+    fn accept(self, path: &str, faults: &mut ValidationErrors) -> Option<LoginConfig> {
+        let is_word = |text: &String| {
+            (1..=TEXT_MAX).contains(&text.len())
+                && text.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\'))
+        };
+        let client_id = self.client_id.filter(is_word);
+        if client_id.is_none() {
+            let message = "must be the id of the page at the issuer: 1 to 200 visible ASCII characters";
+            faults.add(format!("{path}.client_id"), message);
+        }
+        if !(1..=SCOPES_MAX).contains(&self.scopes.len()) || !self.scopes.iter().all(is_word) {
+            let message = "must be a list of 1 to 20 scopes, such as [openid]";
+            faults.add(format!("{path}.scopes"), message);
+        }
+        Some(LoginConfig { client_id: client_id?, scopes: self.scopes })
+    }
+}
+
+/// The origin of an issuer that is a URL, for a content security policy. None for any other name.
+pub fn login_origin(issuer: &str) -> Option<String> {
+    let url = Url::parse(issuer).ok()?;
+    let is_plain = url.username().is_empty()
+        && url.password().is_none()
+        && url.query().is_none()
+        && url.fragment().is_none();
+    let is_safe = url.scheme() == "https" || url.scheme() == "http" && is_loopback(&url);
+    (is_plain && is_safe).then(|| url.origin().ascii_serialization())
 }
 
 impl RawJwks {

@@ -69,6 +69,11 @@ impl Explorer {
         });
         Ok(Self::Installed(files.collect::<Result<_, E>>()?))
     }
+
+    /// Whether it can be used.
+    pub const fn is_installed(&self) -> bool {
+        matches!(self, Self::Installed(_))
+    }
 }
 
 /// The routes of the explorer. No credential is required to load it; without one it shows nothing.

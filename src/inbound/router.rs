@@ -19,7 +19,8 @@ use super::graphql::execution::endpoint::GraphqlEndpoint;
 use super::http::error::{HttpRefusal, RefusalKind};
 use super::http::layers::{LayerSettings, Layers, LiveSettings};
 use super::http::route::Route;
-use super::{page, rest};
+use super::page::{self, PageSettings};
+use super::rest;
 use crate::jobs::Jobs;
 
 /// The service of the public listener: all routes, with the layers around them. A clone is cheap.
@@ -42,7 +43,8 @@ pub fn public(
     clients: ClientLimits,
     settings: &LayerSettings,
 ) -> PublicRoutes {
-    public_live(endpoint, jobs, clients, settings, LiveSettings::new(settings), Explorer::Off)
+    let live = LiveSettings::new(settings);
+    public_live(endpoint, jobs, clients, settings, live, PageSettings::default(), Explorer::Off)
 }
 
 /// The same, with the settings that a reload can change, and with an explorer.
@@ -52,6 +54,7 @@ pub fn public_live(
     clients: ClientLimits,
     settings: &LayerSettings,
     live: LiveSettings,
+    page: PageSettings,
     explorer: Explorer,
 ) -> PublicRoutes {
     let no_such_path = async || {
@@ -65,7 +68,7 @@ pub fn public_live(
     let layers = Layers::new(settings, live);
     let others = Router::new()
         .merge(rest)
-        .merge(page::router())
+        .merge(page::router(page))
         .merge(graphiql::router(explorer))
         .fallback(no_such_path);
     let others = layers.clone().around_all(others);

@@ -28,6 +28,7 @@ use crate::inbound::http::concurrency_limit::ConcurrencyLimit;
 use crate::inbound::http::layers::{LayerSettings, LiveSettings};
 use crate::inbound::http::min_rate_body::BodyRate as BodyPace;
 use crate::inbound::http::peer::TrustedProxies;
+use crate::inbound::page::PageSettings;
 use crate::inbound::router::{self, PublicRoutes};
 use crate::inbound::streams::{StreamCounts, StreamRegistry};
 use crate::jobs::{Jobs, Ports};
@@ -193,6 +194,8 @@ impl Gateway {
             ..LayerSettings::default()
         };
         let live = LiveSettings::new(&layers);
+        let explorer = explorer::open(config);
+        let page = PageSettings::new(explorer.is_installed(), &settings::page_logins(config));
         let parts = ReloadableParts {
             identity,
             streams: streams.clone(),
@@ -200,18 +203,12 @@ impl Gateway {
             sources,
             clients: clients.clone(),
             layers: live.clone(),
+            page: page.clone(),
         };
         Ok(Self {
             public: Listener::bind("public", "server.listen", server.listen).await?,
             admin: Listener::bind("admin", "server.admin_listen", server.admin_listen).await?,
-            routes: router::public_live(
-                endpoint,
-                jobs.clone(),
-                clients,
-                &layers,
-                live,
-                explorer::open(config),
-            ),
+            routes: router::public_live(endpoint, jobs.clone(), clients, &layers, live, page, explorer),
             reload: Arc::new(Reload::new(config.clone(), env.clone(), parts)),
             keys_end,
             jobs,

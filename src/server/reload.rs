@@ -13,6 +13,7 @@ use crate::inbound::admin::status::LastReload;
 use crate::inbound::client_limits::ClientLimits;
 use crate::inbound::http::layers::LiveSettings;
 use crate::inbound::http::peer::TrustedProxies;
+use crate::inbound::page::PageSettings;
 use crate::inbound::streams::StreamRegistry;
 use crate::jobs::Jobs;
 use crate::outbound::credentials::rotation::RotationTasks;
@@ -31,6 +32,7 @@ pub(super) struct ReloadableParts {
     pub(super) sources: SourceSet,
     pub(super) clients: ClientLimits,
     pub(super) layers: LiveSettings,
+    pub(super) page: PageSettings,
 }
 
 /// The active configuration, and its replacement by another one.
@@ -188,13 +190,14 @@ impl Reload {
         differences::take_over(&mut running, next);
         // locked to the end: two files are never applied at the same time
         let config = running.clone();
-        let ReloadableParts { streams, jobs, clients, layers, .. } = &self.parts;
+        let ReloadableParts { streams, jobs, clients, layers, page, .. } = &self.parts;
         self.parts.sources.put(sources, jobs, &config, before.credentials != config.credentials);
         jobs.put_rules(settings::freshness(&config), settings::follow(&config));
         streams.set_settings(settings::streams(&config));
         clients.set(settings::clients(&config));
         let proxies = TrustedProxies(config.server.trusted_proxies.clone());
         layers.put(settings::origins(&config), proxies);
+        page.put(&settings::page_logins(&config));
         if before.telemetry.log_level != config.telemetry.log_level
             && let Err(error) = log::set_level(&config.telemetry.log_level)
         {

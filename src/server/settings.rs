@@ -4,13 +4,14 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use crate::config::{Config, DiscoveryConfig, ServerConfig, SourceConfig};
+use crate::config::{Config, DiscoveryConfig, ServerConfig, SourceConfig, login_origin};
 use crate::domain::id::SourceName;
 use crate::domain::pace::PollIntervals;
 use crate::domain::sweep::DiscoveryRules;
 use crate::inbound::client_limits::ClientSettings;
 use crate::inbound::graphql::document::limits::DocumentLimits;
 use crate::inbound::http::origins::Origins;
+use crate::inbound::page::PageLogin;
 use crate::inbound::streams::StreamSettings;
 use crate::jobs::{FollowSettings, FreshnessRules};
 use crate::outbound::http::{BaseUrl, BaseUrlError};
@@ -122,6 +123,20 @@ fn discovery(discovery: &DiscoveryConfig) -> Option<DiscoveryRules> {
 
 pub(super) fn origins(config: &Config) -> Origins {
     Origins { allowed: config.server.allowed_origins.clone(), loopback: config.server.is_local() }
+}
+
+/// The issuers at which people sign in on the live page.
+pub(super) fn page_logins(config: &Config) -> Vec<PageLogin> {
+    let with_login = config.jwt.iter().filter_map(|issuer| {
+        let login = issuer.login.as_ref()?;
+        Some(PageLogin {
+            issuer: issuer.issuer.clone(),
+            origin: login_origin(&issuer.issuer)?,
+            client_id: login.client_id.clone(),
+            scopes: login.scopes.join(" "),
+        })
+    });
+    with_login.collect()
 }
 
 pub(super) fn clients(config: &Config) -> ClientSettings {

@@ -346,7 +346,22 @@ fn invalid_issuer_error_names_the_option_and_the_fix() {
         (
             "issuer: b",
             "secret: x, issuer: b",
-            "secret: is not an option; known options: issuer, audience, jwks, algorithms, name_claim, sources, sources_claim",
+            "secret: is not an option; known options: issuer, audience, jwks, algorithms, name_claim, sources, sources_claim, login",
+        ),
+        (
+            "issuer: b",
+            "login: {client_id: page}, issuer: b",
+            "login: needs an issuer that is a URL: https, or http to a loopback address, without query",
+        ),
+        (
+            "issuer: b",
+            "login: {scopes: [openid]}, issuer: https://b.example",
+            "login.client_id: must be the id of the page at the issuer: 1 to 200 visible ASCII characters",
+        ),
+        (
+            "issuer: b",
+            "login: {client_id: page, scopes: []}, issuer: https://b.example",
+            "login.scopes: must be a list of 1 to 20 scopes, such as [openid]",
         ),
     ];
     for (part, instead, line) in cases {

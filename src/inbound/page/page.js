@@ -5,11 +5,12 @@ import { addressOf, listQuery, readAddress, readReference, referenceText, sameLi
 import { onTick } from './clock.js';
 import { Details } from './details.js';
 import { SOURCES } from './documents.js';
-import { $, setText } from './dom.js';
+import { $, element, setText } from './dom.js';
 import { Filters } from './filters.js';
 import { duration, full } from './format.js';
 import { holderOf } from './identity.js';
 import { Jobs } from './jobs.js';
+import { beginLogin, finishLogin, readSettings } from './login.js';
 import { Sources } from './sources.js';
 import { copy, track } from './snippets.js';
 import { Socket } from './socket.js';
@@ -21,6 +22,8 @@ const SOURCES_EVERY = 5;
 const COUNTS_EVERY = 20;
 
 let view = readAddress();
+/** What the gateway tells everybody: whether it has an explorer, and where people sign in. */
+let settings = { explorer: false, logins: [] };
 let socket = null;
 /** The number of the sign-in: an earlier socket reports nothing any more. */
 let session = 0;
@@ -166,13 +169,17 @@ function signOut(reason = '', wasLive = false) {
   $('dead').hidden = true;
   $('token').removeAttribute('aria-invalid');
   setText($('entry-title'), wasLive ? 'Your session has ended' : 'Sign in');
-  const words = wasLive
-    ? 'The key or token expired or was revoked. Sign in again to continue where you were.'
-    : had && reason ? `The gateway does not accept this key or token: ${reason}.` : '';
-  if (words && !wasLive) $('token').setAttribute('aria-invalid', 'true');
+  if (wasLive) showReason('The key or token expired or was revoked. Sign in again to continue where you were.');
+  else if (had && reason) showReason(`The gateway does not accept this key or token: ${reason}.`);
+  else showReason('');
+  if (had && reason && !wasLive) $('token').setAttribute('aria-invalid', 'true');
+  offerLogins();
+  $('token').focus();
+}
+
+function showReason(words) {
   setText($('entry-reason'), words);
   $('entry-reason').hidden = words === '';
-  $('token').focus();
 }
 
 function showDesk(isShown) {
@@ -267,6 +274,38 @@ $('first-step-copy').addEventListener('click', async () => {
   setText($('first-step-said'), isCopied ? 'copied' : 'select the text to copy it');
 });
 
+/** Begins with what a sign-in at an issuer returned, if there was one. */
+async function begin() {
+  await offerLogins();
+  const returned = await finishLogin(settings.logins);
+  if (returned) {
+    history.replaceState(null, '', `${location.pathname}${returned.search}`);
+    view = readAddress();
+  }
+  filters.show(view);
+  if (returned?.problem) {
+    signOut();
+    showReason(returned.problem);
+    return;
+  }
+  enter(returned?.token ?? '');
+  showDetails();
+}
+
+/** Offers the issuers of this gateway, as they are configured now. */
+async function offerLogins() {
+  settings = await readSettings(settings);
+  $('pages').hidden = !settings.explorer;
+  $('logins').hidden = settings.logins.length === 0;
+  $('logins').replaceChildren(...settings.logins.map((login) => {
+    const button = element('button', { type: 'button', class: 'primary' }, `Sign in with ${new URL(login.issuer).host}`);
+    button.addEventListener('click', async () => {
+      const problem = await beginLogin(login, settings.logins.indexOf(login), location.search);
+      if (problem) showReason(problem);
+    });
+    return button;
+  }));
+}
+
 filters.show(view);
-enter('');
-showDetails();
+begin();

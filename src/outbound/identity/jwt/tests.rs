@@ -64,6 +64,7 @@ fn config(algorithms: &[SigningAlgorithm], sources_claim: Option<&str>) -> Issue
         name_claim: "sub".to_owned(),
         sources: ["audit", "sales"].map(|name| SourceName::parse(name).unwrap()).into(),
         sources_claim: sources_claim.map(str::to_owned),
+        login: None,
     }
 }
 
