@@ -15,7 +15,7 @@ mod removed;
 mod renamed;
 
 /// An issuer with its required options only.
-const JWT: &str = "jwt: [{issuer: 'https://login.example', audience: jobgate, jwks: {url: 'https://login.example/.well-known/jwks.json'}, sources: [audit]}]";
+const JWT: &str = "jwt: [{issuer: 'https://login.example', audience: jobgate, jwks: {url: 'https://login.example/.well-known/jwks.json'}, sources: [audit], login: {client_id: jobgate-page}}]";
 
 const HASH: &str = "ab00000000000000000000000000000000000000000000000000000000000000";
 
