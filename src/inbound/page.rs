@@ -98,7 +98,7 @@ impl PageContent {
     /// The policy lets the page load its own files and connect to its own gateway and to the issuers at which people sign
     /// in, and nothing else; no other page may frame it.
     fn new(has_explorer: bool, logins: &[PageLogin]) -> Self {
-        let origins: String = logins.iter().map(|login| format!(" {}", login.origin)).collect();
+        let origins: String = logins.iter().flat_map(|login| [" ", login.origin.as_str()]).collect();
         let policy = format!(
             "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'{origins}; \
              img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"

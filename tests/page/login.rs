@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use aws_lc_rs::digest::{SHA256, digest};
-use jiff::Timestamp;
+use jobgate::outbound::system::SystemClock;
+use jobgate::ports::clock::Clock as _;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -65,7 +66,7 @@ async fn answer(mut socket: TcpStream, issuer: &str, keys: &Issuer, codes: &Code
     let url = Url::parse(issuer).unwrap().join(target).unwrap();
     let of_url: HashMap<String, String> = url.query_pairs().into_owned().collect();
     let reply = match (method, url.path()) {
-        ("GET", "/.well-known/openid-configuration") => document(json!({
+        ("GET", "/.well-known/openid-configuration") => document(&json!({
             "issuer": issuer,
             "authorization_endpoint": format!("{issuer}/authorize"),
             "token_endpoint": format!("{issuer}/token"),
@@ -122,12 +123,12 @@ fn token(body: &str, issuer: &str, keys: &Issuer, codes: &Codes) -> String {
     assert_eq!((held, of("grant_type"), of("client_id")), (Some(expected), "authorization_code", CLIENT));
     let claims = json!({
         "iss": issuer, "aud": AUDIENCE, "sub": "ada", "name": "Ada Auditor",
-        "exp": Timestamp::now().as_second() + 600,
+        "exp": SystemClock.now().as_second() + 600,
     });
-    document(json!({ "access_token": keys.signed("k1", &claims), "token_type": "Bearer" }))
+    document(&json!({ "access_token": keys.signed("k1", &claims), "token_type": "Bearer" }))
 }
 
-fn document(body: Value) -> String {
+fn document(body: &Value) -> String {
     let body = body.to_string();
     format!(
         "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\naccess-control-allow-origin: *\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
