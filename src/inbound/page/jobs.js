@@ -11,6 +11,8 @@ import { Disconnected } from './socket.js';
 const PAGE = 100;
 /** Rows that are refreshed at once. */
 const REFRESH_MAX = 200;
+/** A row of a job that nobody follows is read so many times again, in case that somebody does by now. */
+const RECHECKS_MAX = 3;
 /** A row that was read longer ago is read again before its age means anything. */
 const READ_MS = 15_000;
 /** Changes of jobs that are not in the table are collected for so long before the list is read. */
@@ -188,19 +190,20 @@ export class Jobs {
   async refresh(visible) {
     if (!this.#socket) return;
     const isOpen = (id) => this.rows.get(id)?.job.isTerminal === false;
+    const isUnread = (id) => observed(this.rows.get(id).job) < this.#lostAt;
+    // one that nobody follows stays so, or is followed by now: a few reads tell
+    const isDoubtful = (id) => isUnfollowed(this.rows.get(id).job) && this.rows.get(id).rechecks < RECHECKS_MAX;
     const open = visible.filter(isOpen);
-    if (this.#lostAt > -Infinity) {
-      const inView = new Set(open);
-      const isOld = (id) => !inView.has(id) && isOpen(id) && observed(this.rows.get(id).job) < this.#lostAt;
-      const old = this.order.filter(isOld);
-      // when every row was read again, only those in view are of interest
-      if (old.length === 0 && !open.some((id) => observed(this.rows.get(id).job) < this.#lostAt)) this.#lostAt = -Infinity;
-      // the longest unread first, so that all have their turn
-      old.sort((one, other) => this.rows.get(one).readAt - this.rows.get(other).readAt);
-      open.push(...old.slice(0, REFRESH_MAX - open.length));
-    }
+    const inView = new Set(open);
+    const others = this.order.filter((id) => !inView.has(id) && isOpen(id) && (isUnread(id) || isDoubtful(id)));
+    // when every row was read again, only those in view are of interest
+    if (![...open, ...others].some(isUnread)) this.#lostAt = -Infinity;
+    // the longest unread first, so that all have their turn
+    others.sort((one, other) => this.rows.get(one).readAt - this.rows.get(other).readAt);
+    open.push(...others);
     if (open.length === 0) return;
     open.length = Math.min(open.length, REFRESH_MAX);
+    for (const id of open) this.rows.get(id).rechecks += 1;
     const epoch = this.#epoch;
     try {
       const { jobs } = await this.#socket.query(REFRESH, { refs: open.map((id) => ({ id })) });
@@ -377,8 +380,10 @@ export class Jobs {
       if (edge) [held.labels, held.origin] = [edge.labels, edge.origin];
       return;
     }
-    if (held && held.epoch === this.#epoch && from === REFRESHED && observed(job) === observed(held.job)) {
-      // a job by its reference is as fresh as requested; that later polls failed is in lists and in the feed
+    const isSame = held && observed(job) === observed(held.job);
+    if (isSame && held.epoch === this.#epoch && from === REFRESHED && !(isUnfollowed(held.job) && job.freshness.nextPollAt)) {
+      // a job by its reference is as fresh as requested; that later polls failed, or that none is planned, is in lists and
+      // in the feed
       const { isStale, staleReason } = held.job.freshness;
       Object.assign(job.freshness, { isStale, staleReason });
     }
@@ -386,7 +391,8 @@ export class Jobs {
     if (held && from === CHANGED) job.freshness.nextPollAt ??= held.job.freshness.nextPollAt;
     const readAt = Date.now();
     const row = held ?? { labels: [], origin: null, version: 0 };
-    Object.assign(row, { job, readAt, epoch: this.#epoch, generation: this.#generation, version: row.version + 1 });
+    const rechecks = isSame ? row.rechecks : 0;
+    Object.assign(row, { job, readAt, rechecks, epoch: this.#epoch, generation: this.#generation, version: row.version + 1 });
     if (edge) [row.labels, row.origin] = [edge.labels, edge.origin];
     const { states } = this.#query.filter;
     row.hasLeft = Boolean(states) && !states.includes(job.state);
@@ -411,4 +417,5 @@ export class Jobs {
   }
 }
 
+const isUnfollowed = ({ isTerminal, freshness }) => !isTerminal && freshness.staleReason === 'NOT_REFRESHED';
 const observed = (job) => Date.parse(job.freshness.observedAt);
