@@ -9,6 +9,8 @@ import { wait } from './waiting.js';
 const RETRY_PREFERRED_MS = 300_000;
 /** Event streams of a client: a browser has six HTTP/1.1 connections for all its tabs. */
 const EVENT_STREAMS_MAX = 2;
+/** Subscriptions on a WebSocket, which carries up to 200 operations. */
+const SUBSCRIPTIONS_MAX = 50;
 
 /**
  * @typedef {object} Watcher
@@ -121,20 +123,30 @@ export class Following {
   }
 
   #open() {
-    const isAtLimit = [...this.#streams].filter(({ transport }) => transport !== 'websocket').length >= EVENT_STREAMS_MAX;
-    if (isAtLimit && [...this.#entries.values()].some(({ stream }) => !stream)) {
+    if (this.#isAtLimit()) {
       for (const stream of this.#streams) stream.close();
+      this.#streams.clear();
       for (const entry of this.#entries.values()) entry.stream = null;
     }
     const waiting = [...this.#entries].filter(([, { stream }]) => !stream);
     for (let at = 0; at < waiting.length; at += REFS_MAX) {
+      /** @type {JobStream} */
       const stream = new JobStream(this.#access, this.#choice, this.#selection, this.#maxStaleness, new Map(waiting.slice(at, at + REFS_MAX)), {
         update: (update) => this.#deliver(stream, update),
+        // after a fallback there may be too many event streams
+        live: () => stream.transport !== 'websocket' && this.#schedule(),
         over: () => this.#streams.delete(stream),
       });
       for (const [, entry] of waiting.slice(at, at + REFS_MAX)) entry.stream = stream;
       this.#streams.add(stream);
     }
+  }
+
+  /** Whether there are so many streams that their jobs, and those without one, are to share fewer. */
+  #isAtLimit() {
+    const hasEvents = [...this.#streams].some(({ transport }) => transport !== 'websocket');
+    const needed = Math.ceil(this.#entries.size / REFS_MAX);
+    return this.#streams.size >= (hasEvents ? EVENT_STREAMS_MAX : SUBSCRIPTIONS_MAX) && needed < this.#streams.size;
   }
 
   /**
@@ -181,8 +193,11 @@ class JobStream {
   #pending;
   #on;
   #link = linked([]);
-  /** @type {import('../index.js').Transport | null} */
-  transport = null;
+  /**
+   * The transport that is in use or tried first.
+   * @type {import('../index.js').Transport}
+   */
+  transport;
 
   /**
    * @param {Access} access
@@ -190,7 +205,7 @@ class JobStream {
    * @param {string} selection
    * @param {string | null} maxStaleness
    * @param {Map<string, Entry>} pending
-   * @param {{ update: (update: any) => void, over: () => void }} on
+   * @param {{ update: (update: any) => void, live: () => void, over: () => void }} on
    */
   constructor(access, choice, selection, maxStaleness, pending, on) {
     this.#access = access;
@@ -199,6 +214,7 @@ class JobStream {
     this.#maxStaleness = maxStaleness;
     this.#pending = pending;
     this.#on = on;
+    this.transport = choice.candidates()[0];
     this.#run();
   }
 
@@ -264,6 +280,7 @@ class JobStream {
             this.transport = transport;
             this.#choice.works(transport);
             this.#report({ state: 'live', transport });
+            this.#on.live();
           }
           yield answer;
         }

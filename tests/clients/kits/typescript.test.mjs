@@ -260,6 +260,22 @@ describe('fallback', { timeout }, () => {
     assert.equal(stage.seen().websocket - before.websocket, 1, 'the second watch uses what worked');
   });
 
+  test('many watches that fall back together share few event streams', async () => {
+    stage.block('webSockets');
+    const ids = await newJobs(10);
+    const jobgate = client();
+    const records = [];
+    for (const id of ids) {
+      records.push(new Record(jobgate, [`mind/${id}`]));
+      await new Promise((resolve) => setTimeout(resolve, 1));
+    }
+    for (const record of records) await record.until(({ updates }) => updates.length === 1);
+    while (stage.front.open.sse > 2) await new Promise((resolve) => setTimeout(resolve, 20));
+    await Promise.all(ids.map((id) => stage.set(id, 'COMPLETE')));
+    for (const record of records) await record.until(({ ended }) => ended);
+    for (const record of records) assert.deepEqual(record.states(), ['RUNNING', 'SUCCEEDED']);
+  });
+
   test('held back event streams are replaced by requests that wait', async () => {
     stage.block('webSockets', 'streams');
     assert.equal(await followed(client()), 'wait');
@@ -336,6 +352,21 @@ describe('sharing', { timeout }, () => {
       await record.until(({ ended }) => ended);
       assert.deepEqual(record.states(), ['RUNNING', 'SUCCEEDED']);
     }
+  });
+
+  test('more watches than a WebSocket carries operations share subscriptions', async () => {
+    const ids = await newJobs(210);
+    const jobgate = client({ transports: ['websocket'] });
+    const records = [];
+    for (const id of ids) {
+      records.push(new Record(jobgate, [`mind/${id}`]));
+      // each in a turn of its own
+      await new Promise((resolve) => setTimeout(resolve, 1));
+    }
+    for (const record of records) await record.until(({ updates }) => updates.length === 1);
+    await Promise.all(ids.map((id) => stage.set(id, 'COMPLETE')));
+    for (const record of records) await record.until(({ ended }) => ended);
+    assert.equal(records.filter((record) => record.times('reconnecting') > 0).length, 0);
   });
 
   test('more jobs than a subscription can have are split', async () => {
