@@ -115,4 +115,4 @@ def signature_of(is_final: bool, data: Mapping[str, Any]) -> object:
     ignored = ("freshness", "estimate", "firstSeenAt", "stateSince", "terminalSeenAt")
     rest = {name: value for name, value in data.items() if name not in ignored}
     freshness = data.get("freshness") or {}
-    return [is_final, freshness.get("isStale"), freshness.get("staleReason"), bool(data.get("estimate")), rest]
+    return [is_final, freshness.get("isStale"), freshness.get("staleReason"), rest]

@@ -181,7 +181,7 @@ export class Following {
  */
 function signatureOf({ isFinal, result }) {
   const { freshness, estimate, firstSeenAt, stateSince, terminalSeenAt, ...rest } = result;
-  return JSON.stringify([isFinal, freshness?.isStale, freshness?.staleReason, Boolean(estimate), rest]);
+  return JSON.stringify([isFinal, freshness?.isStale, freshness?.staleReason, rest]);
 }
 
 /** One subscription to up to 200 jobs, across connections. It ends with the jobs, or with an error that a retry cannot solve. */
