@@ -157,7 +157,7 @@ export interface JobFailure {
   message: String | null;
 }
 
-/** Filters for jobs. A job must match all filters that are set. A null or empty filter matches every job. */
+/** Filters for jobs. A job must match all filters that are set; each list has at most 100 items. A null or empty filter matches every job. */
 export interface JobFilter {
   /** Include only jobs of the sources with these names. A name that the client may not read matches nothing. */
   sources?: String[] | null;
@@ -201,9 +201,9 @@ export type JobOrderField =
 export type JobOrigin =
   /** A client tracks the job; see `trackJobs`. */
   | 'TRACKED'
-  /** A list of the source contained the job before any client requested it. */
+  /** A list of the source contained the job before any client read it. */
   | 'DISCOVERED'
-  /** A client requested the job before any list contained it. */
+  /** A client read the job before any list contained it. */
   | 'REQUESTED';
 
 /**
@@ -792,8 +792,16 @@ export interface SourceDiscovery {
    * polled.
    */
   trusted: Boolean;
-  /** The number of jobs that were discovered since the gateway started. */
+  /**
+   * The number of discovered jobs that are stored, as far as this replica knows: those that it discovered, and those of
+   * earlier processes that had not ended.
+   */
   jobsDiscovered: Int;
+  /**
+   * Whether no more jobs are discovered, because there are as many as configured. Jobs are discovered again when earlier
+   * ones are not stored any more.
+   */
+  limitReached: Boolean;
   /**
    * The time in milliseconds between two reads of each followed job by its ID while the source is swept. Null while it
    * is not.
@@ -887,7 +895,10 @@ export type StaleReason =
   | 'CONFLICTING_VERSION'
   /** An internal error of the gateway. */
   | 'INTERNAL'
-  /** The result was read from the store without a request to the source, as in `jobList`, and the job is not followed. */
+  /**
+   * The result was read from the store without a request to the source, as in `jobList`, and the gateway
+   * does not follow the job.
+   */
   | 'NOT_REFRESHED';
 
 /**
