@@ -62,7 +62,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>, env: &Environment) -> ExitC
     let attended = io::stdout().is_terminal() && io::stderr().is_terminal();
     // Not locked: a command that runs for long logs to the same stream from other threads.
     let (mut out, mut err) = (io::stdout(), io::stderr());
-    ExitCode::from(run_on(args, env, Terminal::new(&mut out, &mut err, attended)))
+    let terminal = Terminal::new(&mut out, &mut err, attended).with_columns(Terminal::columns_of_process());
+    ExitCode::from(run_on(args, env, terminal))
 }
 
 fn run_on(args: impl IntoIterator<Item = OsString>, env: &Environment, mut terminal: Terminal<'_>) -> u8 {

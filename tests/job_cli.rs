@@ -233,6 +233,100 @@ async fn json_output_is_one_schema_object_per_line() {
     assert_eq!((code, &objects(&output)[0]["state"]), (Some(0), &"SUCCEEDED".into()), "{output}");
 }
 
+/// A gateway with four jobs that were read, so that it has stored them.
+async fn rig_with_stored_jobs() -> Rig {
+    let rig = setup().start().await;
+    let refs = ["get", "mind/done", "mind/runs", "mind/broken", "metrics/counted"];
+    let (code, output) = job(&rig, &refs).await;
+    assert_eq!(code, Some(1), "{output}");
+    rig
+}
+
+#[tokio::test]
+async fn job_list_prints_the_jobs_that_match_its_filters() {
+    let rig = rig_with_stored_jobs().await;
+    for (args, expected) in [
+        (&["--all"][..], &["metrics/counted", "mind/broken", "mind/done", "mind/runs"][..]),
+        (
+            &["--order", "state", "--state", "failed", "--state", "running"],
+            &["mind/broken", "metrics/counted", "mind/runs"],
+        ),
+        (&["--all", "--source", "mind", "--state", "running"], &["mind/runs"]),
+        (&["--text", "COLUMN 7"], &["mind/broken"]),
+        (&["--origin", "tracked"], &[]),
+        (&["--label", "team=tax"], &[]),
+        (&["--updated-since", "2999-01-01T00:00:00Z"], &[]),
+    ] {
+        let (code, output) = job(&rig, &[&["list"], args].concat()).await;
+        let listed: Vec<&str> = output
+            .lines()
+            .filter(|line| line.contains('/'))
+            .map(|line| line.split(' ').next().unwrap())
+            .collect();
+        assert_eq!((code, listed), (Some(0), expected.to_vec()), "{args:?}: {output}");
+        let last = match expected.len() {
+            0 => "no jobs match".to_owned(),
+            1 => "1 job".to_owned(),
+            count => format!("{count} jobs"),
+        };
+        assert!(output.lines().any(|line| line == last), "{args:?}: {output}");
+    }
+}
+
+#[tokio::test]
+async fn job_list_says_how_many_jobs_it_leaves_out() {
+    let rig = rig_with_stored_jobs().await;
+    let (code, output) = job(&rig, &["list", "--first", "3"]).await;
+    assert_eq!(
+        (code, output.matches(" RUNNING ").count() + output.matches(" FAILED ").count()),
+        (Some(0), 3),
+        "{output}"
+    );
+    assert!(output.contains("3 of 4 jobs; --all lists all"), "{output}");
+    assert_eq!(job(&rig, &["list", "--count"]).await, (Some(0), "4\n".to_owned()));
+}
+
+#[tokio::test]
+async fn job_list_reads_more_jobs_than_one_page_has() {
+    let names: Vec<String> = (0..230).map(|number| format!("job-{number:03}")).collect();
+    let jobs = names.iter().map(|name| MindBridgeJob::new(name, &[(0, "COMPLETE")]));
+    let rig = Setup::with(jobs.collect(), Vec::new()).start().await;
+    let refs: Vec<String> = names.iter().map(|name| format!("mind/{name}")).collect();
+    let (code, output) =
+        job(&rig, &[&["get"], refs.iter().map(String::as_str).collect::<Vec<_>>().as_slice()].concat()).await;
+    assert_eq!(code, Some(0), "{output}");
+    for (args, count, last) in
+        [(&["--all"][..], 230, "230 jobs"), (&["--first", "150"], 150, "150 of 230 jobs; --all lists all")]
+    {
+        let (code, output) = job(&rig, &[&["list"], args].concat()).await;
+        let listed: std::collections::BTreeSet<&str> =
+            output.lines().filter(|line| line.starts_with("mind/")).collect();
+        assert_eq!((code, listed.len()), (Some(0), count), "{output}");
+        assert!(output.lines().any(|line| line == last), "{output}");
+    }
+    let (code, output) = job(&rig, &["list", "--all", "--json"]).await;
+    let ids: Vec<String> = output
+        .lines()
+        .map(|line| {
+            serde_json::from_str::<Value>(line).unwrap()["node"]["externalId"].as_str().unwrap().to_owned()
+        })
+        .collect();
+    assert_eq!((code, ids), (Some(0), names));
+}
+
+#[tokio::test]
+async fn job_list_json_has_each_job_with_labels_and_origin() {
+    let rig = rig_with_stored_jobs().await;
+    let (code, output) = job(&rig, &["list", "--json", "--source", "metrics"]).await;
+    let edge: Value = serde_json::from_str(&output).unwrap();
+    assert_eq!(code, Some(0), "{output}");
+    assert_eq!((&edge["origin"], &edge["labels"]), (&"REQUESTED".into(), &Value::Array(Vec::new())));
+    assert_eq!(
+        (&edge["node"]["scheduleId"], &edge["node"]["progress"]["total"]),
+        (&"counted".into(), &3.into())
+    );
+}
+
 #[tokio::test]
 async fn the_key_from_a_file_or_the_environment_is_never_printed() {
     let hash = ClientConfig::hex(&keys::hash("jg_cAnaRy"));
@@ -279,6 +373,8 @@ async fn an_unreachable_gateway_exits_with_code_2() {
             "printed once, however often it is retried: {output}"
         );
     }
+    let (code, output) = run(&["job", "list", "--url", &url], &[]).await;
+    assert_eq!((code, output.matches("cannot be reached").count()), (Some(2), 1), "{output}");
 }
 
 /// Whether the gateway is killed or drains: the watcher reconnects by itself, prints nothing twice, and prints the

@@ -8,7 +8,7 @@ use futures_util::Stream;
 use futures_util::stream;
 use tokio::time::sleep;
 
-use super::gateway::{GatewayClient, GatewayError, UpdateStream, WireRef, WireUpdate};
+use super::gateway::{FieldSet, GatewayClient, GatewayError, UpdateStream, WireRef, WireUpdate};
 
 /// The ceiling of the first pause; each failure doubles it.
 const BASE: Duration = Duration::from_secs(1);
@@ -36,6 +36,7 @@ struct FollowState {
     /// The jobs that are not terminal.
     refs: Vec<WireRef>,
     max_staleness: Option<Duration>,
+    set: FieldSet,
     jitter: fn() -> f64,
     updates: Option<UpdateStream>,
     /// Whether the stream has delivered an update.
@@ -53,12 +54,14 @@ pub(crate) fn follow(
     gateway: GatewayClient,
     refs: Vec<WireRef>,
     max_staleness: Option<Duration>,
+    set: FieldSet,
     jitter: fn() -> f64,
 ) -> impl Stream<Item = FollowEvent> + Send + use<> {
     let begin = FollowState {
         gateway,
         refs,
         max_staleness,
+        set,
         jitter,
         updates: None,
         progressed: false,
@@ -76,7 +79,7 @@ impl FollowState {
                 sleep(pause).await;
             }
             let event = match &mut self.updates {
-                None => match self.gateway.updates(&self.refs, self.max_staleness).await {
+                None => match self.gateway.updates(&self.refs, self.max_staleness, self.set).await {
                     Ok(updates) => {
                         self.updates = Some(updates);
                         self.progressed = false;

@@ -22,12 +22,15 @@ pub(crate) use self::error::GatewayError;
 use self::retry_after::retry_after;
 use self::sse::SseReader;
 pub(crate) use self::wire::{
-    JobOutcome, WireEstimate, WireFailure, WireJob, WireRef, WireResult, WireTransition, WireUpdate,
+    FieldSet, JobOutcome, WireEstimate, WireFailure, WireJob, WireJobEdge, WireJobPage, WireLabel, WireRef,
+    WireResult, WireTransition, WireUpdate,
 };
 use crate::{clock, duration};
 
 /// The largest number of jobs in one query or one stream; the gateway's own limit.
 pub(crate) const REFS_MAX: usize = 200;
+/// The largest page of a connection; the gateway's own limit.
+pub(crate) const PAGE_MAX: u32 = 100;
 
 /// How long a stream may take to open: a gateway sends its headers at once.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
@@ -96,15 +99,9 @@ impl GatewayClient {
         &self,
         refs: &[WireRef],
         max_staleness: Option<Duration>,
+        set: FieldSet,
     ) -> Result<Vec<WireResult>, GatewayError> {
-        let accept = "application/graphql-response+json, application/json;q=0.9";
-        let mut response = self.post(&wire::query(), refs, max_staleness, accept).await?;
-        let (status, retry_after) = (response.status(), requested_pause(&response));
-        let body = collect(&mut response, BODY_MAX).await?;
-        let result: Value = serde_json::from_slice(&body).unwrap_or_default();
-        if !status.is_success() || !(result.get("data").is_some() || result.get("errors").is_some()) {
-            return Err(GatewayError::of_answer(status, retry_after, &body));
-        }
+        let (result, _) = self.query(&wire::query(set), &of_refs(refs, max_staleness)).await?;
         let jobs = result.pointer("/data/jobs").and_then(Value::as_array);
         let answers: Option<Vec<WireResult>> =
             jobs.and_then(|jobs| jobs.iter().cloned().map(WireResult::read).collect());
@@ -112,14 +109,47 @@ impl GatewayClient {
         whole.ok_or_else(|| GatewayError::of_result(&result))
     }
 
+    /// Queries a page of at most [`PAGE_MAX`] jobs. `filter` is a `JobFilter`, `order_by` a `JobOrder` or null. Cancel
+    /// safe.
+    ///
+    /// # Errors
+    /// Returns an error if there is no complete response.
+    pub(crate) async fn job_list(
+        &self,
+        (filter, order_by): (&Value, &Value),
+        (first, after): (u32, Option<&str>),
+        count: bool,
+        set: FieldSet,
+    ) -> Result<WireJobPage, GatewayError> {
+        let variables =
+            json!({ "filter": filter, "orderBy": order_by, "first": first, "after": after, "count": count });
+        let (result, _) = self.query(&wire::list(set), &variables).await?;
+        let page = result.pointer("/data/jobList").and_then(WireJobPage::read);
+        page.ok_or_else(|| GatewayError::of_result(&result))
+    }
+
+    /// Sends a query: its result, parsed and as it was sent.
+    async fn query(&self, document: &str, variables: &Value) -> Result<(Value, Vec<u8>), GatewayError> {
+        let accept = "application/graphql-response+json, application/json;q=0.9";
+        let mut response = self.post(document, variables, accept).await?;
+        let (status, retry_after) = (response.status(), requested_pause(&response));
+        let body = collect(&mut response, BODY_MAX).await?;
+        let result: Value = serde_json::from_slice(&body).unwrap_or_default();
+        if !status.is_success() || !(result.get("data").is_some() || result.get("errors").is_some()) {
+            return Err(GatewayError::of_answer(status, retry_after, &body));
+        }
+        Ok((result, body))
+    }
+
     /// Opens a stream of updates on 1 to [`REFS_MAX`] jobs.
     pub(crate) async fn updates(
         &self,
         refs: &[WireRef],
         max_staleness: Option<Duration>,
+        set: FieldSet,
     ) -> Result<UpdateStream, GatewayError> {
-        let document = wire::subscription();
-        let opening = self.post(&document, refs, max_staleness, "text/event-stream");
+        let (document, variables) = (wire::subscription(set), of_refs(refs, max_staleness));
+        let opening = self.post(&document, &variables, "text/event-stream");
         let opened = tokio::time::timeout(OPEN_TIMEOUT, opening).await;
         let mut response = opened
             .unwrap_or_else(|_| Err(GatewayError::passing("the gateway takes too long to open a stream")))?;
@@ -141,12 +171,9 @@ impl GatewayClient {
     async fn post(
         &self,
         document: &str,
-        refs: &[WireRef],
-        max_staleness: Option<Duration>,
+        variables: &Value,
         accept: &'static str,
     ) -> Result<Response, GatewayError> {
-        let refs: Vec<Value> = refs.iter().map(WireRef::to_json).collect();
-        let variables = json!({ "refs": refs, "maxStaleness": max_staleness.map(duration::format) });
         let body = json!({ "query": document, "variables": variables });
         let mut request = Request::new(Method::POST, self.endpoint.clone());
         request.headers_mut().insert(ACCEPT, HeaderValue::from_static(accept));
@@ -191,6 +218,12 @@ impl UpdateStream {
             }
         }
     }
+}
+
+/// The variables of a request about jobs.
+fn of_refs(refs: &[WireRef], max_staleness: Option<Duration>) -> Value {
+    let refs: Vec<Value> = refs.iter().map(WireRef::to_json).collect();
+    json!({ "refs": refs, "maxStaleness": max_staleness.map(duration::format) })
 }
 
 /// The pause that a response requests.

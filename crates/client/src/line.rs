@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use jiff::Timestamp;
 
 use super::gateway::{JobOutcome, WireEstimate, WireFailure, WireJob, WireResult, WireTransition};
+use super::style;
 
 /// The text of a result: `RUNNING 3/7`, `FAILED CODE: why`, `RUNNING stale: THROTTLED`, `ERROR NOT_FOUND: why`.
 ///
@@ -21,24 +22,39 @@ pub(super) fn text(answer: &WireResult, is_final: bool) -> String {
 
 fn of_job(job: &WireJob) -> String {
     let mut words = vec![visible(&job.state)];
-    if job.state == "UNKNOWN"
-        && let Some(native) = &job.native_state
-    {
-        words.push(format!("({})", visible(native)).into());
-    }
-    // 0/0 means that nothing is known yet
-    if let Some(progress) = &job.progress
-        && progress.total > 0
-    {
-        words.push(format!("{}/{}", progress.completed, progress.total).into());
-    }
-    if let Some(failure) = &job.failure {
-        words.extend(of_failure(failure));
-    }
-    if let Some(reason) = &job.freshness.stale_reason {
-        words.push(format!("stale: {}", visible(reason)).into());
-    }
+    words.extend(native(job));
+    words.extend(progress(job).map(Cow::from));
+    words.extend(reasons(job));
     words.join(" ")
+}
+
+/// The counts of a job, as `3/7`.
+pub(super) fn progress(job: &WireJob) -> Option<String> {
+    // 0/0 means that nothing is known yet
+    let progress = job.progress.filter(|progress| progress.total > 0)?;
+    Some(format!("{}/{}", progress.completed, progress.total))
+}
+
+/// What there is to say beside the state and the counts: `CODE: why`, `stale: THROTTLED`, and with a time `2m left`.
+pub(super) fn detail(job: &WireJob, now: Option<Timestamp>) -> String {
+    let left = job.estimate.as_ref().zip(now).and_then(|(estimate, now)| {
+        let finish: Timestamp = estimate.expected_finish_at.parse().ok()?;
+        Some(format!("{} left", style::span(finish.as_second() - now.as_second())).into())
+    });
+    let words: Vec<Cow<'_, str>> = native(job).into_iter().chain(reasons(job)).chain(left).collect();
+    words.join(" ")
+}
+
+/// The upstream's own name of a state that the gateway does not know.
+fn native(job: &WireJob) -> Option<Cow<'_, str>> {
+    let native = job.native_state.as_ref().filter(|_| job.state == "UNKNOWN")?;
+    Some(format!("({})", visible(native)).into())
+}
+
+fn reasons(job: &WireJob) -> impl Iterator<Item = Cow<'_, str>> {
+    let stale =
+        job.freshness.stale_reason.as_ref().map(|reason| format!("stale: {}", visible(reason)).into());
+    job.failure.as_ref().and_then(of_failure).into_iter().chain(stale)
 }
 
 /// The same with the estimate, which changes with the time: `RUNNING expected 2026-11-21T20:45:00Z (… to …)`. It is no
@@ -69,7 +85,7 @@ pub(super) fn timeline(answer: &WireResult) -> Vec<String> {
 }
 
 /// A time without fractions of a second.
-fn seconds(time: &str) -> String {
+pub(super) fn seconds(time: &str) -> String {
     time.parse::<Timestamp>().map_or_else(|_| visible(time).into_owned(), |time| format!("{time:.0}"))
 }
 

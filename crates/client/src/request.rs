@@ -11,7 +11,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
 use super::duration;
 use super::follow::{FollowEvent, follow};
-use super::gateway::{GatewayClient, GatewayError, JobOutcome, REFS_MAX, WireUpdate};
+use super::gateway::{FieldSet, GatewayClient, GatewayError, JobOutcome, REFS_MAX, WireUpdate};
 use super::mode::JobMode;
 use super::outcome::ExitOutcome;
 use super::screen::{Screen, ScreenItem};
@@ -27,6 +27,7 @@ pub(super) struct JobRequest {
     pub(super) gateway: GatewayClient,
     pub(super) max_staleness: Option<Duration>,
     pub(super) timeout: Option<Duration>,
+    pub(super) set: FieldSet,
     /// Returns a random number from 0 (included) to 1 (excluded).
     pub(super) jitter: fn() -> f64,
 }
@@ -61,7 +62,7 @@ impl JobRequest {
     /// One answer each; more jobs than fit into one query are read by several concurrent ones.
     async fn once(self, task: &mut JobRequestTask<'_, '_>) -> anyhow::Result<()> {
         let groups = task.table.groups(REFS_MAX);
-        let questions = groups.iter().map(|refs| self.gateway.jobs(refs, self.max_staleness));
+        let questions = groups.iter().map(|refs| self.gateway.jobs(refs, self.max_staleness, self.set));
         let limit = self.timeout.unwrap_or(GET_TIMEOUT);
         let Ok(answered) = timeout(limit, join_all(questions)).await else {
             return task.time_is_up(limit);
@@ -81,8 +82,8 @@ impl JobRequest {
 
     /// Every update until the last job completes, the request fails permanently, or the time is up.
     async fn follow(self, task: &mut JobRequestTask<'_, '_>) -> anyhow::Result<()> {
-        let Self { gateway, max_staleness, timeout, jitter } = self;
-        let begin = |refs| Box::pin(follow(gateway.clone(), refs, max_staleness, jitter));
+        let Self { gateway, max_staleness, timeout, set, jitter } = self;
+        let begin = |refs| Box::pin(follow(gateway.clone(), refs, max_staleness, set, jitter));
         let mut events = select_all(task.table.groups(REFS_MAX).into_iter().map(begin));
         let deadline = timeout.and_then(|limit| Instant::now().checked_add(limit));
         let mut time_is_up = pin!(async move {

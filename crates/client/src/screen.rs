@@ -53,7 +53,7 @@ impl<'t, 'o> Screen<'t, 'o> {
         match self.form {
             OutputForm::Lines | OutputForm::Bars => line::text(answer, is_final),
             OutputForm::Json => {
-                // the age of an answer, the time of the next poll and the estimate always differ
+                // these differ in each answer, also of a job that has not changed
                 let mut facts = answer.sent.clone();
                 for path in [
                     "/freshness/observedAt",
@@ -61,6 +61,8 @@ impl<'t, 'o> Screen<'t, 'o> {
                     "/freshness/nextPollAt",
                     "/retryAfterMs",
                     "/estimate",
+                    "/requestId",
+                    "/queue",
                 ] {
                     if let Some(fact) = facts.pointer_mut(path) {
                         fact.take();

@@ -8,12 +8,31 @@ pub struct Terminal<'a> {
     out: &'a mut (dyn Write + Send),
     err: &'a mut (dyn Write + Send),
     attended: bool,
+    columns: Option<usize>,
 }
 
 impl<'a> Terminal<'a> {
     /// Two streams; `attended` means that a person reads both of them.
     pub fn new(out: &'a mut (dyn Write + Send), err: &'a mut (dyn Write + Send), attended: bool) -> Self {
-        Self { out, err, attended }
+        Self { out, err, attended, columns: None }
+    }
+
+    /// The same with the number of columns of standard output; none if it is no terminal.
+    #[must_use]
+    pub fn with_columns(self, columns: Option<usize>) -> Self {
+        Self { columns, ..self }
+    }
+
+    /// The columns of the standard output of this process, if it is a terminal.
+    pub fn columns_of_process() -> Option<usize> {
+        let term = console::Term::stdout();
+        let (_, columns) = term.size_checked().filter(|_| term.is_term())?;
+        Some(columns.into())
+    }
+
+    /// The number of columns of standard output; none if it is no terminal, and a program reads it.
+    pub(crate) const fn columns(&self) -> Option<usize> {
+        self.columns
     }
 
     /// Whether a person reads both streams, so that a line may change after it was written.
@@ -44,6 +63,9 @@ impl<'a> Terminal<'a> {
 
 impl Debug for Terminal<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Terminal").field("attended", &self.attended).finish_non_exhaustive()
+        f.debug_struct("Terminal")
+            .field("attended", &self.attended)
+            .field("columns", &self.columns)
+            .finish_non_exhaustive()
     }
 }

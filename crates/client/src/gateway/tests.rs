@@ -58,7 +58,7 @@ fn event(id: &str, state: &str, is_final: bool) -> String {
 
 fn follow_two(gateway: GatewayClient) -> impl futures_util::Stream<Item = FollowEvent> {
     // the lowest random value: pauses are as short as possible
-    follow(gateway, vec![external("a"), external("b")], Some(Duration::from_secs(5)), || 0.0)
+    follow(gateway, vec![external("a"), external("b")], Some(Duration::from_secs(5)), FieldSet::Shown, || 0.0)
 }
 
 #[tokio::test]
@@ -154,7 +154,8 @@ async fn incomplete_query_response_is_an_error() {
     ] {
         let (listener, gateway) = peer().await;
         let refs = [external("a")];
-        let (_, answers) = tokio::join!(answer(&listener, head, body), gateway.jobs(&refs, None));
+        let (_, answers) =
+            tokio::join!(answer(&listener, head, body), gateway.jobs(&refs, None, FieldSet::Shown));
         assert_eq!(answers.is_ok(), good, "{head} {body}: {answers:?}");
         assert!(answers.is_ok_and(|answers| answers[0].concerns(&refs[0])) == good, "{head} {body}");
     }

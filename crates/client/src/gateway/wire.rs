@@ -4,30 +4,81 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-/// The fields that are read of a job or its problem.
-const RESULT: &str = "fragment Result on JobResult { __typename \
-    ... on Job { id source { name } externalId state isTerminal nativeState createdAt updatedAt finishedAt \
+/// The fields of a job that the text forms print.
+const SHOWN: &str = "id source { name } externalId state isTerminal nativeState updatedAt finishedAt stateSince \
     progress { completed total } failure { code message } \
-    estimate { expectedFinishAt earliest latest sampleSize } \
-    freshness { observedAt ageMs isStale staleReason nextPollAt } } \
-    ... on JobProblem { ref { id source externalId } code message retryable retryAfterMs } }";
+    estimate { expectedFinishAt earliest latest sampleSize } freshness { staleReason } \
+    ... on MindBridgeJob { kind }";
 
-/// The field that is read in a query only: the updates of a stream are transitions themselves.
+/// All fields of a job except its rows, for the JSON form; a test compares them with the schema.
+const ALL: &str = "id source { name upstream } externalId state isTerminal nativeState createdAt updatedAt finishedAt \
+    firstSeenAt stateSince terminalSeenAt progress { completed total } failure { code message } \
+    estimate { expectedFinishAt earliest latest sampleSize } \
+    freshness { observedAt ageMs isStale staleReason nextPollAt } \
+    transitions { state nativeState observedAt upstreamAt } \
+    ... on MindBridgeJob { kind entity { id type } version createdBy { userId userName } \
+    lastModifiedBy { userId userName } error errorMessage } \
+    ... on SupermetricsJob { requestId scheduleId queue { tasksScheduled tasksRunning } \
+    query { startDate endDate accounts fields { id name dataType dataColumn } } \
+    result { totalRows totalColumns runSeconds dataSampled cacheUsed cacheTime } }";
+
+/// The fields of the problem that replaces a job.
+const PROBLEM: &str =
+    "... on JobProblem { ref { id source externalId } code message retryable retryAfterMs }";
+
+/// The field that the text form prints of an answer to a query only: the updates of a stream are transitions themselves.
 const TRANSITIONS: &str = "... on Job { transitions { state nativeState observedAt upstreamAt } }";
 
+/// How many fields of a job are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FieldSet {
+    /// Those that the text forms print.
+    Shown,
+    /// All of them.
+    All,
+}
+
+impl FieldSet {
+    const fn fields(self) -> &'static str {
+        match self {
+            Self::Shown => SHOWN,
+            Self::All => ALL,
+        }
+    }
+
+    /// The fragment `Result` with these fields.
+    fn result(self) -> String {
+        format!("fragment Result on JobResult {{ __typename ... on Job {{ {} }} {PROBLEM} }}", self.fields())
+    }
+}
+
 /// The document of the query for jobs.
-pub(super) fn query() -> String {
+pub(super) fn query(set: FieldSet) -> String {
+    let more = if set == FieldSet::Shown { TRANSITIONS } else { "" };
     format!(
         "query JobGet($refs: [JobRef!]!, $maxStaleness: Duration) {{ \
-         jobs(refs: $refs, maxStaleness: $maxStaleness) {{ ...Result {TRANSITIONS} }} }} {RESULT}"
+         jobs(refs: $refs, maxStaleness: $maxStaleness) {{ ...Result {more} }} }} {}",
+        set.result()
     )
 }
 
 /// The document of the subscription that follows jobs.
-pub(super) fn subscription() -> String {
+pub(super) fn subscription(set: FieldSet) -> String {
     format!(
         "subscription JobWatch($refs: [JobRef!]!, $maxStaleness: Duration) {{ \
-         jobUpdates(refs: $refs, maxStaleness: $maxStaleness) {{ kind sequence isFinal result {{ ...Result }} }} }} {RESULT}"
+         jobUpdates(refs: $refs, maxStaleness: $maxStaleness) {{ kind sequence isFinal result {{ ...Result }} }} }} {}",
+        set.result()
+    )
+}
+
+/// The document of the query for a page of jobs.
+pub(super) fn list(set: FieldSet) -> String {
+    format!(
+        "query JobList($filter: JobFilter, $orderBy: JobOrder, $first: Int!, $after: String, $count: Boolean!) {{ \
+         jobList(filter: $filter, orderBy: $orderBy, first: $first, after: $after) {{ \
+         totalCount @include(if: $count) pageInfo {{ hasNextPage endCursor }} \
+         edges {{ origin labels {{ name value }} node {{ __typename {} }} }} }} }}",
+        set.fields()
     )
 }
 
@@ -95,6 +146,14 @@ pub(crate) struct WireJob {
     pub(crate) progress: Option<WireProgress>,
     /// Why it failed.
     pub(crate) failure: Option<WireFailure>,
+    /// The kind of a MindBridge job.
+    pub(crate) kind: Option<String>,
+    /// When it was last updated, by the upstream's clock.
+    pub(crate) updated_at: Option<String>,
+    /// When it finished, by the upstream's clock.
+    pub(crate) finished_at: Option<String>,
+    /// When the gateway first observed the state.
+    pub(crate) state_since: Option<String>,
     /// How fresh this is.
     pub(crate) freshness: WireFreshness,
     /// When it is expected to finish.
@@ -161,6 +220,39 @@ pub(crate) struct WireFreshness {
     pub(crate) stale_reason: Option<String>,
 }
 
+/// A page of a `JobConnection`.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct WireJobPage {
+    /// The jobs.
+    pub(crate) edges: Vec<WireJobEdge>,
+    /// The number of jobs on all pages, if it was requested.
+    pub(crate) total: Option<u64>,
+    /// The cursor of the next page, if there is one.
+    pub(crate) next: Option<String>,
+}
+
+/// A `JobEdge`: parsed, and as it was sent.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct WireJobEdge {
+    /// The job.
+    pub(crate) job: WireJob,
+    /// A `JobOrigin`.
+    pub(crate) origin: String,
+    /// The labels.
+    pub(crate) labels: Vec<WireLabel>,
+    /// The object as the gateway sent it.
+    pub(crate) sent: Value,
+}
+
+/// A `Label`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct WireLabel {
+    /// Its name.
+    pub(crate) name: String,
+    /// Its value.
+    pub(crate) value: String,
+}
+
 /// A `JobProblem`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct WireProblem {
@@ -223,11 +315,81 @@ impl WireResult {
     }
 }
 
+impl WireJobPage {
+    /// Parses a `JobConnection`; `None` if it is not one.
+    pub(crate) fn read(sent: &Value) -> Option<Self> {
+        let edges: Option<Vec<WireJobEdge>> =
+            sent.get("edges")?.as_array()?.iter().cloned().map(WireJobEdge::read).collect();
+        let more = sent.pointer("/pageInfo/hasNextPage")?.as_bool()?;
+        let cursor = sent.pointer("/pageInfo/endCursor").and_then(Value::as_str);
+        let next = if more { Some(cursor?.to_owned()) } else { None };
+        Some(Self { edges: edges?, total: sent.get("totalCount").and_then(Value::as_u64), next })
+    }
+}
+
+impl WireJobEdge {
+    fn read(sent: Value) -> Option<Self> {
+        Some(Self {
+            job: WireJob::deserialize(sent.get("node")?).ok()?,
+            origin: sent.get("origin")?.as_str()?.to_owned(),
+            labels: Vec::deserialize(sent.get("labels")?).ok()?,
+            sent,
+        })
+    }
+}
+
 impl WireUpdate {
     /// Parses a `JobUpdate`; `None` if it is not one.
     pub(super) fn read(sent: Value) -> Option<Self> {
         let is_final = sent.get("isFinal")?.as_bool()?;
         let answer = WireResult::read(sent.get("result")?.clone())?;
         Some(Self { answer, is_final, sent })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SCHEMA: &str = include_str!("../../../../schema/schema.graphql");
+
+    /// The fields of a type of the schema, without descriptions and arguments.
+    fn fields(of: &str) -> Vec<&'static str> {
+        let (_, body) = SCHEMA.split_once(&format!("\ntype {of} ")).unwrap();
+        let (body, _) = body.split_once("\n}").unwrap();
+        let code = body.split("\"\"\"").step_by(2).flat_map(str::lines);
+        let name = |line: &'static str| {
+            let field = line.strip_prefix('\t').filter(|field| !field.starts_with(['\t', ')']))?;
+            field.split(['(', ':']).next().filter(|name| !name.is_empty())
+        };
+        code.filter_map(name).collect()
+    }
+
+    #[test]
+    fn json_form_has_every_field_of_the_schema() {
+        let words: Vec<&str> = ALL.split_whitespace().collect();
+        for of in [
+            "MindBridgeJob",
+            "SupermetricsJob",
+            "JobProgress",
+            "JobFailure",
+            "JobEstimate",
+            "JobTransition",
+            "Freshness",
+            "EntityRef",
+            "UserInfo",
+            "LicenceQueue",
+            "QueryMeta",
+            "QueryField",
+            "QueryResult",
+        ] {
+            let missing: Vec<&str> =
+                fields(of).into_iter().filter(|field| *field != "rows" && !words.contains(field)).collect();
+            assert_eq!(missing, [""; 0], "of {of}");
+        }
+        let words: Vec<&str> = PROBLEM.split_whitespace().collect();
+        assert!(fields("JobProblem").iter().all(|field| words.contains(field)));
+        assert_eq!(fields("JobProgress"), ["completed", "total"]);
+        assert!(fields("SupermetricsJob").contains(&"rows"));
     }
 }
