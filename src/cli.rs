@@ -5,18 +5,20 @@ use std::ffi::OsString;
 use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use jobgate_client::{JobCommand, Terminal};
 
 use crate::config::Environment;
 
 mod check;
+mod completions;
 mod config_file;
 mod config_schema;
 mod demo;
 mod exit;
 mod health;
 mod key;
+mod man;
 mod runtime;
 mod schema;
 mod serve;
@@ -54,6 +56,10 @@ enum Command {
     /// Query jobs of a running gateway
     #[command(subcommand)]
     Job(JobCommand),
+    /// Print the completion script of a shell
+    Completions(completions::CompletionsArguments),
+    /// Print the manual page, or write the pages of all commands
+    Man(man::ManArguments),
 }
 
 /// Runs a command line. Exit codes: 0 success, 1 failure, 2 invalid arguments or unknown state, 70 failure at run time,
@@ -106,6 +112,8 @@ fn dispatch(
         Command::Job(command) => {
             Ok(jobgate_client::run(&command, &|name| env.get(name).ok(), terminal).into())
         }
+        Command::Completions(arguments) => completions::run(&arguments, CommandLine::command(), terminal),
+        Command::Man(arguments) => man::run(&arguments, CommandLine::command(), terminal),
     }
 }
 

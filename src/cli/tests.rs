@@ -38,7 +38,7 @@ fn key_new_prints_a_config_line_that_matches_its_key() {
 fn each_command_has_its_exit_code_and_output_stream() {
     type CliCase = (&'static str, &'static [(&'static str, &'static str)], u8, &'static str, &'static str);
     const EXAMPLE: (&str, &str) = ("JOBGATE_CONFIG", "config/example.yaml");
-    let cases: [CliCase; 9] = [
+    let cases: [CliCase; 14] = [
         ("--version", &[], 0, "jobgate 0.1.0\n", ""),
         ("--help", &[], 0, "check", ""),
         ("config-schema", &[], 0, "\"additionalProperties\": false", ""),
@@ -60,6 +60,17 @@ fn each_command_has_its_exit_code_and_output_stream() {
         ("check --config no/such/file", &[EXAMPLE], 78, "", "no/such/file: cannot be read"),
         ("key new a/b", &[], 2, "", "a name must be 1 to 63"),
         ("chekc", &[], 2, "", "check"),
+        ("completions bash", &[], 0, "--updated-since", ""),
+        ("completions tcsh", &[], 2, "", "zsh"),
+        ("man", &[], 0, ".TH jobgate 1", ""),
+        (
+            "man config/default.yaml/pages",
+            &[],
+            1,
+            "",
+            "config/default.yaml/pages: the pages cannot be written",
+        ),
+        ("job list --first 0", &[], 2, "", "--first"),
     ];
     for (line, env, code, out, err) in cases {
         let ended = jobgate(line, env);
@@ -86,6 +97,35 @@ fn check_print_shows_references_instead_of_secrets() {
         serde_json::json!({ "api_key": { "env": "MARKETING_KEY" } })
     );
     assert!(!ended.out.contains("cAnaRy") && !ended.err.contains("cAnaRy"));
+}
+
+#[test]
+fn completions_of_each_shell_know_every_command() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let ended = jobgate(&format!("completions {shell}"), &[]);
+        assert_eq!(ended.code, 0, "{shell}: {}", ended.err);
+        for command in CommandLine::command().get_subcommands() {
+            assert!(ended.out.contains(command.get_name()), "{shell}: {}", command.get_name());
+        }
+    }
+}
+
+#[test]
+fn man_writes_a_page_for_each_command() {
+    let directory = std::env::temp_dir().join(format!("jobgate-man-{}", std::process::id()));
+    let ended = jobgate(&format!("man {}", directory.display()), &[]);
+    assert_eq!((ended.code, ended.out.as_str(), ended.err.as_str()), (0, "", ""));
+    for (page, word) in [
+        ("jobgate.1", "completions"),
+        ("jobgate-serve.1", "SIGTERM"),
+        ("jobgate-job.1", "await"),
+        ("jobgate-job-list.1", "NAME=VALUE"),
+        ("jobgate-key-new.1", "63 letters"),
+    ] {
+        let text = std::fs::read_to_string(directory.join(page)).unwrap();
+        assert!(text.contains(".TH jobgate") && text.contains(word), "{page}: {text}");
+    }
+    std::fs::remove_dir_all(directory).unwrap();
 }
 
 /// The exit code of an invalid `job` command, and its two outputs.
