@@ -11,6 +11,8 @@ pub(super) enum Exit {
     Failed,
     /// The requested state could not be determined; the reason was printed.
     Unknown,
+    /// The user stopped the command with Ctrl-C. 128 and the number of SIGINT, as shells report it.
+    Interrupted,
     /// The gateway lost a part that it cannot run without. `EX_SOFTWARE` of sysexits.h.
     Broken,
     /// The configuration is invalid; each error was printed. `EX_CONFIG` of sysexits.h.
@@ -25,6 +27,7 @@ impl From<Exit> for u8 {
             Exit::Unknown => 2,
             Exit::Broken => 70,
             Exit::BadConfiguration => 78,
+            Exit::Interrupted => 130,
         }
     }
 }
@@ -35,6 +38,7 @@ impl From<ExitOutcome> for Exit {
             ExitOutcome::Success => Self::Done,
             ExitOutcome::Failure => Self::Failed,
             ExitOutcome::Unknown => Self::Unknown,
+            ExitOutcome::Interrupted => Self::Interrupted,
         }
     }
 }

@@ -11,12 +11,14 @@ use tokio::runtime::{Builder, Runtime};
 use url::Url;
 
 use super::clock;
+use super::csv::RowForm;
 use super::duration;
 use super::gateway::{FieldSet, GatewayClient, WireLabel, WireRef};
-use super::list::JobListRequest;
+use super::list::JobListPrinter;
 use super::mode::JobMode;
 use super::outcome::ExitOutcome;
 use super::request::JobRequest;
+use super::rows::JobRowsPrinter;
 use super::screen::{OutputForm, Screen};
 use super::since::Since;
 use super::table::JobTable;
@@ -39,10 +41,18 @@ Exit codes: 0 the jobs were listed; 2 they were not (gateway unreachable, key re
 The client key is read from --key-file or JOBGATE_KEY, not from the command line, because other users can read command \
 lines.";
 
+const ROWS_EXIT_CODES: &str = "\
+CSV is quoted by RFC 4180, with LF as the line break. The first line has the column names. Null is empty, an empty text \
+is \"\". Cells are not changed: a text that starts with =, +, - or @ is a formula to a spreadsheet, so import columns \
+as text if you do not trust the data.
+
+Exit codes: 0 all rows were printed; 1 the job is FAILED, CANCELED or EXPIRED; 2 rows are missing or the job has not \
+completed (no such job, not a Supermetrics query, gateway unreachable, key rejected, timeout, or invalid arguments).";
+
 const EXIT_CODES: &str = "\
 Exit codes: 0 all jobs SUCCEEDED; 1 at least one job is FAILED, CANCELED or EXPIRED; 2 the result of at least one job is \
 unknown (no result for the job, gateway unreachable, key rejected, timeout, or invalid arguments). With get, a job that is \
-not terminal counts as 0.
+not terminal counts as 0. 130 watch or await was stopped by Ctrl-C.
 
 The client key is read from --key-file or JOBGATE_KEY, not from the command line, because other users can read command \
 lines.";
@@ -62,6 +72,9 @@ pub enum JobCommand {
     /// List the jobs that the gateway has stored
     #[command(after_help = LIST_EXIT_CODES)]
     List(JobListArguments),
+    /// Print all rows of a Supermetrics query that succeeded
+    #[command(after_help = ROWS_EXIT_CODES)]
+    Rows(JobRowsArguments),
 }
 
 /// The gateway that a command reads from, and the key for it.
@@ -96,6 +109,7 @@ pub struct JobArguments {
 
 /// The arguments of `jobgate job list`.
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub struct JobListArguments {
     /// Only jobs of this source. Can be repeated, like --state, --kind and --origin: one of the values must match
     #[arg(long, value_name = "NAME")]
@@ -139,6 +153,25 @@ pub struct JobListArguments {
     #[command(flatten)]
     gateway: GatewayArguments,
     /// Maximum time of the command, such as 30s or 10m [default: 30s for each page of 100 jobs]
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    timeout: Option<Duration>,
+}
+
+/// The arguments of `jobgate job rows`.
+#[derive(Debug, clap::Args)]
+pub struct JobRowsArguments {
+    /// Job, as `SOURCE/EXTERNAL_ID` or as a node ID (`id` in the GraphQL schema)
+    #[arg(value_name = "REF", value_parser = reference)]
+    of: WireRef,
+    /// Print comma-separated values; the default
+    #[arg(long)]
+    csv: bool,
+    /// Print one JSON array per line: first the column names, then the cells of each row
+    #[arg(long, conflicts_with = "csv")]
+    json: bool,
+    #[command(flatten)]
+    gateway: GatewayArguments,
+    /// Maximum time of the command, such as 30s or 10m [default: 1m for each page of 100 rows]
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     timeout: Option<Duration>,
 }
@@ -213,7 +246,7 @@ impl JobListArguments {
     /// A job that changes while pages ordered by time are read moves to a page that was read already. So a list of all
     /// jobs has the order that changes nothing, unless another one is requested.
     fn order_by(&self) -> Value {
-        let given = self.order.or((!self.all || self.asc).then_some(ListOrder::Updated));
+        let given = self.order.or_else(|| (!self.all || self.asc).then_some(ListOrder::Updated));
         let direction = if self.asc { "ASC" } else { "DESC" };
         given.map_or(Value::Null, |order| json!({ "field": order.field(), "direction": direction }))
     }
@@ -226,6 +259,7 @@ pub fn run(command: &JobCommand, env: &Variables<'_>, terminal: &mut Terminal<'_
         JobCommand::Watch(arguments) => carry_out(JobMode::Watch, arguments, env, terminal),
         JobCommand::Await(arguments) => carry_out(JobMode::Await, arguments, env, terminal),
         JobCommand::List(arguments) => list(arguments, env, terminal),
+        JobCommand::Rows(arguments) => rows(arguments, env, terminal),
     };
     ended.unwrap_or_else(|error| {
         // a failure means that a job failed, and this error proves nothing of the kind
@@ -244,7 +278,8 @@ fn carry_out(
     let gateway = gateway.client(env)?;
     let table = JobTable::new(refs.iter().cloned());
     let form = form(*json, mode, terminal.is_attended(), env);
-    let screen = Screen::new(form, mode, &table, terminal);
+    let coloured = terminal.is_attended() && is_coloured(env);
+    let screen = Screen::new(form, mode, &table, coloured, terminal);
     let set = if *json { FieldSet::All } else { FieldSet::Shown };
     let request =
         JobRequest { gateway, max_staleness: *max_staleness, timeout: *timeout, set, jitter: fastrand::f64 };
@@ -256,7 +291,7 @@ fn list(
     env: &Variables<'_>,
     terminal: &mut Terminal<'_>,
 ) -> anyhow::Result<ExitOutcome> {
-    let request = JobListRequest {
+    let request = JobListPrinter {
         gateway: arguments.gateway.client(env)?,
         filter: arguments.filter(),
         order_by: arguments.order_by(),
@@ -271,6 +306,23 @@ fn list(
         return runtime.block_on(request.count(terminal));
     }
     runtime.block_on(request.run(terminal))
+}
+
+fn rows(
+    arguments: &JobRowsArguments,
+    env: &Variables<'_>,
+    terminal: &mut Terminal<'_>,
+) -> anyhow::Result<ExitOutcome> {
+    // --csv names the default
+    let JobRowsArguments { of, csv: _, json, gateway, timeout } = arguments;
+    let request = JobRowsPrinter {
+        gateway: gateway.client(env)?,
+        of: of.clone(),
+        form: if *json { RowForm::Json } else { RowForm::Csv },
+        timeout: *timeout,
+        jitter: fastrand::f64,
+    };
+    runtime()?.block_on(request.run(terminal))
 }
 
 fn runtime() -> std::io::Result<Runtime> {
@@ -331,14 +383,12 @@ fn is_coloured(env: &Variables<'_>) -> bool {
     env("NO_COLOR").is_none_or(str::is_empty) && env("TERM").is_none_or(|term| term != "dumb")
 }
 
-/// Moving bars are for people who watch, on a terminal that can rewrite a line, unless they disabled them
-/// (<https://no-color.org>).
+/// A panel is for people who watch, on a terminal that can rewrite a line.
 fn form(json: bool, mode: JobMode, attended: bool, env: &Variables<'_>) -> OutputForm {
-    let plain = env("NO_COLOR").is_some_and(|value| !value.is_empty())
-        || env("TERM").is_some_and(|term| term == "dumb");
+    let dumb = env("TERM").is_some_and(|term| term == "dumb");
     match (json, mode) {
         (true, _) => OutputForm::Json,
-        (false, JobMode::Watch) if attended && !plain => OutputForm::Bars,
+        (false, JobMode::Watch) if attended && !dumb => OutputForm::Panel,
         (false, _) => OutputForm::Lines,
     }
 }

@@ -23,7 +23,7 @@ use self::retry_after::retry_after;
 use self::sse::SseReader;
 pub(crate) use self::wire::{
     FieldSet, JobOutcome, WireEstimate, WireFailure, WireJob, WireJobEdge, WireJobPage, WireLabel, WireRef,
-    WireResult, WireTransition, WireUpdate,
+    WireResult, WireRowPage, WireRows, WireTransition, WireUpdate,
 };
 use crate::{clock, duration};
 
@@ -126,6 +126,16 @@ impl GatewayClient {
         let (result, _) = self.query(&wire::list(set), &variables).await?;
         let page = result.pointer("/data/jobList").and_then(WireJobPage::read);
         page.ok_or_else(|| GatewayError::of_result(&result))
+    }
+
+    /// Queries a job and a page of at most [`PAGE_MAX`] of its rows. Cancel safe.
+    ///
+    /// # Errors
+    /// Returns an error if there is no complete response.
+    pub(crate) async fn rows(&self, of: &WireRef, after: Option<&str>) -> Result<WireRows, GatewayError> {
+        let variables = json!({ "ref": of.to_json(), "first": PAGE_MAX, "after": after });
+        let (result, body) = self.query(&wire::rows(), &variables).await?;
+        WireRows::read(&result, &body).ok_or_else(|| GatewayError::of_result(&result))
     }
 
     /// Sends a query: its result, parsed and as it was sent.

@@ -39,7 +39,10 @@ pub(super) fn progress(job: &WireJob) -> Option<String> {
 pub(super) fn detail(job: &WireJob, now: Option<Timestamp>) -> String {
     let left = job.estimate.as_ref().zip(now).and_then(|(estimate, now)| {
         let finish: Timestamp = estimate.expected_finish_at.parse().ok()?;
-        Some(format!("{} left", style::span(finish.as_second() - now.as_second())).into())
+        match finish.as_second() - now.as_second() {
+            ..=0 => Some("due now".into()),
+            seconds => Some(format!("{} left", style::span(seconds)).into()),
+        }
     });
     let words: Vec<Cow<'_, str>> = native(job).into_iter().chain(reasons(job)).chain(left).collect();
     words.join(" ")

@@ -8,7 +8,7 @@ use super::clock;
 use super::columns::{ColumnCells, ColumnLayout};
 use super::gateway::{FieldSet, GatewayClient, PAGE_MAX, WireJobPage};
 use super::outcome::ExitOutcome;
-use super::patience::Patience;
+use super::page_reader::PageReader;
 use super::terminal::Terminal;
 
 /// The longest wait for a page unless `--timeout` sets that of the command.
@@ -17,7 +17,7 @@ const PAGE_TIMEOUT: Duration = Duration::from_secs(30);
 const COUNT_MAX: u64 = 10_000;
 
 /// What is listed, and how.
-pub(super) struct JobListRequest {
+pub(super) struct JobListPrinter {
     pub(super) gateway: GatewayClient,
     /// A `JobFilter`.
     pub(super) filter: Value,
@@ -32,11 +32,11 @@ pub(super) struct JobListRequest {
     pub(super) jitter: fn() -> f64,
 }
 
-impl JobListRequest {
+impl JobListPrinter {
     /// Prints the number of jobs that match.
     pub(super) async fn count(self, terminal: &mut Terminal<'_>) -> anyhow::Result<ExitOutcome> {
-        let mut patience = Patience::new(self.timeout, PAGE_TIMEOUT, self.jitter);
-        let page = patience.first(|| self.page(1, None, true, FieldSet::Shown)).await?;
+        let reader = PageReader::new(self.timeout, PAGE_TIMEOUT, self.jitter);
+        let page = reader.first(|| self.page(1, None, true, FieldSet::Shown)).await?;
         let total = page.total.unwrap_or_default();
         if self.json {
             terminal.say(&json!({ "totalCount": total }))?;
@@ -53,17 +53,17 @@ impl JobListRequest {
     /// Prints the jobs, page by page.
     pub(super) async fn run(self, terminal: &mut Terminal<'_>) -> anyhow::Result<ExitOutcome> {
         let set = if self.json { FieldSet::All } else { FieldSet::Shown };
-        let mut patience = Patience::new(self.timeout, PAGE_TIMEOUT, self.jitter);
+        let reader = PageReader::new(self.timeout, PAGE_TIMEOUT, self.jitter);
         let (mut printed, mut total, mut after) = (0_u32, None, None::<String>);
         let mut layout = None;
         loop {
             let size = self.first.map_or(PAGE_MAX, |first| (first - printed).min(PAGE_MAX));
             let page = if printed == 0 {
                 // counting reads all jobs that match, which a list of all of them does anyway
-                patience.first(|| self.page(size, None, self.first.is_some(), set)).await?
+                reader.first(|| self.page(size, None, self.first.is_some(), set)).await?
             } else {
                 let next = || self.page(size, after.as_deref(), false, set);
-                patience.next(terminal, next).await?
+                reader.next(terminal, next).await?
             };
             total = total.or(page.total);
             printed = printed.saturating_add(u32::try_from(page.edges.len()).unwrap_or(u32::MAX));

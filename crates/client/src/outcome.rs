@@ -12,6 +12,8 @@ pub enum ExitOutcome {
     Failure,
     /// The result, or the current state, is not known.
     Unknown,
+    /// The user stopped the command.
+    Interrupted,
 }
 
 impl ExitOutcome {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use futures_util::stream::select_all;
+use tokio::signal::ctrl_c;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
 use super::duration;
@@ -19,7 +20,7 @@ use super::table::JobTable;
 
 /// The default timeout of `get`.
 const GET_TIMEOUT: Duration = Duration::from_secs(30);
-/// How often the bars are redrawn.
+/// How often the panel is redrawn.
 const TICK: Duration = Duration::from_millis(120);
 
 /// The gateway, the jobs and the options.
@@ -41,6 +42,9 @@ struct JobRequestTask<'t, 'o> {
     complaint: Option<String>,
     /// Why the request failed permanently, if it did: every stream reports it.
     given_up: Option<String>,
+    /// Whether the user stopped the command.
+    interrupted: bool,
+    started: Instant,
 }
 
 impl JobRequest {
@@ -51,7 +55,15 @@ impl JobRequest {
         table: JobTable,
         screen: Screen<'_, '_>,
     ) -> anyhow::Result<ExitOutcome> {
-        let mut task = JobRequestTask { mode, table, screen, complaint: None, given_up: None };
+        let mut task = JobRequestTask {
+            mode,
+            table,
+            screen,
+            complaint: None,
+            given_up: None,
+            interrupted: false,
+            started: Instant::now(),
+        };
         match mode {
             JobMode::Get => self.once(&mut task).await?,
             JobMode::Watch | JobMode::Await => self.follow(&mut task).await?,
@@ -92,11 +104,21 @@ impl JobRequest {
                 None => pending().await,
             }
         });
+        let mut stop = pin!(async {
+            // without a handler of the signal it ends the process
+            if ctrl_c().await.is_err() {
+                pending::<()>().await;
+            }
+        });
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
             tokio::select! {
                 biased;
+                () = &mut stop => {
+                    task.interrupted = true;
+                    return Ok(());
+                }
                 event = events.next() => match event {
                     Some(FollowEvent::Update(update)) => task.show_update(&update)?,
                     Some(FollowEvent::Failed { why, pause }) => task.show_error(&why, pause)?,
@@ -104,7 +126,7 @@ impl JobRequest {
                     None => return Ok(()),
                 },
                 () = &mut time_is_up => return task.time_is_up(timeout.unwrap_or_default()),
-                _ = ticks.tick(), if task.screen.moves() => task.screen.tick(),
+                _ = ticks.tick(), if task.screen.moves() => task.screen.tick()?,
             }
         }
     }
@@ -157,14 +179,14 @@ impl JobRequestTask<'_, '_> {
     }
 
     fn time_is_up(&mut self, limit: Duration) -> anyhow::Result<()> {
-        self.screen.close();
+        self.screen.close()?;
         self.screen.complain(&format!("timed out after {}", duration::format(limit)))?;
         Ok(())
     }
 
-    /// Prints the jobs without a final answer, and returns the total outcome.
+    /// Prints the jobs without a final answer and the summary, and returns the total outcome.
     fn close(mut self) -> anyhow::Result<ExitOutcome> {
-        self.screen.close();
+        self.screen.close()?;
         for job in self.table.jobs().iter().filter(|job| !job.is_over()) {
             let last = job.last();
             if let Some(last) = last.filter(|_| self.mode == JobMode::Await) {
@@ -175,8 +197,14 @@ impl JobRequestTask<'_, '_> {
                 Some(JobOutcome::Job(_)) => format!("{label} is not terminal"),
                 Some(JobOutcome::Problem(_)) | None => format!("no result for {label}"),
             };
-            self.screen.complain(&left)?;
+            // a user who stops the command knows
+            if !self.interrupted {
+                self.screen.complain(&left)?;
+            }
         }
-        Ok(self.table.outcome())
+        if self.mode == JobMode::Watch {
+            self.screen.summarize(self.table.jobs(), self.started.elapsed().as_secs())?;
+        }
+        Ok(if self.interrupted { ExitOutcome::Interrupted } else { self.table.outcome() })
     }
 }

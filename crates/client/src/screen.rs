@@ -1,14 +1,16 @@
-//! How jobs are printed: plain lines, JSON, or progress bars. It makes no decisions and does not know the gateway.
+//! How jobs are printed: plain lines, JSON, or a panel above which the completed jobs are printed. It makes no decisions and does not know the gateway.
 
 use std::io::Result;
 
-use super::bars::Bars;
 use super::clock;
 use super::gateway::{WireResult, WireUpdate};
 use super::line;
 use super::mode::JobMode;
+use super::panel::Panel;
+use super::style;
+use super::summary;
 use super::table::{JobTable, JobTableRow};
-use super::terminal::Terminal;
+use super::terminal::{self, Terminal};
 
 /// The form of what is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,8 +19,8 @@ pub(super) enum OutputForm {
     Lines,
     /// An object for each change.
     Json,
-    /// A bar for each incomplete job, and a line for each completed one.
-    Bars,
+    /// A panel of the incomplete jobs, and a line for each completed one.
+    Panel,
 }
 
 /// An item to print: an update of a stream, or an answer.
@@ -32,7 +34,8 @@ pub(super) enum ScreenItem<'a> {
 pub(super) struct Screen<'t, 'o> {
     form: OutputForm,
     mode: JobMode,
-    bars: Option<Bars>,
+    panel: Option<Panel>,
+    coloured: bool,
     terminal: &'t mut Terminal<'o>,
 }
 
@@ -41,17 +44,19 @@ impl<'t, 'o> Screen<'t, 'o> {
         form: OutputForm,
         mode: JobMode,
         table: &JobTable,
+        coloured: bool,
         terminal: &'t mut Terminal<'o>,
     ) -> Self {
-        let bars = (form == OutputForm::Bars).then(|| Bars::new(table.jobs().iter().map(JobTableRow::label)));
-        Self { form, mode, bars, terminal }
+        let labels = table.jobs().iter().map(JobTableRow::label);
+        let panel = (form == OutputForm::Panel).then(|| Panel::new(labels, coloured));
+        Self { form, mode, panel, coloured, terminal }
     }
 
     /// The printed part of an answer: if it is equal, there is nothing new to print.
     pub(super) fn of(&self, item: ScreenItem<'_>) -> String {
         let (answer, is_final) = item.parts();
         match self.form {
-            OutputForm::Lines | OutputForm::Bars => line::text(answer, is_final),
+            OutputForm::Lines | OutputForm::Panel => line::text(answer, is_final),
             OutputForm::Json => {
                 // these differ in each answer, also of a job that has not changed
                 let mut facts = answer.sent.clone();
@@ -79,15 +84,15 @@ impl<'t, 'o> Screen<'t, 'o> {
         match self.form {
             OutputForm::Lines => self.line(job, answer, is_final),
             OutputForm::Json => self.terminal.say(item.sent(self.mode)),
-            OutputForm::Bars if is_final => {
-                if let Some(bars) = &self.bars {
-                    bars.end(index);
+            OutputForm::Panel if is_final => {
+                if let Some(panel) = &mut self.panel {
+                    panel.end(index);
                 }
                 self.line(job, answer, is_final)
             }
-            OutputForm::Bars => {
-                if let Some(bars) = &mut self.bars {
-                    bars.show(index, job.label(), answer);
+            OutputForm::Panel => {
+                if let Some(panel) = &mut self.panel {
+                    panel.show(index, job.label(), answer);
                 }
                 Ok(())
             }
@@ -97,49 +102,67 @@ impl<'t, 'o> Screen<'t, 'o> {
     /// Prints the state of an incomplete job, though its result was requested.
     pub(super) fn show_unfinished(&mut self, job: &JobTableRow, last: &WireResult) -> Result<()> {
         match self.form {
-            OutputForm::Lines | OutputForm::Bars => self.line(job, last, false),
+            OutputForm::Lines | OutputForm::Panel => self.line(job, last, false),
             OutputForm::Json => self.terminal.say(&last.sent),
         }
     }
 
     /// Prints a message about the connection.
     pub(super) fn complain(&mut self, text: &str) -> Result<()> {
-        let Self { bars, terminal, .. } = self;
-        let text = format!("jobgate: {}", line::visible(text));
-        suspend_bars(bars.as_ref(), || terminal.complain(&text))
+        self.erase()?;
+        self.terminal.complain(&format!("jobgate: {}", line::visible(text)))?;
+        self.tick()
     }
 
-    /// Redraws the bars, if there are any.
-    pub(super) fn tick(&self) {
-        if let Some(bars) = &self.bars {
-            bars.tick();
+    /// Prints how many jobs are in which state, for people only.
+    pub(super) fn summarize(&mut self, jobs: &[JobTableRow], seconds: u64) -> Result<()> {
+        match self.form {
+            OutputForm::Lines | OutputForm::Panel => {
+                self.terminal.complain(&summary::of(jobs, seconds, self.coloured))
+            }
+            OutputForm::Json => Ok(()),
         }
     }
 
-    /// Whether there are bars.
-    pub(super) const fn moves(&self) -> bool {
-        self.bars.is_some()
+    /// Redraws the panel, if there is one.
+    pub(super) fn tick(&mut self) -> Result<()> {
+        match &mut self.panel {
+            Some(panel) => self.terminal.draw(&panel.draw(clock::time_of_day(), terminal::size())),
+            None => Ok(()),
+        }
     }
 
-    /// Removes the bars.
-    pub(super) fn close(&mut self) {
-        self.bars = None;
+    /// Whether there is a panel.
+    pub(super) const fn moves(&self) -> bool {
+        self.panel.is_some()
+    }
+
+    /// Removes the panel.
+    pub(super) fn close(&mut self) -> Result<()> {
+        let erased = self.erase();
+        self.panel = None;
+        erased
+    }
+
+    fn erase(&mut self) -> Result<()> {
+        match &mut self.panel {
+            Some(panel) => self.terminal.draw(&panel.erase(terminal::size().1)),
+            None => Ok(()),
+        }
     }
 
     fn line(&mut self, job: &JobTableRow, answer: &WireResult, is_final: bool) -> Result<()> {
-        let Self { bars, terminal, .. } = self;
-        let line =
-            format!("{:.0} {} {}", clock::time_of_day(), job.label(), line::with_estimate(answer, is_final));
-        let mut lines = std::iter::once(line).chain(line::timeline(answer));
-        suspend_bars(bars.as_ref(), || lines.try_for_each(|line| terminal.say(&line)))
-    }
-}
-
-/// Writes with the bars hidden.
-fn suspend_bars(bars: Option<&Bars>, write: impl FnOnce() -> Result<()>) -> Result<()> {
-    match bars {
-        Some(bars) => bars.suspend(write),
-        None => write(),
+        let text = line::with_estimate(answer, is_final);
+        let (word, rest) = text.split_once(' ').unwrap_or((&text, ""));
+        let (word, blank) = (style::paint(word, word, self.coloured), if rest.is_empty() { "" } else { " " });
+        let now = clock::time_of_day();
+        // above a panel, on a narrow terminal, the date would take the room of the name
+        let time =
+            if self.panel.is_some() { now.strftime("%H:%M:%SZ").to_string() } else { format!("{now:.0}") };
+        let line = format!("{time} {} {word}{blank}{rest}", job.label());
+        self.erase()?;
+        std::iter::once(line).chain(line::timeline(answer)).try_for_each(|line| self.terminal.say(&line))?;
+        self.tick()
     }
 }
 

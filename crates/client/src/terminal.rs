@@ -52,6 +52,12 @@ impl<'a> Terminal<'a> {
         self.err.flush()
     }
 
+    /// Writes to standard error without a line break.
+    pub(crate) fn draw(&mut self, text: &str) -> Result<()> {
+        self.err.write_all(text.as_bytes())?;
+        self.err.flush()
+    }
+
     /// Writes why a command failed, unless the reader of the output has gone (`jobgate … | head`).
     pub fn print_error(&mut self, error: &anyhow::Error) {
         let gone = |cause: &io::Error| cause.kind() == ErrorKind::BrokenPipe;
@@ -59,6 +65,12 @@ impl<'a> Terminal<'a> {
             self.complain(&format!("jobgate: {error:#}")).ok();
         }
     }
+}
+
+/// The rows and columns of the terminal on standard error at this moment.
+pub(crate) fn size() -> (usize, usize) {
+    let (rows, columns) = console::Term::stderr().size();
+    (rows.into(), columns.into())
 }
 
 impl Debug for Terminal<'_> {

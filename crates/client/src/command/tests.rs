@@ -1,14 +1,12 @@
 //! The output and the outcome of the command, without a gateway.
 
-use std::sync::Arc;
-
-use indicatif::TermLike;
 use serde_json::{Value, json};
 
 use super::*;
 use crate::gateway::{JobOutcome, WireResult};
+use crate::panel::{Panel, PanelJob, PanelSize};
 use crate::screen::ScreenItem;
-use crate::{bars, line, table};
+use crate::{line, panel, style, summary, table};
 
 fn job(id: &str, more: Value) -> WireResult {
     let mut sent = json!({
@@ -91,18 +89,18 @@ fn estimate_is_printed_and_is_no_change() {
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let mut terminal = Terminal::new(&mut out, &mut err, false);
     for form in [OutputForm::Lines, OutputForm::Json] {
-        let screen = Screen::new(form, JobMode::Watch, &refs(&["mind/a"]), &mut terminal);
+        let screen = Screen::new(form, JobMode::Watch, &refs(&["mind/a"]), false, &mut terminal);
         let [one, other] = [1, 2].map(|second| screen.of(ScreenItem::Answer(&estimated(second))));
         assert_eq!(one, other, "{form:?}");
     }
 }
 
 #[test]
-fn progress_bars_require_watch_mode_and_a_terminal() {
+fn panel_requires_watch_mode_and_a_terminal() {
     for (json, mode, attended, env, shown) in [
-        (false, JobMode::Watch, true, ("TERM", "xterm"), OutputForm::Bars),
-        (false, JobMode::Watch, true, ("NO_COLOR", ""), OutputForm::Bars),
-        (false, JobMode::Watch, true, ("NO_COLOR", "1"), OutputForm::Lines),
+        (false, JobMode::Watch, true, ("TERM", "xterm"), OutputForm::Panel),
+        (false, JobMode::Watch, true, ("NO_COLOR", ""), OutputForm::Panel),
+        (false, JobMode::Watch, true, ("NO_COLOR", "1"), OutputForm::Panel),
         (false, JobMode::Watch, true, ("TERM", "dumb"), OutputForm::Lines),
         (false, JobMode::Watch, false, ("TERM", "xterm"), OutputForm::Lines),
         (false, JobMode::Get, true, ("TERM", "xterm"), OutputForm::Lines),
@@ -198,87 +196,103 @@ fn many_jobs_are_requested_in_groups() {
     assert_eq!(sizes, [200, 200, 1]);
 }
 
-/// A terminal that records its output.
-#[derive(Clone, Debug, Default)]
-struct TestTerminal(Arc<std::sync::Mutex<String>>);
-
-impl TermLike for TestTerminal {
-    fn width(&self) -> u16 {
-        100
-    }
-
-    fn move_cursor_up(&self, _: usize) -> std::io::Result<()> {
-        Ok(())
-    }
-
-    fn move_cursor_down(&self, _: usize) -> std::io::Result<()> {
-        Ok(())
-    }
-
-    fn move_cursor_right(&self, _: usize) -> std::io::Result<()> {
-        Ok(())
-    }
-
-    fn move_cursor_left(&self, _: usize) -> std::io::Result<()> {
-        Ok(())
-    }
-
-    fn write_line(&self, text: &str) -> std::io::Result<()> {
-        self.write_str(text)
-    }
-
-    fn write_str(&self, text: &str) -> std::io::Result<()> {
-        self.0.lock().unwrap().push_str(text);
-        Ok(())
-    }
-
-    fn clear_line(&self) -> std::io::Result<()> {
-        Ok(())
-    }
-
-    fn flush(&self) -> std::io::Result<()> {
-        Ok(())
-    }
+fn panel(jobs: &[WireResult], rows: usize, columns: usize, coloured: bool) -> Vec<String> {
+    let row = |answer: &WireResult| {
+        let JobOutcome::Job(job) = &answer.outcome else { panic!("{answer:?}") };
+        let label = format!("mind/{}", job.external_id);
+        let mut row = PanelJob::new(&label);
+        row.show(&label, answer);
+        row
+    };
+    let jobs: Vec<PanelJob> = jobs.iter().map(row).collect();
+    let now = "2026-11-21T20:43:10Z".parse().unwrap();
+    panel::lines(&jobs, PanelSize { rows, columns, coloured }, now, "-")
 }
 
-/// Bars of two jobs of which the first reports counts, and what was drawn since the last call.
-fn bars_of_two() -> (bars::Bars, impl Fn() -> String) {
-    let paper = TestTerminal::default();
-    let target = indicatif::ProgressDrawTarget::term_like_with_hz(Box::new(paper.clone()), 255);
-    let mut bars = bars::Bars::on(target, ["mind/a", "mind/bcd"].into_iter());
-    bars.show(0, "mind/a", &job("a", json!({ "progress": { "completed": 3, "total": 6 } })));
-    bars.suspend(|| Ok(())).unwrap();
-    (bars, move || std::mem::take(&mut *paper.0.lock().unwrap()))
+fn running(id: &str) -> WireResult {
+    let estimate = json!({
+        "expectedFinishAt": "2026-11-21T20:45:20Z", "earliest": "2026-11-21T20:44:00Z",
+        "latest": "2026-11-21T20:49:00Z", "sampleSize": 9,
+    });
+    let counts = json!({ "completed": 3, "total": 6 });
+    job(id, json!({ "progress": counts, "stateSince": "2026-11-21T20:40:00Z", "estimate": estimate }))
 }
 
 #[test]
-fn progress_bar_shows_counts_only_if_the_job_reports_them() {
-    let (mut bars, drawn) = bars_of_two();
-    let text = drawn();
-    // its age, which depends on the machine, is between its name and its counts
-    let counted = text
-        .split("mind/a ")
-        .filter_map(|rest| rest.split_once("s ["))
-        .any(|(age, bar)| age.trim().parse::<u64>().is_ok() && bar.starts_with("============> "));
-    assert!(counted, "{text:?}");
-    assert!(text.contains("RUNNING 3/6") && text.contains("mind/bcd"), "{text:?}");
-    bars.show(0, "mind/a", &job("a", json!({})));
-    bars.end(1);
-    drawn();
-    bars.suspend(|| Ok(())).unwrap();
-    let text = drawn();
-    assert!(text.contains("RUNNING") && !text.contains("3/6") && !text.contains('['), "{text:?}");
+fn panel_fits_sixty_columns_and_shows_counts_and_estimate() {
+    let lines = panel(&[running("65f0c0ffee00000000000001"), job("b", json!({}))], 24, 60, false);
+    assert_eq!(
+        lines,
+        [
+            "- mind/65f0c0ffee00000000000001 RUNNING  3m 3/6 2m left",
+            "- mind/b                        RUNNING"
+        ]
+    );
 }
 
 #[test]
-fn progress_bar_of_a_completed_job_is_removed() {
-    let (bars, drawn) = bars_of_two();
-    assert!(drawn().contains("mind/bcd"));
-    bars.end(1);
-    drawn();
-    bars.suspend(|| Ok(())).unwrap();
-    let text = drawn();
-    assert!(text.contains("mind/a") && !text.contains("mind/bcd"), "{text:?}");
+fn panel_has_a_bar_where_there_is_room() {
+    let lines = panel(&[running("a"), job("b", json!({}))], 24, 100, false);
+    assert_eq!(lines[0], "- mind/a RUNNING  3m [============>           ] 3/6 2m left");
+    assert_eq!(lines[1].trim_end(), "- mind/b RUNNING");
+}
+
+#[test]
+fn panel_respects_every_width_and_height() {
+    let stale = json!({ "freshness": { "staleReason": "CREDENTIAL_REJECTED" } });
+    let jobs = [running("a-name-that-is-longer-than-a-narrow-terminal-is"), job("b", stale), running("c")];
+    for columns in 1..140 {
+        for rows in 2..6 {
+            for coloured in [false, true] {
+                let lines = panel(&jobs, rows, columns, coloured);
+                assert!(lines.len() < rows, "{rows} rows: {lines:?}");
+                let longest = lines.iter().map(|line| style::width(line)).max().unwrap();
+                assert!(longest < columns.max(2), "{columns} columns: {lines:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn panel_counts_the_jobs_that_do_not_fit() {
+    let mut jobs: Vec<WireResult> = (0..10).map(|number| running(&number.to_string())).collect();
+    jobs.push(job("last", json!({ "state": "QUEUED" })));
+    let lines = panel(&jobs, 6, 80, false);
+    assert_eq!((lines.len(), lines[4].as_str()), (5, "and 7 more: 6 RUNNING, 1 QUEUED"));
+}
+
+#[test]
+fn panel_colours_the_state_only_on_request() {
+    for coloured in [false, true] {
+        let line = panel(&[running("a")], 24, 60, coloured).remove(0);
+        assert_eq!(line.contains("\u{1b}[36mRUNNING\u{1b}[0m"), coloured, "{line:?}");
+        assert_eq!(line.contains('\u{1b}'), coloured, "{line:?}");
+    }
+}
+
+#[test]
+fn panel_is_drawn_over_itself_and_erased() {
+    let now: jiff::Timestamp = "2026-11-21T20:43:10Z".parse().unwrap();
+    let mut panel = Panel::new(["mind/a", "mind/b"].into_iter(), false);
+    let first = panel.draw(now, (24, 60));
+    assert_eq!(first, "\r/ mind/a -     connecting\u{1b}[K\n/ mind/b -     connecting\u{1b}[K\n\u{1b}[J");
+    panel.end(0);
+    let second = panel.draw(now, (24, 60));
+    assert_eq!(second, "\r\u{1b}[2A- mind/b -     connecting\u{1b}[K\n\u{1b}[J");
+    assert_eq!(panel.erase(12), "\r\u{1b}[3A\u{1b}[J", "the line of 25 cells takes three rows of 12");
+    assert_eq!(panel.erase(60), "\r\u{1b}[J", "nothing is left to erase");
+}
+
+#[test]
+fn summary_counts_the_jobs_by_state() {
+    let mut table = refs(&["mind/a", "mind/b", "mind/c", "mind/d", "mind/e"]);
+    for (id, state) in [("a", "FAILED"), ("b", "SUCCEEDED"), ("c", "SUCCEEDED")] {
+        table.take(&ended(id, state), "x", true, JobMode::Watch);
+    }
+    table.take(&job("d", json!({})), "x", false, JobMode::Watch);
+    let text = "5 jobs after 2m: 2 SUCCEEDED, 1 FAILED, 1 RUNNING, 1 without a result";
+    assert_eq!(summary::of(table.jobs(), 125, false), text);
+    assert!(summary::of(table.jobs(), 125, true).contains("1 \u{1b}[31mFAILED\u{1b}[0m, "));
 }
 
 #[test]

@@ -7,6 +7,8 @@ use std::time::Duration;
 use reqwest::StatusCode;
 use serde_json::Value;
 
+use super::wire::WireProblem;
+
 /// The longest part of a gateway's message that is repeated, in characters.
 const MESSAGE_CHARS: usize = 300;
 
@@ -26,7 +28,7 @@ impl GatewayError {
     }
 
     /// An error that a retry does not resolve.
-    pub(super) fn lasting(message: impl Into<String>) -> Self {
+    pub(crate) fn lasting(message: impl Into<String>) -> Self {
         Self { is_retryable: false, ..Self::passing(message) }
     }
 
@@ -92,6 +94,13 @@ impl GatewayError {
                 "the response does not match the request; check that --url is the URL of a gateway",
             ),
         }
+    }
+
+    /// An error from a problem about the rows of a job.
+    pub(crate) fn of_problem(problem: &WireProblem) -> Self {
+        let WireProblem { code, message, retryable, retry_after_ms, .. } = problem;
+        let retry_after = retry_after_ms.map(Duration::from_millis);
+        Self { is_retryable: *retryable, retry_after, ..Self::passing(format!("{code}: {message}")) }
     }
 
     /// Returns whether a retry can help.

@@ -2,6 +2,7 @@
 //! (states, codes, kinds of job) stay text, so that an older command line keeps working.
 
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 /// The fields of a job that the text forms print.
@@ -79,6 +80,16 @@ pub(super) fn list(set: FieldSet) -> String {
          totalCount @include(if: $count) pageInfo {{ hasNextPage endCursor }} \
          edges {{ origin labels {{ name value }} node {{ __typename {} }} }} }} }}",
         set.fields()
+    )
+}
+
+/// The document of the query for a page of rows.
+pub(super) fn rows() -> String {
+    format!(
+        "query JobRows($ref: JobRef!, $first: Int!, $after: String) {{ job(ref: $ref) {{ __typename \
+         ... on Job {{ {SHOWN} }} ... on SupermetricsJob {{ firstSeenAt rows(first: $first, after: $after) {{ \
+         header nodes {{ cells }} pageInfo {{ hasNextPage endCursor }} \
+         problem {{ ref {{ id source externalId }} code message retryable retryAfterMs }} }} }} {PROBLEM} }} }}"
     )
 }
 
@@ -220,6 +231,64 @@ pub(crate) struct WireFreshness {
     pub(crate) stale_reason: Option<String>,
 }
 
+/// A job and a page of its rows.
+#[derive(Debug)]
+pub(crate) struct WireRows {
+    /// The job, or the problem that replaces it.
+    pub(crate) answer: WireResult,
+    /// When the gateway first observed this run of the job.
+    pub(crate) run: Option<String>,
+    /// The page; none if the job has no rows, or none yet.
+    pub(crate) page: Option<WireRowPage>,
+}
+
+/// A page of a `RowConnection`, with the cells as the upstream wrote them.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct WireRowPage {
+    /// The column names.
+    pub(crate) header: Vec<Box<RawValue>>,
+    /// The rows.
+    pub(crate) nodes: Vec<WireRow>,
+    /// The position of the page.
+    pub(crate) page_info: WirePageInfo,
+    /// Why rows are missing.
+    pub(crate) problem: Option<WireProblem>,
+}
+
+/// A `Row`.
+#[derive(Debug, Deserialize)]
+pub(crate) struct WireRow {
+    /// The cells.
+    pub(crate) cells: Vec<Box<RawValue>>,
+}
+
+/// The fields of a `PageInfo` that are read.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct WirePageInfo {
+    /// Whether there is another page.
+    pub(crate) has_next_page: bool,
+    /// The cursor of the last row.
+    pub(crate) end_cursor: Option<String>,
+}
+
+/// The part of a response with the cells as they were sent; a parsed [`Value`] would change numbers.
+#[derive(Debug, Deserialize)]
+struct RawRows {
+    data: RawRowsData,
+}
+
+#[derive(Debug, Deserialize)]
+struct RawRowsData {
+    job: RawRowsJob,
+}
+
+#[derive(Debug, Deserialize)]
+struct RawRowsJob {
+    rows: Option<WireRowPage>,
+}
+
 /// A page of a `JobConnection`.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct WireJobPage {
@@ -255,6 +324,7 @@ pub(crate) struct WireLabel {
 
 /// A `JobProblem`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct WireProblem {
     /// The reference as it was requested.
     #[serde(rename = "ref")]
@@ -263,6 +333,11 @@ pub(crate) struct WireProblem {
     pub(crate) code: String,
     /// The message for people.
     pub(crate) message: String,
+    /// Whether the same request can succeed later.
+    #[serde(default)]
+    pub(crate) retryable: bool,
+    /// The pause before it, if it is known.
+    pub(crate) retry_after_ms: Option<u64>,
 }
 
 /// A `WireProblemRef`.
@@ -312,6 +387,16 @@ impl WireResult {
                     && problem.reference.external_id.as_ref() == Some(external_id)
             }
         }
+    }
+}
+
+impl WireRows {
+    /// Reads a response: parsed, and as it was sent. `None` if it does not match the request.
+    pub(super) fn read(result: &Value, body: &[u8]) -> Option<Self> {
+        let answer = WireResult::read(result.pointer("/data/job")?.clone())?;
+        let run = result.pointer("/data/job/firstSeenAt").and_then(Value::as_str).map(ToOwned::to_owned);
+        let page = serde_json::from_slice::<RawRows>(body).ok()?.data.job.rows;
+        Some(Self { answer, run, page })
     }
 }
 

@@ -17,7 +17,7 @@ const BASE: Duration = Duration::from_secs(1);
 
 /// The time limits of one command.
 #[derive(Debug)]
-pub(super) struct Patience {
+pub(super) struct PageReader {
     /// The end of the command, and its length.
     deadline: Option<(Instant, Duration)>,
     /// The longest wait for one page.
@@ -25,7 +25,7 @@ pub(super) struct Patience {
     jitter: fn() -> f64,
 }
 
-impl Patience {
+impl PageReader {
     /// `limit` is that of the command, `each` that of one page.
     pub(super) fn new(limit: Option<Duration>, each: Duration, jitter: fn() -> f64) -> Self {
         let deadline = limit.and_then(|limit| Some((Instant::now().checked_add(limit)?, limit)));
@@ -33,23 +33,26 @@ impl Patience {
     }
 
     /// Requests the first page.
-    pub(super) async fn first<T>(
-        &mut self,
-        request: impl AsyncFn() -> Result<T, GatewayError>,
-    ) -> anyhow::Result<T> {
-        Ok(self.attempt(&request).await??)
+    pub(super) async fn first<T, F>(&self, request: impl Fn() -> F + Send + Sync) -> anyhow::Result<T>
+    where
+        F: Future<Output = Result<T, GatewayError>> + Send,
+    {
+        Ok(self.attempt(request()).await??)
     }
 
     /// Requests a later page, again if an error may pass. Each new error is printed once.
-    pub(super) async fn next<T>(
-        &mut self,
+    pub(super) async fn next<T, F>(
+        &self,
         terminal: &mut Terminal<'_>,
-        request: impl AsyncFn() -> Result<T, GatewayError>,
-    ) -> anyhow::Result<T> {
+        request: impl Fn() -> F + Send + Sync,
+    ) -> anyhow::Result<T>
+    where
+        F: Future<Output = Result<T, GatewayError>> + Send,
+    {
         let mut complaint = None;
         let mut failures = 0;
         loop {
-            let why = match self.attempt(&request).await? {
+            let why = match self.attempt(request()).await? {
                 Ok(page) => return Ok(page),
                 Err(why) if failures + 1 < ATTEMPTS && why.is_retryable() => why,
                 Err(why) => return Err(why.into()),
@@ -71,15 +74,15 @@ impl Patience {
         }
     }
 
-    async fn attempt<T>(
-        &self,
-        request: &impl AsyncFn() -> Result<T, GatewayError>,
-    ) -> anyhow::Result<Result<T, GatewayError>> {
+    async fn attempt<T, F>(&self, request: F) -> anyhow::Result<Result<T, GatewayError>>
+    where
+        F: Future<Output = Result<T, GatewayError>> + Send,
+    {
         let (until, limit) = match self.deadline {
             Some(given) => given,
             None => (Instant::now() + self.each, self.each),
         };
-        timeout_at(until, request()).await.map_err(|_| timed_out(limit))
+        timeout_at(until, request).await.map_err(|_| timed_out(limit))
     }
 }
 
