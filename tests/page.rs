@@ -15,7 +15,7 @@ use crate::support::wire;
 mod login;
 mod restart;
 
-/// Reads each job every second, so that nobody waits long.
+/// Reads each job every second, so that no test waits long.
 const POLL: &str = "poll: { min_interval: 100ms, max_interval: 1s }\n";
 const KEY: &str = "jg_person";
 

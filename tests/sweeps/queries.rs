@@ -519,7 +519,7 @@ async fn a_discovered_query_that_runs_again_is_read_for_each_run() {
     running.stop().await;
 }
 
-/// A store that loses jobs when told so, as one does that evicts them.
+/// A store that loses jobs on request, as one does that evicts them.
 #[derive(Debug)]
 struct Forgetful {
     store: MemoryStore,

@@ -32,7 +32,7 @@ pub(super) fn line(form: RowForm, cells: &[Box<RawValue>]) -> String {
     }
 }
 
-/// A cell of CSV. Null is empty, and an empty text is `""`, so that they can be told apart.
+/// A cell of CSV. Null is empty, and an empty text is `""`, so that they can be distinguished.
 fn csv_cell(cell: &RawValue) -> Cow<'_, str> {
     let text = match serde_json::from_str::<Option<String>>(cell.get()) {
         Ok(None) => return Cow::Borrowed(""),

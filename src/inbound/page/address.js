@@ -1,4 +1,4 @@
-// What the page shows, as the query of its URL: filters, order, and the open job. A link shows the same to whoever may see it.
+// What the page shows, as the query of its URL: filters, order, and the open job. A link shows the same to every user who may see it.
 
 const STATES = new Set(['QUEUED', 'RUNNING', 'SUCCEEDED', 'FAILED', 'CANCELED', 'EXPIRED', 'UNKNOWN']);
 const SORTS = { updated: 'UPDATED_AT', created: 'CREATED_AT', state: 'STATE' };

@@ -11,7 +11,7 @@ import { Disconnected } from './socket.js';
 const PAGE = 100;
 /** Rows that are refreshed at once. */
 const REFRESH_MAX = 200;
-/** A row of a job that nobody follows is read so many times again, in case that somebody does by now. */
+/** A row of a job that is not followed is read this many times again, in case it is followed by now. */
 const RECHECKS_MAX = 3;
 /** A row that was read longer ago is read again before its age means anything. */
 const READ_MS = 15_000;
@@ -191,7 +191,7 @@ export class Jobs {
     if (!this.#socket) return;
     const isOpen = (id) => this.rows.get(id)?.job.isTerminal === false;
     const isUnread = (id) => observed(this.rows.get(id).job) < this.#lostAt;
-    // one that nobody follows stays so, or is followed by now: a few reads tell
+    // one that is not followed stays so, or is followed by now: a few reads show which
     const isDoubtful = (id) => isUnfollowed(this.rows.get(id).job) && this.rows.get(id).rechecks < RECHECKS_MAX;
     const open = visible.filter(isOpen);
     const inView = new Set(open);
@@ -235,7 +235,7 @@ export class Jobs {
     }
   }
 
-  /** The sources, whose trouble shows in their jobs. */
+  /** The sources, whose health shows in their jobs. */
   setSources(sources) {
     this.#sources = new Map(sources.map((source) => [source.name, source]));
   }

@@ -5,7 +5,7 @@ const STATE = 'state';
 const VERIFIER = 'code_verifier';
 const WITHIN_MS = 15_000;
 
-/** What the gateway tells everybody about itself; `known` if it does not answer. */
+/** The public settings of the gateway; `known` if it does not answer. */
 export async function readSettings(known) {
   try {
     const response = await fetch('page/settings.json', { cache: 'no-store', signal: AbortSignal.timeout(WITHIN_MS) });

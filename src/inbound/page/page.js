@@ -22,7 +22,7 @@ const SOURCES_EVERY = 5;
 const COUNTS_EVERY = 20;
 
 let view = readAddress();
-/** What the gateway tells everybody: whether it has an explorer, and where people sign in. */
+/** The public settings of the gateway: whether it has an explorer, and where people sign in. */
 let settings = { explorer: false, logins: [] };
 let socket = null;
 /** The number of the sign-in: an earlier socket reports nothing any more. */
@@ -196,7 +196,7 @@ function showHolder() {
   $('sign-out').hidden = token === '';
 }
 
-/** Lets go of rows that no longer match, where nobody sees it. */
+/** Removes rows that no longer match, outside of the visible part. */
 function dropLeft() {
   if (!jobs.hasLeft) return;
   const visible = new Set(table.visible);

@@ -1,4 +1,4 @@
-// A small graphql-transport-ws client: one socket that reconnects by itself. Operations end with their connection; whoever
+// A small graphql-transport-ws client: one socket that reconnects by itself. Operations end with their connection; the code that
 // needs them starts them again when the socket is live. Independent of jobs.
 
 /** Reconnects are at most this far apart in the first minute, which covers a restart of the gateway. */

@@ -97,7 +97,7 @@ impl<K: Eq + Hash, V> LeaderGuard<K, V> {
 
     /// Completes the flight: every receiver gets the value, and the next caller starts a new flight.
     pub(in crate::jobs) fn complete(self, value: V) {
-        // Before the key is free: whoever leads the next flight sees it.
+        // Before the key is free: the leader of the next flight sees it.
         if let Some(count) = self.flights.completed(&self.key) {
             count.fetch_add(1, Ordering::Release);
         }

@@ -46,7 +46,7 @@ impl SweepCoverage {
         is_listed && followed.failures == 0 && followed.stale().is_none() && !followed.is_over()
     }
 
-    /// Whether lists show each later change of a job that nobody follows, last observed at this process time.
+    /// Whether lists show each later change of a job that is not followed, last observed at this process time.
     pub(super) fn covers_since(&self, observed_at: Timestamp) -> bool {
         let (swept, swept_at) = self.swept;
         let since = earlier(swept_at, swept.saturating_duration_since(self.since));

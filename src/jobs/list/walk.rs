@@ -31,7 +31,7 @@ pub(super) struct Walk {
     pub(super) after: Option<JobKey>,
     /// The number of jobs read from the store at once.
     pub(super) batch: usize,
-    /// Cancelled when nobody needs the result any more.
+    /// Cancelled when the result is not needed any more.
     pub(super) cancelled: CancellationToken,
 }
 

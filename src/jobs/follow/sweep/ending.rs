@@ -64,7 +64,7 @@ impl Rounds {
         sweep.count_discovered(stored, rules);
     }
 
-    /// The stored jobs of a source that are not terminal and that nobody follows, those observed first before the others.
+    /// The stored jobs of a source that are not terminal and not followed, those observed first before the others.
     /// `None` if the store fails.
     async fn stored_unfinished(&self, source: &SourceName) -> Option<Vec<ExternalId>> {
         let (sources, states) = (vec![source.clone()], UNFINISHED.to_vec());
