@@ -156,7 +156,7 @@ impl Lookup {
         max_staleness: Option<Duration>,
     ) -> StartedLookup {
         let keys: Vec<JobKey> = requested.keys().cloned().collect();
-        let completed: Vec<u64> = keys.iter().map(|key| self.fetcher.completed(key)).collect();
+        let completed = self.fetcher.completed();
         let cached = self.cache.get_all(&keys).await;
         let freshness = self.freshness.rules();
         let allowed = max_staleness.unwrap_or(freshness.fresh_for);
@@ -181,7 +181,7 @@ impl Lookup {
                 held => held,
             };
             let verdict = held.as_ref().map_or(Cacheability::Fetch, |held| {
-                self.verdict(held, &**reader, now, (allowed, freshness.rerun_check))
+                verdict(&self.ingest, held, &**reader, now, (allowed, freshness.rerun_check))
             });
             match (verdict, held) {
                 (Cacheability::Serve, Some(held)) => {
@@ -217,57 +217,21 @@ impl Lookup {
             }
         }
         outcomes.record();
-        let overtaken = |key: &JobKey| {
-            let before = requested.get_index_of(key).and_then(|index| completed.get(index));
-            before.is_some_and(|before| self.fetcher.completed(key) != *before)
-        };
-        self.complete_overtaken(&mut new_fetches, overtaken, (allowed, freshness.rerun_check)).await;
         let led = new_fetches.values().map(|(_, leaders)| leaders.len()).sum();
         self.fetcher.spawn(checks, &FetchTrigger::Background, None);
-        self.fetcher.spawn(new_fetches, &FetchTrigger::Client(principal.shared_name()), None);
+        let trigger = FetchTrigger::Client(principal.shared_name());
+        if led == 0 || self.fetcher.completed() == completed {
+            self.fetcher.spawn(new_fetches, &trigger, None);
+        } else {
+            let overtaken = OvertakenFlights {
+                cache: Arc::clone(&self.cache),
+                ingest: Arc::clone(&self.ingest),
+                clock: Arc::clone(&self.clock),
+                limits: (allowed, freshness.rerun_check),
+            };
+            self.fetcher.spawn_checked(new_fetches, trigger, |new_fetches| overtaken.complete(new_fetches));
+        }
         StartedLookup { answers, pending, deadline: Instant::now() + freshness.answer_within, led }
-    }
-
-    /// Whether a cached observation is the answer, within the allowed age and with this check of reruns.
-    fn verdict(
-        &self,
-        held: &Observation,
-        reader: &dyn JobReader,
-        now: ClockReading,
-        (allowed, rerun_check): (Duration, Duration),
-    ) -> Cacheability {
-        // An observation that the upstream contradicts is not fresh, however new it is.
-        if !held.job.is_terminal() && self.ingest.is_contradicted(held) {
-            return Cacheability::Fetch;
-        }
-        cacheability(&held.job, reader.upstream(), age(held, now), allowed, rerun_check)
-    }
-
-    /// Completes the flights that this request leads alone because another one was completed between its read of the cache
-    /// and its own flight: the cache has that result now.
-    async fn complete_overtaken(
-        &self,
-        new_fetches: &mut NewFetches,
-        overtaken: impl Fn(&JobKey) -> bool,
-        limits: (Duration, Duration),
-    ) {
-        for (reader, leaders) in new_fetches.values_mut() {
-            let (again, rest): (Vec<_>, Vec<_>) =
-                std::mem::take(leaders).into_iter().partition(|leader| overtaken(leader.key()));
-            *leaders = rest;
-            if again.is_empty() {
-                continue;
-            }
-            let keys: Vec<JobKey> = again.iter().map(|leader| leader.key().clone()).collect();
-            let cached = self.cache.get_all(&keys).await;
-            let now = self.clock.reading();
-            for (leader, held) in again.into_iter().zip(cached) {
-                match held.filter(|held| self.verdict(held, &**reader, now, limits) != Cacheability::Fetch) {
-                    Some(held) => leader.complete(Ok(held)),
-                    None => leaders.push(leader),
-                }
-            }
-        }
     }
 
     /// Waits for one fetch, until the deadline. If it fails, the cached observation is the answer.
@@ -296,4 +260,49 @@ impl Lookup {
     async fn is_missing(&self, key: &JobKey, believed: Duration) -> bool {
         self.cache.missing_for(key).await.is_some_and(|ago| ago <= believed)
     }
+}
+/// Flights that a request leads, of which another one may have been completed between its read of the cache and its own.
+struct OvertakenFlights {
+    cache: Arc<JobCache>,
+    ingest: Arc<Ingest>,
+    clock: Arc<dyn Clock>,
+    /// The allowed age, and when a terminal state is checked again.
+    limits: (Duration, Duration),
+}
+
+impl OvertakenFlights {
+    /// Completes those whose result the cache has by now, and returns the others.
+    async fn complete(self, mut new_fetches: NewFetches) -> NewFetches {
+        for (reader, leaders) in new_fetches.values_mut() {
+            let again = std::mem::take(leaders);
+            let keys: Vec<JobKey> = again.iter().map(|leader| leader.key().clone()).collect();
+            let cached = self.cache.get_all(&keys).await;
+            let now = self.clock.reading();
+            for (leader, held) in again.into_iter().zip(cached) {
+                let is_answer = |held: &Observation| {
+                    verdict(&self.ingest, held, &**reader, now, self.limits) != Cacheability::Fetch
+                };
+                match held.filter(is_answer) {
+                    Some(held) => leader.complete(Ok(held)),
+                    None => leaders.push(leader),
+                }
+            }
+        }
+        new_fetches
+    }
+}
+
+/// Whether a cached observation is the answer, within the allowed age and with this check of reruns.
+fn verdict(
+    ingest: &Ingest,
+    held: &Observation,
+    reader: &dyn JobReader,
+    now: ClockReading,
+    (allowed, rerun_check): (Duration, Duration),
+) -> Cacheability {
+    // An observation that the upstream contradicts is not fresh, however new it is.
+    if !held.job.is_terminal() && ingest.is_contradicted(held) {
+        return Cacheability::Fetch;
+    }
+    cacheability(&held.job, reader.upstream(), age(held, now), allowed, rerun_check)
 }

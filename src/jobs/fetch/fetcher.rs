@@ -87,9 +87,22 @@ impl Fetcher {
         receiver
     }
 
-    /// The completed flights of a job so far. See [`SingleFlight::completed`].
-    pub(in crate::jobs) fn completed(&self, key: &JobKey) -> u64 {
-        self.fetches.completed(key)
+    /// The number of completed flights so far. See [`SingleFlight::completed`].
+    pub(in crate::jobs) fn completed(&self) -> u64 {
+        self.fetches.completed()
+    }
+
+    /// Starts the fetches that `check` leaves. It runs in a task of its own, because a caller that leaves meanwhile must not
+    /// abort the flights that it leads.
+    pub(in crate::jobs) fn spawn_checked<F: Future<Output = NewFetches> + Send + 'static>(
+        self: &Arc<Self>,
+        new_fetches: NewFetches,
+        trigger: FetchTrigger,
+        check: impl FnOnce(NewFetches) -> F,
+    ) {
+        let (fetcher, check) = (Arc::clone(self), check(new_fetches));
+        let task = async move { fetcher.spawn(check.await, &trigger, None) };
+        self.spawner.spawn(TaskKind::Fetch, Box::pin(trace::TraceContext::here().hold(task)));
     }
 
     /// Starts the fetches, as many jobs per task as fit in one request, so that a slow request delays only the jobs in

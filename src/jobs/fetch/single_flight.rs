@@ -6,14 +6,11 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::hash::{BuildHasher as _, Hash, RandomState};
+use std::hash::Hash;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
-
-/// The number of counts of completed flights; keys with the same hash share one.
-const COUNTS: usize = 1_024;
 
 /// The single flights in progress.
 #[derive(Debug)]
@@ -22,16 +19,8 @@ pub(in crate::jobs) struct SingleFlight<K, V>(Arc<Flights<K, V>>);
 #[derive(Debug)]
 struct Flights<K, V> {
     open: Mutex<HashMap<K, watch::Receiver<Option<V>>>>,
-    /// How many flights were completed, by the hash of their keys.
-    completed: Vec<AtomicU64>,
-    hasher: RandomState,
-}
-
-impl<K: Hash, V> Flights<K, V> {
-    fn completed(&self, key: &K) -> Option<&AtomicU64> {
-        let place = self.hasher.hash_one(key) % COUNTS as u64;
-        self.completed.get(usize::try_from(place).ok()?)
-    }
+    /// How many flights were completed. One for all keys: every lookup of a cached job reads it.
+    completed: AtomicU64,
 }
 
 /// The receiver of a single flight; resolves when it completes.
@@ -48,8 +37,7 @@ pub(in crate::jobs) struct LeaderGuard<K: Eq + Hash, V> {
 
 impl<K, V> Default for SingleFlight<K, V> {
     fn default() -> Self {
-        let completed = (0..COUNTS).map(|_| AtomicU64::default()).collect();
-        Self(Arc::new(Flights { open: Mutex::default(), completed, hasher: RandomState::default() }))
+        Self(Arc::new(Flights { open: Mutex::default(), completed: AtomicU64::default() }))
     }
 }
 
@@ -68,10 +56,10 @@ impl<K: Clone + Eq + Hash, V: Clone> SingleFlight<K, V> {
         }
     }
 
-    /// A count that changes whenever a flight of this key is completed, and now and then otherwise. A caller that read it
-    /// before the cache, and leads a flight with another count, may have missed the result of a flight in between.
-    pub(in crate::jobs) fn completed(&self, key: &K) -> u64 {
-        self.0.completed(key).map_or(0, |count| count.load(Ordering::Acquire))
+    /// The number of completed flights, of any key. A caller that read it before the cache, and leads a flight with another
+    /// number, may have missed the result of a flight in between.
+    pub(in crate::jobs) fn completed(&self) -> u64 {
+        self.0.completed.load(Ordering::Acquire)
     }
 
     /// The number of flights in progress.
@@ -98,9 +86,7 @@ impl<K: Eq + Hash, V> LeaderGuard<K, V> {
     /// Completes the flight: every receiver gets the value, and the next caller starts a new flight.
     pub(in crate::jobs) fn complete(self, value: V) {
         // Before the key is free: the leader of the next flight sees it.
-        if let Some(count) = self.flights.completed(&self.key) {
-            count.fetch_add(1, Ordering::Release);
-        }
+        self.flights.completed.fetch_add(1, Ordering::Release);
         self.sender.send_replace(Some(value));
     }
 }
