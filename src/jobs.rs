@@ -312,6 +312,12 @@ impl Jobs {
         self.services.authentication.is_still_valid(principal)
     }
 
+    /// A number that is another one whenever a credential that does not expire may be authenticated differently than
+    /// before; `None` if no authenticated client may be kept.
+    pub fn authentication_generation(&self) -> Option<u64> {
+        self.services.authentication.generation()
+    }
+
     /// The remaining validity of the principal's credential; `None` when it does not expire.
     pub fn expires_in(&self, principal: &Principal) -> Option<Duration> {
         self.services.authentication.time_left(principal)
@@ -368,6 +374,17 @@ impl Jobs {
         max_staleness: Option<Duration>,
     ) -> Vec<LookupResult> {
         self.services.lookup.lookup(principal, refs, max_staleness).await
+    }
+
+    /// Looks up jobs without waiting: same order, same length. `None`, with nothing done, unless the client may read each
+    /// of them, and each is in memory and as fresh as required.
+    pub fn held(
+        &self,
+        principal: &Principal,
+        refs: &[RequestedRef],
+        max_staleness: Option<Duration>,
+    ) -> Option<Vec<JobSnapshot>> {
+        self.services.lookup.from_memory(principal, refs, max_staleness)
     }
 
     /// Waits at most `timeout` until a job is terminal, and returns the state reached.

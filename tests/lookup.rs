@@ -356,8 +356,8 @@ async fn a_malformed_reference_is_rejected_with_its_field_name() {
         (reference("mind", "%2e%2e"), "externalId may contain only letters, digits, - _ . ~ and :"),
         (reference("mind", "a\u{0}b"), "externalId may contain only letters, digits, - _ . ~ and :"),
         (reference("metrics", "a.b"), "externalId may contain only letters, digits, - and _"),
-        (RequestedRef::Id("nonsense".to_owned()), "id is not a node ID of this gateway"),
-        (RequestedRef::Id(long.clone()), "id is not a node ID of this gateway"),
+        (RequestedRef::id("nonsense".to_owned()), "id is not a node ID of this gateway"),
+        (RequestedRef::id(long.clone()), "id is not a node ID of this gateway"),
     ];
     for (reference, message) in cases {
         let problem = gateway.jobs.lookup_one(&Principal::local(), reference, None).await.unwrap_err();

@@ -114,14 +114,14 @@ pub(super) fn run(
 async fn run_applications(jobs: Jobs, upstreams: Handle) -> Infallible {
     let mut known = HashSet::new();
     let (source, external_id) = ALWAYS_RUNNING.split_once('/').unwrap_or_default();
-    let running = RequestedRef::External { source: source.to_owned(), external_id: external_id.to_owned() };
+    let running = RequestedRef::external(source.to_owned(), external_id.to_owned());
     let mut due = tokio::time::interval(BIRTHS_EVERY);
     loop {
         due.tick().await;
         let of = |source: &'static str, upstream| {
             let ids = upstreams.job_ids(upstream).into_iter();
             ids.filter(|id| is_tracked(id))
-                .map(move |external_id| RequestedRef::External { source: source.to_owned(), external_id })
+                .map(move |external_id| RequestedRef::external(source.to_owned(), external_id))
         };
         let alive = of("audit", SimUpstream::MindBridge).chain(of("marketing", SimUpstream::Supermetrics));
         let born: Vec<RequestedRef> = alive.filter(|job| known.insert(job.clone())).collect();

@@ -15,7 +15,7 @@ pub const SOURCE_NAME_MAX: usize = 63;
 pub const EXTERNAL_ID_MAX: usize = 200;
 
 /// Why a name or an id is not valid. The text names the rule and never repeats the input, which is untrusted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum IdError {
     /// It is empty.
     #[error("must not be empty")]

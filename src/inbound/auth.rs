@@ -4,3 +4,4 @@
 pub mod authenticator;
 pub mod bad_credentials;
 pub(in crate::inbound) mod bearer;
+pub mod last_credential;

@@ -40,13 +40,16 @@ pub struct ClientSettings {
 #[derive(Clone, Default)]
 pub struct ClientLimits(Option<Arc<ClientLimitState>>);
 
+/// By the names of the clients, with a seed of this process.
+type HeldByName = HashMap<Arc<str>, ClientUsage, foldhash::quality::RandomState>;
+
 type RequestRate = RateLimiter<Arc<str>, HashMapStateStore<Arc<str>>, RuntimeClock, NoOpMiddleware<Duration>>;
 
 struct ClientLimitState {
     rules: ArcSwap<ClientRules>,
     clock: RuntimeClock,
     admissions: AtomicUsize,
-    held: Mutex<HashMap<Arc<str>, ClientUsage>>,
+    held: Mutex<HeldByName>,
 }
 
 struct ClientRules {
@@ -189,7 +192,7 @@ fn refused(wait: Duration, message: &'static str, limit: &'static str) -> HttpRe
 }
 
 impl ClientLimitState {
-    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, ClientUsage>> {
+    fn lock(&self) -> MutexGuard<'_, HeldByName> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

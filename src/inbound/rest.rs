@@ -92,7 +92,7 @@ impl RestRequest {
         }
         let presented = bearer::token(&self.headers)?;
         let principal = jobs.authenticate(presented.as_ref()).map_err(authenticator::unknown)?;
-        RequestFacts::set_client(&self.extensions, principal.name());
+        RequestFacts::set_client(&self.extensions, &principal);
         let permit = limits.admit(&principal)?;
         Ok((principal, permit))
     }
@@ -109,9 +109,8 @@ async fn job(
         return Err(HttpRefusal::new(RefusalKind::Unreadable, "the path is not percent-encoded UTF-8"));
     };
     let wait = preferred_wait(&request.headers);
-    let seen = lookup(jobs, &principal, RequestedRef::External { source, external_id }, wait)
-        .await
-        .map_err(refuse)?;
+    let seen =
+        lookup(jobs, &principal, RequestedRef::external(source, external_id), wait).await.map_err(refuse)?;
     respond(jobs, &seen, &request.headers, wait, &memory.of(&principal))
 }
 

@@ -31,6 +31,11 @@ impl Authentication {
         self.identity.is_valid(principal)
     }
 
+    /// See [`Identity::generation`].
+    pub(super) fn generation(&self) -> Option<u64> {
+        self.identity.generation()
+    }
+
     /// The remaining validity of the principal's credential; `None` when it does not expire.
     pub(super) fn time_left(&self, principal: &Principal) -> Option<Duration> {
         let expires = principal.credential().expires?;

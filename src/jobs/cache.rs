@@ -11,7 +11,7 @@ use crate::domain::id::JobKey;
 use crate::domain::observation::Observation;
 use crate::ports::leases::FencingToken;
 use crate::ports::store::{JobStore, ListFilter, StoreError, StoreHealth, StoreOutcome};
-use crate::telemetry::meters;
+use crate::telemetry::meters::{self, CacheTier};
 use crate::telemetry::throttle::Throttle;
 use crate::telemetry::trace::{self, StoreOperation};
 
@@ -44,6 +44,17 @@ impl JobCache {
     /// The cached observation of each job: same order, same length. A failing store counts as a miss.
     pub(super) async fn get_all(&self, keys: &[JobKey]) -> Vec<Option<Observation>> {
         self.read(keys).await.unwrap_or_else(|| vec![None; keys.len()])
+    }
+
+    /// The cached observation of a job, if it is in memory. The caller reports the reads with [`JobCache::read_held`].
+    pub(super) fn held(&self, key: &JobKey) -> Option<Observation> {
+        self.store.held(key)
+    }
+
+    /// Reports reads of this many jobs by [`JobCache::held`].
+    pub(super) fn read_held(&self, jobs: usize) {
+        drop(trace::store(StoreOperation::Get, jobs));
+        meters::cache_reads(CacheTier::Memory, jobs);
     }
 
     /// The cached observation of a job.

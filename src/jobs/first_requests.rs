@@ -92,7 +92,7 @@ impl NotFoundRetry {
         problem: Problem,
     ) -> Problem {
         match reference.key() {
-            Ok(key) => self.retryable(principal, &key, problem),
+            Ok(key) => self.retryable(principal, key, problem),
             Err(_) => problem,
         }
     }

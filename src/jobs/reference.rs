@@ -3,9 +3,18 @@
 use crate::domain::error::{Problem, ProblemCode, Retry};
 use crate::domain::id::{ExternalId, IdError, JobKey, SourceName};
 
-/// A reference to a job, as a client wrote it and before any check.
+/// A reference to a job, as a client wrote it, and the key that it names. It was not checked whether there is such a job.
+///
+/// It is parsed once: a known request has the same references each time it is sent.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum RequestedRef {
+pub struct RequestedRef {
+    written: WrittenRef,
+    key: Result<JobKey, InvalidRef>,
+}
+
+/// A reference as a client wrote it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum WrittenRef {
     /// By the opaque id that this gateway issued.
     Id(String),
     /// By source and the upstream's own id.
@@ -17,16 +26,43 @@ pub enum RequestedRef {
     },
 }
 
+/// The field of a reference that is not valid, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct InvalidRef {
+    field: &'static str,
+    error: IdError,
+}
+
 impl RequestedRef {
+    /// By the opaque id that this gateway issued.
+    pub fn id(text: String) -> Self {
+        let key = JobKey::from_node_id(&text).map_err(|error| InvalidRef { field: "id", error });
+        Self { written: WrittenRef::Id(text), key }
+    }
+
+    /// By the name of a source and the upstream's own id.
+    pub fn external(source: String, external_id: String) -> Self {
+        let invalid = |field| move |error| InvalidRef { field, error };
+        let key = SourceName::parse(&source).map_err(invalid("source")).and_then(|source| {
+            let external_id = ExternalId::parse(&external_id).map_err(invalid("externalId"))?;
+            Ok(JobKey { source, external_id })
+        });
+        Self { written: WrittenRef::External { source, external_id }, key }
+    }
+
+    /// As the client wrote it.
+    pub const fn written(&self) -> &WrittenRef {
+        &self.written
+    }
+
+    /// The same.
+    pub fn into_written(self) -> WrittenRef {
+        self.written
+    }
+
     /// The key that the reference names, whether or not the job exists.
-    pub(super) fn key(&self) -> Result<JobKey, Problem> {
-        match self {
-            Self::Id(text) => JobKey::from_node_id(text).map_err(|error| invalid("id", error)),
-            Self::External { source, external_id } => Ok(JobKey {
-                source: SourceName::parse(source).map_err(|error| invalid("source", error))?,
-                external_id: ExternalId::parse(external_id).map_err(|error| invalid("externalId", error))?,
-            }),
-        }
+    pub(super) fn key(&self) -> Result<&JobKey, Problem> {
+        self.key.as_ref().map_err(|InvalidRef { field, error }| invalid(field, *error))
     }
 }
 

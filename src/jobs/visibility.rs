@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::answer::LookupResult;
 use super::list::filter::JobListFilter;
-pub use super::reference::RequestedRef;
+pub use super::reference::{RequestedRef, WrittenRef};
 use super::reference::{invalid, not_found};
 use super::sources::Readers;
 use super::tracked_jobs::TrackedJobs;
@@ -63,12 +63,12 @@ impl Visibility {
     ) -> Result<CheckedRef, Problem> {
         let key = reference.key()?;
         let reader = self.readers.get(&key.source);
-        let Some(reader) = reader.filter(|_| self.may_read(principal, &key)) else {
-            return Err(not_found(&key));
+        let Some(reader) = reader.filter(|_| self.may_read(principal, key)) else {
+            return Err(not_found(key));
         };
         (reader.upstream().profile().check_id)(&key.external_id)
             .map_err(|error| invalid("externalId", error))?;
-        Ok(CheckedRef { key, reader })
+        Ok(CheckedRef { key: key.clone(), reader })
     }
 
     /// The same for a change: with a watch token it always fails.

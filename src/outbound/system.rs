@@ -2,7 +2,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::LazyLock;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -27,6 +27,10 @@ const STOPPED: Duration = Duration::from_millis(100);
 static START: LazyLock<(Timestamp, Duration)> = LazyLock::new(|| (system_time(), monotonic()));
 /// The offset of the system clock to process time since its last step, in milliseconds.
 static CORRECTION: AtomicI64 = AtomicI64::new(0);
+/// How often the clocks are compared at most, in milliseconds: each reading needs one clock instead of four.
+const CHECK_EVERY: u64 = 10;
+/// When they were compared last, in milliseconds since the machine was started.
+static CHECKED: AtomicU64 = AtomicU64::new(0);
 
 /// The system's clock.
 #[derive(Clone, Copy, Debug, Default)]
@@ -44,7 +48,13 @@ impl Clock for SystemClock {
 
     fn correction(&self) -> SignedDuration {
         let held = SignedDuration::from_millis(CORRECTION.load(Ordering::Relaxed));
-        let (before, now) = (monotonic(), self.now());
+        let before = monotonic();
+        let millis = u64::try_from(before.as_millis()).unwrap_or(u64::MAX);
+        if CHECKED.load(Ordering::Relaxed).saturating_add(CHECK_EVERY) > millis {
+            return held;
+        }
+        CHECKED.store(millis, Ordering::Relaxed);
+        let now = self.now();
         let measured = whole_millis(system_time().duration_since(now));
         let took = monotonic().saturating_sub(before);
         if took > STOPPED || measured.saturating_sub(held).abs() <= STEP {

@@ -48,6 +48,9 @@ pub struct ClockReading {
 impl ClockReading {
     /// The time of day at a moment of process time.
     pub fn date(&self, at: Timestamp) -> Timestamp {
+        if self.correction.is_zero() {
+            return at;
+        }
         at.checked_add(self.correction).unwrap_or(at)
     }
 

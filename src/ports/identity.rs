@@ -61,6 +61,12 @@ pub trait Identity: Debug + Send + Sync {
     /// and grant. It is false once the credential expired, the client was removed, or its grant has changed.
     fn is_valid(&self, principal: &Principal) -> bool;
 
+    /// A number that is another one whenever a credential that does not expire may be authenticated differently than
+    /// before. `None` if there is no such number: then no result of [`Identity::authenticate`] may be kept.
+    fn generation(&self) -> Option<u64> {
+        None
+    }
+
     /// Creates a token with which another user can read and watch some jobs, within the client's grant and not longer
     /// than the client's own credential is valid. The grant is checked when the token is used, not when it was created.
     ///

@@ -68,6 +68,13 @@ pub trait JobStore: Debug + Send + Sync {
     /// The stored observation of each key: same order, same length.
     fn get<'a>(&'a self, keys: &'a [JobKey]) -> BoxFuture<'a, Result<Vec<Option<Observation>>, StoreError>>;
 
+    /// The stored observation of a job, where [`JobStore::get`] would return it from memory without waiting for a backend.
+    /// Else `None`, also for a job that is stored. Does not block.
+    fn held(&self, key: &JobKey) -> Option<Observation> {
+        let _: &JobKey = key;
+        None
+    }
+
     /// Stores an observation if it supersedes the stored one; compares and stores in one atomic step for each key.
     ///
     /// When this resolves, a terminal state is as durable as this store can make it, and no client sees it before; any

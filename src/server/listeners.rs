@@ -26,6 +26,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
+use crate::inbound::auth::last_credential::LastCredential;
 use crate::inbound::http::concurrency_limit::ConcurrencyLimit;
 use crate::inbound::http::peer;
 use crate::inbound::streams::ConnectionPermit;
@@ -232,7 +233,11 @@ async fn serve<IO, R: Routes>(
     let mut http = http1::Builder::new();
     // `TimeoutStream` has the timeouts: hyper's own would count an idle connection as a slow head
     http.header_read_timeout(None).max_buf_size(HEAD_MAX);
-    let room = ConnectionPermit(Arc::new(room));
+    let connection = peer::Connection {
+        peer: connection,
+        permit: ConnectionPermit(Arc::new(room)),
+        last_credential: LastCredential::default(),
+    };
     let activity = RequestActivity::default();
     let wire = TimeoutStream::new(io, timeouts, HEAD_MAX, activity.clone());
     let over = over(ends.clone(), activity.clone());
@@ -242,16 +247,14 @@ async fn serve<IO, R: Routes>(
         let (head, body) = request.into_parts();
         let body = remainder.lend(&head.headers, body);
         let mut request = http::Request::from_parts(head, body);
-        request.extensions_mut().insert(room.clone());
-        request.extensions_mut().insert(connection);
+        request.extensions_mut().insert(connection.clone());
         let answer = routes.clone().call(request);
         let (activity, leaving, remainder) = (activity.clone(), ends.leaving.clone(), remainder.clone());
         async move {
             let mut response = answer.await?;
             // an upgraded connection has no further request
             if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-                activity.upgrade();
-                return Ok::<_, Infallible>(response);
+                return Ok::<_, Infallible>(response.map(|body| activity.upgrade(body)));
             }
             // a client that was too slow gets no second timeout
             let reusable = remainder.drain(response.status() != StatusCode::REQUEST_TIMEOUT).await;

@@ -257,6 +257,11 @@ pub fn breaker_opened(source: &SourceName) {
 }
 
 impl LookupOutcomes {
+    /// Of this many jobs that were returned from the cache.
+    pub const fn held(jobs: usize) -> Self {
+        Self { held: jobs as u64, held_and_checked: 0, believed_missing: 0, misses: 0 }
+    }
+
     /// Counts one job.
     pub const fn count(&mut self, how: LookupOutcome) {
         match how {

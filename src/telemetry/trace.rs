@@ -19,7 +19,7 @@ pub use context::{TARGET, TraceContext, boxed, current, is_on, is_sampled};
 pub use job::TraceKey;
 pub use names::{SPANS, SpanAttribute, SpanDescriptor};
 pub use spans::{
-    LastCall, LookupSummary, ObserveTrigger, StoreOperation, UpstreamSpan, answered, deliver, fail, found,
-    ingest, kept, lookup, observe, operation, poll, replied, request, sent_securely, store, stored, sweep,
-    traceparent, unanswered, upstream, with_last_call,
+    LastCall, LookupSummary, ObserveTrigger, RequestTrace, StoreOperation, UpstreamSpan, deliver, fail,
+    found, ingest, kept, lookup, observe, operation, poll, replied, request, sent_securely, store, stored,
+    sweep, traceparent, unanswered, upstream, with_last_call,
 };

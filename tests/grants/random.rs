@@ -13,7 +13,7 @@ use jobgate::inbound::answer_limits::answer_memory::AnswerMemory;
 use jobgate::inbound::client_limits::ClientLimits;
 use jobgate::inbound::graphql::schema::{self, GatewaySchema};
 use jobgate::inbound::rest;
-use jobgate::jobs::visibility::RequestedRef;
+use jobgate::jobs::visibility::WrittenRef;
 use jobgate::outbound::identity::keys;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
@@ -210,9 +210,9 @@ impl Truth {
                 let updates = self.world.jobs.watch(principal.clone(), refs, None).take(chunk.len());
                 for update in updates.collect::<Vec<_>>().await {
                     assert_eq!(update.kind, UpdateKind::Snapshot);
-                    let named = match &*update.reference {
-                        RequestedRef::External { source, external_id } => Some((source, external_id)),
-                        RequestedRef::Id(_) => None,
+                    let named = match update.reference.written() {
+                        WrittenRef::External { source, external_id } => Some((source, external_id)),
+                        WrittenRef::Id(_) => None,
                     };
                     let (source, id) = named.unwrap();
                     let visible = match &update.answer {

@@ -323,7 +323,7 @@ pub(crate) const FOLLOW: FollowSettings = FollowSettings {
 };
 
 pub(crate) fn reference(source: &str, id: &str) -> RequestedRef {
-    RequestedRef::External { source: source.to_owned(), external_id: id.to_owned() }
+    RequestedRef::external(source.to_owned(), id.to_owned())
 }
 
 /// The changes that a client receives by the feed from now on.

@@ -25,6 +25,12 @@ pub trait Authenticator: Send + Sync {
 
     /// Returns whether the client would still be authenticated as the same.
     fn is_valid(&self, principal: &Principal) -> bool;
+
+    /// A number that is another one whenever a credential that does not expire may be authenticated differently than
+    /// before; `None` if no authenticated client may be kept.
+    fn generation(&self) -> Option<u64> {
+        None
+    }
 }
 
 impl<F: Fn(Option<&SecretString>) -> Result<Principal, HttpRefusal> + Send + Sync> Authenticator for F {
@@ -68,5 +74,9 @@ impl Authenticator for Jobs {
 
     fn is_valid(&self, principal: &Principal) -> bool {
         self.is_still_valid(principal)
+    }
+
+    fn generation(&self) -> Option<u64> {
+        self.authentication_generation()
     }
 }

@@ -21,7 +21,12 @@ pub(super) fn bounded(max_body: usize, pace: BodyRate, request: Request) -> Resu
     if request.body().is_end_stream() {
         return Ok(request);
     }
-    Ok(request.map(|body| Body::new(MinRateBody::new(Body::new(Limited::new(body, max_body)), pace))))
+    // hyper reads no more of a body than its announced length
+    Ok(if announced.is_some() {
+        request.map(|body| Body::new(MinRateBody::new(body, pace)))
+    } else {
+        request.map(|body| Body::new(MinRateBody::new(Body::new(Limited::new(body, max_body)), pace)))
+    })
 }
 
 /// The refusal of a body that is longer than the limit, whether announced or found while reading.

@@ -39,8 +39,25 @@ pub(super) fn settle(request: &mut Request) -> Result<(), HttpRefusal> {
 
 /// An empty one is allowed: the target has no host then.
 fn is_host(host: &HeaderValue) -> bool {
+    // what nearly all clients send, without the parser
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
+    let bytes = host.as_bytes();
+    let name = bytes.iter().position(|byte| *byte == b':').unwrap_or(bytes.len());
+    let (name, port) = bytes.split_at(name);
+    if !name.is_empty() && name.iter().all(|byte| is_name(*byte)) && is_port(port) {
+        return true;
+    }
     let Ok(host) = host.to_str() else { return false };
     host.is_empty() || (!host.contains('@') && host.parse::<Authority>().is_ok())
+}
+
+/// Nothing, or a colon and a port.
+fn is_port(port: &[u8]) -> bool {
+    match port {
+        [] => true,
+        [b':', digits @ ..] => (1..=5).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit),
+        _ => false,
+    }
 }
 
 #[cfg(test)]

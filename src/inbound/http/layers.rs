@@ -14,7 +14,7 @@ use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use futures_util::FutureExt as _;
-use http::{HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use tower::{Layer as _, ServiceExt as _, service_fn};
 use tower_http::CompressionLevel;
 use tower_http::compression::CompressionLayer;
@@ -31,7 +31,7 @@ use super::host;
 use super::load_shed::LoadShed;
 use super::min_rate_body::BodyRate;
 use super::origins::Origins;
-use super::peer::{ConnectionPeer, TrustedProxies};
+use super::peer::{Connection, TrustedProxies};
 use super::refusal_form::refuse;
 use super::request_id::{self, REQUEST_ID};
 use super::request_metrics::RequestTimer;
@@ -40,7 +40,7 @@ use super::route::Route;
 use crate::config::AccessLog;
 use crate::inbound::auth::bad_credentials::{BadCredentials, PresentedCredential};
 use crate::telemetry::log::RequestScope;
-use crate::telemetry::trace;
+use crate::telemetry::trace::{self, RequestTrace};
 
 const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
@@ -133,8 +133,8 @@ struct LayerState {
     settings: LayerSettings,
     live: LiveSettings,
     load_shed: LoadShed,
-    /// The headers of every response that does not have them.
-    fixed: Vec<(HeaderName, HeaderValue)>,
+    /// The headers of every response that does not have them. Cloned for each response: cheaper than as many insertions.
+    fixed: HeaderMap,
     compression: CompressionLayer<Compressible>,
 }
 
@@ -148,7 +148,7 @@ impl Layers {
             settings: settings.clone(),
             live,
             load_shed,
-            fixed: fixed.map(|(name, value)| (name, HeaderValue::from_static(value))).collect(),
+            fixed: fixed_headers(fixed),
             compression: compression(),
         }))
     }
@@ -176,27 +176,30 @@ impl Layers {
         let id = request_id::of(&request);
         let scope = RequestScope::of(id.clone());
         // around everything that takes time or logs
-        let span = request_span::of(route, &request);
+        let trace = request_span::of(route, &request);
         // next: the line about a request contains its outcome, whichever layer rejected it
         let line =
-            span.in_scope(|| access_log::begin(layers.settings.access_log, route, &scope, &mut request));
-        let checked = layers.checked(route, request, handler).instrument(span.clone());
-        let mut response = scope.hold(checked).await;
+            trace.in_scope(|| access_log::begin(layers.settings.access_log, route, &scope, &mut request));
+        let checked = layers.checked(route, request, handler);
+        let mut response = match &trace {
+            RequestTrace::Off => scope.hold(checked).await,
+            RequestTrace::Dropped(context) => scope.hold(context.hold(checked)).await,
+            RequestTrace::Sampled(span) => scope.hold(checked.instrument(span.clone())).await,
+        };
         if let Some(line) = line {
             response = line.around(response);
         }
-        trace::answered(&span, response.status());
-        drop(span);
-        let headers = response.headers_mut();
-        headers.reserve(layers.fixed.len() + 1);
-        headers.insert(REQUEST_ID, id);
-        for (name, value) in &layers.fixed {
-            headers.entry(name).or_insert_with(|| value.clone());
-        }
+        trace.answered(response.status());
+        drop(trace);
+        layers.add_fixed_headers(response.headers_mut());
+        response.headers_mut().insert(REQUEST_ID, id);
         timer.count(&response);
         response
     }
 }
+
+/// The headers that nearly every response sets.
+const SET_BY_MOST: [HeaderName; 2] = [header::CONTENT_TYPE, header::VARY];
 
 /// The headers of every response, also of those that a layer rejects. A route may override them.
 const FIXED: [(HeaderName, &str); 5] = [
@@ -209,6 +212,12 @@ const FIXED: [(HeaderName, &str); 5] = [
     // answers depend on the client and the time: no cache may store one
     (header::CACHE_CONTROL, "no-store"),
 ];
+
+/// The headers with these values, and a place for each of those that nearly every response sets.
+fn fixed_headers(headers: impl Iterator<Item = (HeaderName, &'static str)>) -> HeaderMap {
+    let places = SET_BY_MOST.into_iter().chain([REQUEST_ID]).map(|name| (name, ""));
+    headers.chain(places).map(|(name, value)| (name, HeaderValue::from_static(value))).collect()
+}
 
 /// Which answers are compressed: large ones, but never a stream, of which each event is sent at once.
 type Compressible = And<And<SizeAbove, NotForContentType>, NotForContentType>;
@@ -225,6 +234,31 @@ fn compression() -> CompressionLayer<Compressible> {
 }
 
 impl LayerState {
+    /// Adds the fixed headers that a route has not set. Its own are put into a copy of the fixed ones, which has a place for
+    /// most of them: a map grows with nearly each insertion, and hashes each name.
+    fn add_fixed_headers(&self, headers: &mut HeaderMap) {
+        let set_by_route = std::mem::replace(headers, self.fixed.clone());
+        let mut is_set = SET_BY_MOST.map(|_| false);
+        let mut last: Option<HeaderName> = None;
+        for (name, value) in set_by_route {
+            if let Some(name) = name {
+                for (is_set, place) in is_set.iter_mut().zip(&SET_BY_MOST) {
+                    *is_set |= name == *place;
+                }
+                headers.insert(&name, value);
+                last = Some(name);
+            } else if let Some(last) = &last {
+                // a further value of the same name comes without it
+                headers.append(last, value);
+            }
+        }
+        for (is_set, place) in is_set.into_iter().zip(&SET_BY_MOST) {
+            if !is_set {
+                headers.remove(place);
+            }
+        }
+    }
+
     /// The layers that can reject a request, and those that need its peer; the first outermost.
     async fn checked<F: Future<Output = Response>>(
         &self,
@@ -271,8 +305,7 @@ impl LayerState {
         };
         // around the authentication, whose 401 it counts
         let presented = PresentedCredential::of(&request);
-        let encodings: Vec<HeaderValue> =
-            request.headers().get_all(header::ACCEPT_ENCODING).iter().cloned().collect();
+        let encodings = AcceptedEncodings::of(request.headers());
         // innermost, around the body that the routes read
         let response = match body_limit::bounded(settings.max_body, settings.pace, request) {
             // inside the load shedding, so that a request that hangs releases its permit
@@ -282,7 +315,7 @@ impl LayerState {
         let mut response = response.unwrap_or_else(|refusal| refuse(route, refusal));
         // inside the access log, so that it has the bytes that are sent
         if compressible().should_compress(&response) {
-            if !encodings.is_empty() {
+            if encodings.is_some() {
                 response = self.compressed(encodings, response).boxed().await;
             } else if !varies_by_encoding(&response) {
                 response.headers_mut().append(header::VARY, HeaderValue::from_static("accept-encoding"));
@@ -293,9 +326,9 @@ impl LayerState {
     }
 
     /// Compresses a response by one of the encodings that its request accepts.
-    async fn compressed(&self, encodings: Vec<HeaderValue>, response: Response) -> Response {
+    async fn compressed(&self, encodings: AcceptedEncodings, response: Response) -> Response {
         let mut request = http::Request::new(());
-        for encoding in encodings {
+        for encoding in encodings.first.into_iter().chain(encodings.others) {
             request.headers_mut().append(header::ACCEPT_ENCODING, encoding);
         }
         let mut response = Some(response);
@@ -304,6 +337,23 @@ impl LayerState {
             Ok(response) => response.map(Body::new),
             Err(()) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
         }
+    }
+}
+
+/// The values of `Accept-Encoding` of a request: nearly always one.
+struct AcceptedEncodings {
+    first: Option<HeaderValue>,
+    others: Vec<HeaderValue>,
+}
+
+impl AcceptedEncodings {
+    fn of(headers: &HeaderMap) -> Self {
+        let mut sent = headers.get_all(header::ACCEPT_ENCODING).iter().cloned();
+        Self { first: sent.next(), others: sent.collect() }
+    }
+
+    const fn is_some(&self) -> bool {
+        self.first.is_some()
     }
 }
 
@@ -321,9 +371,10 @@ fn panicked(_payload: Box<dyn Any + Send>) -> Response {
 
 /// Adds the peer of a request as an extension, and determines its host.
 fn locate(proxies: &TrustedProxies, request: &mut Request) -> Result<(), HttpRefusal> {
-    if let Some(connection) = request.extensions().get::<ConnectionPeer>().copied() {
+    if let Some(connection) = request.extensions().get::<Connection>() {
+        let peer = connection.peer;
         host::settle(request)?;
-        let peer = proxies.peer(connection, request.headers());
+        let peer = proxies.peer(peer, request.headers());
         trace::sent_securely(peer.secure == Some(true));
         request.extensions_mut().insert(peer);
     }

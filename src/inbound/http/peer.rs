@@ -6,6 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 use http::{HeaderMap, HeaderName, header};
 
 use crate::config::Network;
+use crate::inbound::auth::last_credential::LastCredential;
+use crate::inbound::streams::ConnectionPermit;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -13,6 +15,17 @@ const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto
 const MOST_HOPS: usize = 16;
 
 /// The connection of a request, as an extension that the listener adds.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    /// Who opened it.
+    pub peer: ConnectionPeer,
+    /// The permit that counts it.
+    pub permit: ConnectionPermit,
+    /// The credential of its last request.
+    pub last_credential: LastCredential,
+}
+
+/// The remote end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnectionPeer {
     /// The remote address.

@@ -4,21 +4,23 @@ use std::sync::{Arc, OnceLock};
 
 use async_graphql::parser::types::OperationType;
 
+use crate::domain::principal::Principal;
+
 /// Facts that handlers record about a request, as an extension of it.
 #[derive(Clone, Debug, Default)]
 pub(in crate::inbound) struct RequestFacts(Arc<RequestFactsState>);
 
 #[derive(Debug, Default)]
 struct RequestFactsState {
-    client: OnceLock<String>,
+    client: OnceLock<Arc<str>>,
     operation: OnceLock<&'static str>,
 }
 
 impl RequestFacts {
     /// Records the name of the client.
-    pub(in crate::inbound) fn set_client(extensions: &http::Extensions, name: &str) {
+    pub(in crate::inbound) fn set_client(extensions: &http::Extensions, client: &Principal) {
         if let Some(facts) = extensions.get::<Self>() {
-            facts.0.client.set(name.to_owned()).ok();
+            facts.0.client.set(client.shared_name()).ok();
         }
     }
 
@@ -36,7 +38,7 @@ impl RequestFacts {
 
     /// The name of the client, if it is known.
     pub(super) fn client(&self) -> Option<&str> {
-        self.0.client.get().map(String::as_str)
+        self.0.client.get().map(|name| &**name)
     }
 
     /// The type of the operation, if it is known.

@@ -2,15 +2,14 @@
 //! continues has no span.
 
 use axum::extract::Request;
-use tracing::Span;
 
 use super::route::{self, Route};
-use crate::telemetry::trace;
+use crate::telemetry::trace::{self, RequestTrace};
 
-/// The span of a request; a disabled one while no traces are exported.
-pub(super) fn of(route: Option<Route>, request: &Request) -> Span {
+/// The trace of a request.
+pub(super) fn of(route: Option<Route>, request: &Request) -> RequestTrace {
     if !trace::is_on() {
-        return Span::none();
+        return RequestTrace::Off;
     }
     let name = route.and_then(Route::span);
     trace::request(request.headers(), request.method(), name, route::span_path(route))

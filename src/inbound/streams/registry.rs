@@ -49,8 +49,8 @@ impl Transport {
     }
 }
 
-/// The permit of the connection of a stream, as an extension of its request: a WebSocket outlives the connection's own
-/// task, and keeps this so that it is still counted.
+/// The permit of a connection: a WebSocket outlives the connection's own task, and keeps this so that it is still
+/// counted.
 #[derive(Clone)]
 pub struct ConnectionPermit(pub Arc<dyn std::any::Any + Send + Sync>);
 

@@ -72,7 +72,7 @@ impl Feed {
     fn update(&self, KnownJob { observation, stale }: KnownJob, sequence: u64) -> WatchUpdate {
         let is_final = observation.job.is_terminal();
         let kind = if is_final { UpdateKind::Ended } else { UpdateKind::Changed };
-        let reference = Arc::new(RequestedRef::Id(observation.job.key.node_id()));
+        let reference = Arc::new(RequestedRef::id(observation.job.key.node_id()));
         let now = self.clock.reading();
         meters::update_delivered(meters::SubscriptionKind::Feed);
         if stale.is_none() {

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -33,6 +34,8 @@ pub struct IdentityRegistry {
 #[derive(Clone, Debug)]
 pub struct LiveIdentity {
     now: Arc<ArcSwap<IdentityRegistry>>,
+    /// The number of configurations that were applied.
+    generation: Arc<AtomicU64>,
     deps: JwtDeps,
     watch_tokens: Arc<WatchTokens>,
 }
@@ -112,7 +115,12 @@ impl LiveIdentity {
     pub fn new(config: &Config, watch_tokens: WatchTokens, deps: JwtDeps) -> Result<Self, HttpClientError> {
         let watch_tokens = Arc::new(watch_tokens);
         let first = registry(config, None, &watch_tokens, &deps)?;
-        Ok(Self { now: Arc::new(ArcSwap::from_pointee(first)), deps, watch_tokens })
+        Ok(Self {
+            now: Arc::new(ArcSwap::from_pointee(first)),
+            generation: Arc::default(),
+            deps,
+            watch_tokens,
+        })
     }
 
     /// Replaces the clients and issuers by those of another configuration. Issuers with an unchanged key location keep
@@ -123,6 +131,8 @@ impl LiveIdentity {
     pub fn replace(&self, config: &Config) -> Result<(), HttpClientError> {
         let next = registry(config, Some(&self.now.load()), &self.watch_tokens, &self.deps)?;
         self.now.store(Arc::new(next));
+        // afterwards: what is authenticated meanwhile has the number of before, and is not kept for long
+        self.generation.fetch_add(1, Ordering::SeqCst);
         Ok(())
     }
 }
@@ -150,6 +160,10 @@ impl Identity for LiveIdentity {
 
     fn is_valid(&self, principal: &Principal) -> bool {
         self.now.load().is_valid(principal)
+    }
+
+    fn generation(&self) -> Option<u64> {
+        Some(self.generation.load(Ordering::SeqCst))
     }
 
     fn watch_token(

@@ -314,6 +314,10 @@ impl JobStore for RedisStore {
         })
     }
 
+    fn held(&self, key: &JobKey) -> Option<Observation> {
+        self.memory.find_now(key).filter(|held| held.job.is_terminal())
+    }
+
     fn keep(&self, new: Observation) -> BoxFuture<'_, StoreOutcome> {
         Box::pin(async move {
             let kept = self.keep_under(new.clone(), FencingToken::Alone).await;

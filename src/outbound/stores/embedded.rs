@@ -192,6 +192,12 @@ impl JobStore for EmbeddedStore {
         })
     }
 
+    fn held(&self, key: &JobKey) -> Option<Observation> {
+        // they are removed from memory by the next read that waits
+        let refused = self.shared.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        if refused.is_empty() { self.memory.find_now(key) } else { None }
+    }
+
     fn keep(&self, new: Observation) -> BoxFuture<'_, StoreOutcome> {
         Box::pin(async move {
             let key = new.job.key.clone();

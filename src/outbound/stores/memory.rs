@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant as StdInstant};
 
+use futures_util::FutureExt as _;
 use moka::Expiry;
 use moka::future::Cache;
 use moka::ops::compute::{CompResult, Op};
@@ -68,6 +69,11 @@ impl MemoryStore {
         held
     }
 
+    /// The observation of a job, if the cache returns it at once.
+    pub(in crate::outbound) fn find_now(&self, key: &JobKey) -> Option<Observation> {
+        self.jobs.get(key).now_or_never().flatten()
+    }
+
     /// The approximate number of jobs: a recent write may not be counted yet.
     pub(in crate::outbound) fn count(&self) -> u64 {
         self.jobs.entry_count()
@@ -89,6 +95,10 @@ impl JobStore for MemoryStore {
             meters::cache_reads(CacheTier::None, held.len() - found);
             Ok(held)
         })
+    }
+
+    fn held(&self, key: &JobKey) -> Option<Observation> {
+        self.find_now(key)
     }
 
     fn health(&self) -> StoreHealth {

@@ -55,8 +55,8 @@ impl RequestActivity {
     }
 
     /// Ends the request when this body has been sent, or is dropped.
-    pub(super) fn end_with(&self, body: Body) -> Body {
-        Body::new(TrackedResponseBody { body, activity: self.clone() })
+    pub(super) fn end_with(&self, body: Body) -> TrackedResponseBody {
+        TrackedResponseBody { body, activity: Some(self.clone()) }
     }
 
     /// The peer may still send when the connection is closed.
@@ -64,9 +64,10 @@ impl RequestActivity {
         self.0.lingers.store(true, Ordering::Relaxed);
     }
 
-    /// The connection is upgraded to another protocol.
-    pub(super) fn upgrade(&self) {
+    /// The connection is upgraded to another protocol: its request does not end with this body.
+    pub(super) fn upgrade(&self, body: Body) -> TrackedResponseBody {
         self.0.upgrades.store(true, Ordering::Relaxed);
+        TrackedResponseBody { body, activity: None }
     }
 
     /// Whether a request is running.
@@ -80,9 +81,9 @@ impl RequestActivity {
 }
 
 /// The body of a response, whose end is the end of its request.
-struct TrackedResponseBody {
+pub(super) struct TrackedResponseBody {
     body: Body,
-    activity: RequestActivity,
+    activity: Option<RequestActivity>,
 }
 
 impl HttpBody for TrackedResponseBody {
@@ -107,7 +108,9 @@ impl HttpBody for TrackedResponseBody {
 
 impl Drop for TrackedResponseBody {
     fn drop(&mut self) {
-        self.activity.0.changes.fetch_add(1, Ordering::Relaxed);
+        if let Some(activity) = &self.activity {
+            activity.0.changes.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -438,7 +441,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn upgrade_response_headers_use_rfc_6455_case() {
         let (mut wire, mut far, activity) = wire();
-        activity.upgrade();
+        drop(activity.upgrade(Body::empty()));
         let head = "HTTP/1.1 101 S\r\nsec-websocket-protocol: a\r\nsec-websocket-accept: b\r\n\r\n";
         let spelled = "HTTP/1.1 101 S\r\nSec-WebSocket-Protocol: a\r\nSec-WebSocket-Accept: b\r\n\r\n";
         for expected in [spelled, head] {

@@ -50,8 +50,9 @@ struct RecentMetric {
     metric: OwnedMetric,
 }
 
-/// How many metrics each thread holds: a few more than the ones of a request and of a delivery.
-const RECENT_METRICS: usize = 128;
+/// How many metrics of one instrument each thread holds, as bits: a request and a delivery record one of each, so that
+/// metrics of different instruments must not replace each other.
+const RECENT_BITS: u32 = 2;
 
 thread_local! {
     static RECENT: RefCell<Vec<Option<RecentMetric>>> = RefCell::default();
@@ -92,12 +93,13 @@ impl RecentMetric {
     /// Records a value of a metric.
     fn with(instrument: Instrument, words: LabelValues, record: impl Fn(&OwnedMetric)) {
         let labels = LabelSet::new(instrument, words);
-        let index = (labels.number() ^ instrument as u64) % RECENT_METRICS as u64;
-        let index = usize::try_from(index).unwrap_or_default();
+        // the upper bits, which all others decide
+        let place = usize::try_from(labels.place() >> (u64::BITS - RECENT_BITS)).unwrap_or_default();
+        let index = ((instrument as usize) << RECENT_BITS) + place;
         let recorded = RECENT.try_with(|recent| {
             let mut recent = recent.borrow_mut();
             if recent.is_empty() {
-                recent.resize_with(RECENT_METRICS, || None);
+                recent.resize_with(Instrument::ALL.len() << RECENT_BITS, || None);
             }
             let Some(slot) = recent.get_mut(index) else { return };
             let is_held = |held: &Self| held.instrument == instrument && held.labels == labels;

@@ -4,7 +4,7 @@ use http::HeaderMap;
 use opentelemetry::Context;
 use opentelemetry::context::{ContextGuard, FutureExt as _, WithContext};
 use opentelemetry::propagation::TextMapPropagator as _;
-use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt as _, TraceId, TraceState};
+use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt as _, TraceFlags, TraceId, TraceState};
 use opentelemetry_http::HeaderExtractor;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use tracing::{Level, Span};
@@ -53,6 +53,9 @@ pub struct TraceContext(pub(super) Context);
 /// The parent in the headers, without `tracestate`: otherwise every span would propagate the content that a client
 /// wrote there.
 pub(super) fn remote_parent(headers: &HeaderMap) -> Context {
+    if !headers.contains_key("traceparent") {
+        return Context::new();
+    }
     let named =
         TraceContextPropagator::new().extract_with_context(&Context::new(), &HeaderExtractor(headers));
     let span = named.span();
@@ -62,6 +65,13 @@ pub(super) fn remote_parent(headers: &HeaderMap) -> Context {
     }
     let plain = SpanContext::new(span.trace_id(), span.span_id(), span.trace_flags(), true, TraceState::NONE);
     Context::new().with_remote_span_context(plain)
+}
+
+/// The context of a span that is not sampled, so that none is created in it.
+pub(super) fn dropped(trace: TraceId) -> Context {
+    let span = SpanId::from(fastrand::u64(1..));
+    let span = SpanContext::new(trace, span, TraceFlags::NOT_SAMPLED, false, TraceState::NONE);
+    Context::new().with_remote_span_context(span)
 }
 
 impl TraceContext {

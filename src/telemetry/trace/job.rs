@@ -7,8 +7,11 @@ use std::sync::Arc;
 
 use aws_lc_rs::hmac;
 use jiff::Timestamp;
-use opentelemetry::trace::{SpanId, TraceId};
-use opentelemetry_sdk::trace::{IdGenerator, RandomIdGenerator, SdkTracer};
+use opentelemetry::Context;
+use opentelemetry::trace::{SpanId, SpanKind, TraceContextExt as _, TraceId};
+use opentelemetry_sdk::trace::{
+    IdGenerator, RandomIdGenerator, Sampler, SamplingDecision, SdkTracer, ShouldSample as _,
+};
 use tracing::{Subscriber, dispatcher};
 use tracing_subscriber::Layer;
 
@@ -101,17 +104,17 @@ impl IdGenerator for DeterministicIds {
     }
 }
 
-/// What the traces of jobs need: the tracer of the spans that `tracing` cannot create, and the key of the ids. A part of
+/// What the spans need that `tracing` cannot create or decide on: the tracer, the key of the ids, and the sampler. A part of
 /// the subscriber, so that it is found wherever spans are created.
 #[derive(Clone)]
-pub(super) struct JobTraces(Arc<(SdkTracer, TraceKey)>);
+pub(super) struct JobTraces(Arc<(SdkTracer, TraceKey, Sampler)>);
 
 impl<S: Subscriber> Layer<S> for JobTraces {}
 
 impl JobTraces {
     /// Those of a pipeline.
-    pub(super) fn new(tracer: SdkTracer, key: TraceKey) -> Self {
-        Self(Arc::new((tracer, key)))
+    pub(super) fn new(tracer: SdkTracer, key: TraceKey, sampler: Sampler) -> Self {
+        Self(Arc::new((tracer, key, sampler)))
     }
 
     /// Those of the current subscriber; `None` while no spans are created.
@@ -125,6 +128,17 @@ impl JobTraces {
 
     pub(super) fn key(&self) -> &TraceKey {
         &self.0.1
+    }
+
+    /// The id of the trace of a request with this parent, and whether it is sampled: the same decision that its span
+    /// makes, before there is a span.
+    pub(super) fn sample(&self, parent: &Context) -> (TraceId, bool) {
+        let span = parent.span();
+        let trace = span.span_context().trace_id();
+        let trace =
+            if trace == TraceId::INVALID { RandomIdGenerator::default().new_trace_id() } else { trace };
+        let sampled = self.0.2.should_sample(Some(parent), trace, "", &SpanKind::Server, &[], &[]);
+        (trace, sampled.decision == SamplingDecision::RecordAndSample)
     }
 }
 

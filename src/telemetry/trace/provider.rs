@@ -155,13 +155,14 @@ impl TracePipeline {
     pub fn new(resource: Resource, key: TraceKey, sampling: Sampling, batches: Batches) -> Self {
         let queue = Arc::new(SpanQueue { waiting: Mutex::default(), wake: Notify::new(), batches });
         let ratio = Sampler::TraceIdRatioBased(sampling.ratio);
+        let sampler = if sampling.parent_based { Sampler::ParentBased(Box::new(ratio)) } else { ratio };
         let provider = SdkTracerProvider::builder()
             .with_resource(resource.clone())
             .with_id_generator(DeterministicIds::default())
-            .with_sampler(if sampling.parent_based { Sampler::ParentBased(Box::new(ratio)) } else { ratio })
+            .with_sampler(sampler.clone())
             .with_span_processor(QueueProcessor(Arc::clone(&queue)))
             .build();
-        let traces = JobTraces::new(provider.tracer("jobgate"), key);
+        let traces = JobTraces::new(provider.tracer("jobgate"), key, sampler);
         Self { traces, resource, queue }
     }
 

@@ -16,7 +16,7 @@ use tracing::field::Empty;
 use tracing::{Span, info_span};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
-use super::context::{TARGET, TraceContext, is_dropped, is_on, is_sampled, remote_parent};
+use super::context::{TARGET, TraceContext, dropped, is_dropped, is_on, is_sampled, remote_parent};
 use super::job::{self, JobTraces};
 use super::names::SpanAttribute;
 use crate::domain::id::JobKey;
@@ -49,6 +49,40 @@ fn method_name(method: &Method) -> &'static str {
     }
 }
 
+/// The trace of a request.
+#[derive(Debug)]
+pub enum RequestTrace {
+    /// No spans are created.
+    Off,
+    /// It is not sampled, which is decided before its span is created: most requests need none.
+    Dropped(TraceContext),
+    /// It is sampled: its span.
+    Sampled(Span),
+}
+
+impl RequestTrace {
+    /// Does something in the trace.
+    pub fn in_scope<T>(&self, work: impl FnOnce() -> T) -> T {
+        match self {
+            Self::Off => work(),
+            Self::Dropped(context) => {
+                let _entered = context.enter();
+                work()
+            }
+            Self::Sampled(span) => span.in_scope(work),
+        }
+    }
+
+    /// Called when the response to the request starts.
+    pub fn answered(&self, status: StatusCode) {
+        let Self::Sampled(span) = self else { return };
+        span.record("http.response.status_code", i64::from(status.as_u16()));
+        if status.is_server_error() {
+            fail(span, status.as_str());
+        }
+    }
+}
+
 /// A request of the public listener, with the parent from its headers. `route` is one of our routes, and `path` contains
 /// nothing that the client wrote.
 pub fn request(
@@ -56,9 +90,12 @@ pub fn request(
     method: &Method,
     route: Option<&'static str>,
     path: &'static str,
-) -> Span {
-    if !is_on() {
-        return Span::none();
+) -> RequestTrace {
+    let Some(traces) = JobTraces::current().filter(|_| is_on()) else { return RequestTrace::Off };
+    let parent = remote_parent(headers);
+    let (trace, is_sampled) = traces.sample(&parent);
+    if !is_sampled {
+        return RequestTrace::Dropped(TraceContext(dropped(trace)));
     }
     let method = method_name(method);
     // The span of an unknown method is named as in the semantic conventions.
@@ -79,22 +116,16 @@ pub fn request(
         "error.type" = Empty,
     );
     // It fails only for a span that has started.
-    span.set_parent(remote_parent(headers)).ok();
-    span
+    span.set_parent(parent).ok();
+    // The span starts when its context is read.
+    job::with_ids(trace, None, || drop(span.context()));
+    RequestTrace::Sampled(span)
 }
 
 /// Called when it is known how the current request was sent.
 pub fn sent_securely(secure: bool) {
     if is_on() {
         Span::current().record("url.scheme", if secure { "https" } else { "http" });
-    }
-}
-
-/// Called when the response to a request starts.
-pub fn answered(span: &Span, status: StatusCode) {
-    span.record("http.response.status_code", i64::from(status.as_u16()));
-    if status.is_server_error() {
-        fail(span, status.as_str());
     }
 }
 

@@ -17,7 +17,12 @@ pub(crate) struct RecordedSpans {
 
 impl RecordedSpans {
     pub(crate) fn start() -> Self {
-        let (key, sampling) = (TraceKey::new(b"test"), Sampling { ratio: 1.0, parent_based: true });
+        Self::sampled(1.0)
+    }
+
+    /// Records this share of the traces that are started here.
+    pub(crate) fn sampled(ratio: f64) -> Self {
+        let (key, sampling) = (TraceKey::new(b"test"), Sampling { ratio, parent_based: true });
         let resource = Resource::builder_empty().build();
         let pipeline = TracePipeline::new(resource, key, sampling, Batches::default());
         let subscriber = tracing_subscriber::registry().with(pipeline.layer());

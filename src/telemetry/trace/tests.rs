@@ -34,8 +34,7 @@ fn one<'a>(spans: &'a [SpanData], name: &str) -> &'a SpanData {
 fn one_of_each() -> Vec<SpanData> {
     let spans = RecordedSpans::start();
     let request = request(&HeaderMap::new(), &Method::POST, Some("/graphql"), "/graphql");
-    {
-        let _request = request.enter();
+    request.in_scope(|| {
         sent_securely(true);
         let operation = operation("query", Some("Q"), || "hash".to_owned());
         fail(&operation, "BAD_USER_INPUT");
@@ -50,8 +49,8 @@ fn one_of_each() -> Vec<SpanData> {
         let _observed =
             observe(&job(), times, &LastCall::default(), ObserveTrigger::Poll, Ok("RUNNING")).enter();
         kept(&ingest(), "new");
-    }
-    answered(&request, StatusCode::INTERNAL_SERVER_ERROR);
+    });
+    request.answered(StatusCode::INTERNAL_SERVER_ERROR);
     drop(request);
     spans.ended()
 }
@@ -115,7 +114,7 @@ async fn an_observation_links_the_last_upstream_call() {
 }
 
 /// A request of a client that does not sample its trace.
-fn unsampled_request() -> tracing::Span {
+fn unsampled_request() -> RequestTrace {
     let mut headers = HeaderMap::new();
     let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00";
     headers.insert("traceparent", parent.parse().unwrap());
@@ -123,21 +122,31 @@ fn unsampled_request() -> tracing::Span {
 }
 
 #[test]
+fn sampling_is_decided_before_the_span_of_a_request_as_by_the_span() {
+    let spans = RecordedSpans::sampled(0.5);
+    let headers = HeaderMap::new();
+    let of_request = |_| request(&headers, &Method::GET, None, "/REDACTED");
+    let traces: Vec<RequestTrace> = (0..1000).map(of_request).collect();
+    let sampled = traces.iter().filter(|trace| matches!(trace, RequestTrace::Sampled(_))).count();
+    assert!((400..600).contains(&sampled), "{sampled} of 1000");
+    drop(traces);
+    assert_eq!(spans.ended().len(), sampled);
+}
+
+#[test]
 fn nothing_is_created_below_a_span_that_is_not_sampled() {
     let spans = RecordedSpans::start();
-    let request = unsampled_request();
-    let _request = request.enter();
-    assert!(operation("query", None, || unreachable!("it is not recorded")).is_disabled());
-    assert!(lookup(1).is_disabled() && upstream(call()).is_disabled());
+    unsampled_request().in_scope(|| {
+        assert!(operation("query", None, || unreachable!("it is not recorded")).is_disabled());
+        assert!(lookup(1).is_disabled() && upstream(call()).is_disabled());
+    });
     assert!(spans.ended().is_empty());
 }
 
 #[test]
 fn decision_not_to_sample_is_propagated() {
     let _spans = RecordedSpans::start();
-    let request = unsampled_request();
-    let _request = request.enter();
-    let sent = traceparent(&upstream(call())).unwrap();
+    let sent = unsampled_request().in_scope(|| traceparent(&upstream(call())).unwrap());
     assert!(sent.to_str().unwrap().starts_with("00-4bf92f3577b34da6a3ce929d0e0e4736-"), "{sent:?}");
     assert!(sent.to_str().unwrap().ends_with("-00"), "{sent:?}");
 }

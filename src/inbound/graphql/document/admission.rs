@@ -93,13 +93,6 @@ pub(in crate::inbound::graphql) struct UncachedDocument {
     learn: Option<DocumentHash>,
 }
 
-impl PreparedOperation {
-    /// The request for the engine.
-    pub(in crate::inbound::graphql) fn engine_request(&self) -> EngineRequest {
-        engine_request(&self.document, &self.operation, &self.variables, &self.principal)
-    }
-}
-
 /// The request for the engine: without the text, since the engine only needs the parsed document.
 pub(in crate::inbound::graphql) fn engine_request(
     document: &ParsedDocument,

@@ -18,7 +18,7 @@ const KNOWN_BYTES: usize = 16 * 1024 * 1024;
 /// The size of an entry beside its text and its variables.
 const ENTRY_BYTES: usize = 512;
 /// The most bytes of an argument for each byte of a literal in the document: a short reference has several strings.
-const LITERAL_BYTES: usize = 4;
+const LITERAL_BYTES: usize = 16;
 
 /// A request that was prepared before. The document belongs to the cache of parsed documents: when that drops it, the
 /// request is not known any more.
@@ -50,11 +50,12 @@ impl KnownRequest {
         values: u64,
     ) -> Self {
         let calls = Arc::clone(&query.calls);
-        // each root field can have a copy of each variable, and of a literal of the document
+        // each root field can have two copies of each variable, as it is written and as it is parsed, and of a literal of the
+        // document
         let variable_bytes: usize = variables.values().map(value_bytes).sum();
         let literals = LITERAL_BYTES.saturating_mul(document.text().len());
         let argument_bytes =
-            (calls.len() * (size_of::<QueryCall>() + variable_bytes)).saturating_add(literals);
+            (calls.len() * (size_of::<QueryCall>() + 2 * variable_bytes)).saturating_add(literals);
         let (document, plan) = (Arc::downgrade(document), Arc::downgrade(&query.plan));
         Self { document, plan, calls, operation, variables, values, argument_bytes }
     }

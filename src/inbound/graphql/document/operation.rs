@@ -13,8 +13,7 @@ use super::persisted::DocumentHash;
 use crate::inbound::http::error::{HttpRefusal, RefusalKind};
 use crate::telemetry::trace;
 
-/// The facts about the operation of a request. Reaches resolvers as request data, and layers as an
-/// extension of the HTTP response.
+/// The facts about the operation of a request. Reaches resolvers as request data.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OperationInfo {
     /// Query, mutation or subscription.

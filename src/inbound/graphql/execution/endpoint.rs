@@ -26,7 +26,7 @@ use crate::inbound::graphql::document::limits::DocumentLimits;
 use crate::inbound::graphql::document::operation::OperationInfo;
 use crate::inbound::graphql::document::request::{GraphqlRequest, RequestText};
 use crate::inbound::graphql::plan::document::ParsedDocument;
-use crate::inbound::graphql::plan::query::{PlannedAnswer, QueryScope};
+use crate::inbound::graphql::plan::query::{BoundQuery, PlannedAnswer, QueryScope};
 use crate::inbound::graphql::plan::rendered::RenderedJobs;
 use crate::inbound::graphql::plan::writer::AnswerClient;
 use crate::inbound::http::error::HttpRefusal;
@@ -116,6 +116,11 @@ impl GraphqlEndpoint {
         self.0.authenticator.authenticate(presented)
     }
 
+    /// See [`Authenticator::generation`].
+    pub(in crate::inbound::graphql) fn client_generation(&self) -> Option<u64> {
+        self.0.authenticator.generation()
+    }
+
     /// Admits a stream of a client, for as long as its credential is valid.
     ///
     /// # Errors
@@ -165,13 +170,35 @@ impl GraphqlEndpoint {
         plan: Option<&PreparedPlan>,
         principal: &Principal,
     ) -> Option<PlannedAnswer> {
+        let (query, scope) = self.planned_query(plan, principal)?;
+        let answer = query.plan.execute(&query.calls, scope).await;
+        self.0.planned.fetch_add(u64::from(answer.is_some()), Ordering::Relaxed);
+        answer
+    }
+
+    /// The same without waiting; `None` if it has to wait, too.
+    pub(in crate::inbound::graphql) fn execute_held(
+        &self,
+        plan: Option<&PreparedPlan>,
+        principal: &Principal,
+    ) -> Option<PlannedAnswer> {
+        let (query, scope) = self.planned_query(plan, principal)?;
+        let answer = query.plan.execute_held(&query.calls, scope);
+        self.0.planned.fetch_add(u64::from(answer.is_some()), Ordering::Relaxed);
+        answer
+    }
+
+    /// The query of a plan, and what it is executed with.
+    fn planned_query<'a>(
+        &'a self,
+        plan: Option<&'a PreparedPlan>,
+        principal: &'a Principal,
+    ) -> Option<(&'a BoundQuery, QueryScope<'a>)> {
         let (Some(PreparedPlan::Query(query)), Some(jobs)) = (plan, self.0.admission.plans()) else {
             return None;
         };
         let (client, max) = (self.answer_client(jobs, principal), self.memory().max_answer());
-        let answer = query.plan.execute(&query.calls, QueryScope { client, max }).await;
-        self.0.planned.fetch_add(u64::from(answer.is_some()), Ordering::Relaxed);
-        answer
+        Some((query, QueryScope { client, max }))
     }
 
     /// The use cases that plans call.

@@ -105,8 +105,9 @@ impl SharedUpdates {
         update: &WatchUpdate,
     ) -> Option<Arc<EncodedUpdate>> {
         let seen = update.answer.as_ref().ok()?;
-        let slot = self.0.slot(slot_key(plan, seen));
-        slot.as_ref().filter(|held| held.key.is_of(plan, root, update)).map(|held| Arc::clone(&held.encoded))
+        let is_it =
+            |held: &SharedUpdate| held.key.is_of(plan, root, update).then(|| Arc::clone(&held.encoded));
+        self.0.find(slot_key(plan, seen), is_it)
     }
 
     /// The bytes of an update that was just written. They are kept under the key if they are the same for any client.
@@ -160,7 +161,7 @@ mod tests {
         let (sightings, age, correction) = (observation.sightings, Duration::ZERO, SignedDuration::ZERO);
         let (stale, next_poll) = (None, None);
         let seen = JobSnapshot { observation, observed_at: at, sightings, age, stale, next_poll, correction };
-        let reference = Arc::new(RequestedRef::Id("any".to_owned()));
+        let reference = Arc::new(RequestedRef::id("any".to_owned()));
         let (kind, answer) = (UpdateKind::Changed, Ok(Arc::new(seen)));
         WatchUpdate { reference, kind, answer, sequence: 7, is_final: false }
     }

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_graphql::parser::types::{OperationDefinition, OperationType};
 use async_graphql::{ID, PathSegment, ServerError, Variables};
@@ -21,9 +22,14 @@ use crate::inbound::graphql::schema::scalars::Duration;
 use crate::inbound::graphql::schema::source::GqlSource;
 use crate::jobs::visibility::RequestedRef;
 
+/// The most bytes that an answer has room for before it is written.
+const EXPECTED_MAX: usize = 256 * 1024;
+
 /// The plan of a query for certain values of the variables in its directives.
 pub(in crate::inbound::graphql) struct QueryPlan {
     roots: Vec<PlannedRoot<QueryRootField>>,
+    /// The bytes of the last answer for each of its jobs: the next one is mostly as long, and need not grow.
+    bytes_a_job: AtomicUsize,
 }
 
 #[derive(Clone, Copy)]
@@ -89,7 +95,7 @@ impl QueryPlan {
     /// A plan without a root field.
     #[cfg(test)]
     pub(in crate::inbound::graphql) const fn empty() -> Self {
-        Self { roots: Vec::new() }
+        Self { roots: Vec::new(), bytes_a_job: AtomicUsize::new(0) }
     }
 
     /// Compiles a query of a valid document.
@@ -119,7 +125,7 @@ impl QueryPlan {
             }
             roots.push(root);
         }
-        Ok(Self { roots })
+        Ok(Self { roots, bytes_a_job: AtomicUsize::new(0) })
     }
 
     /// The root fields with their arguments; `None` if one is not valid, which the engine then reports.
@@ -144,7 +150,7 @@ impl QueryPlan {
             }
         };
         let values = match resolved {
-            Ok(values) => values,
+            Ok(values) => values.into_iter(),
             // no root field of a list or a page is nullable
             Err((index, error)) => {
                 let errors = self.roots.get(index).map(|root| root.error(error)).into_iter().collect();
@@ -153,15 +159,39 @@ impl QueryPlan {
                 return Some(PlannedAnswer { written, errors });
             }
         };
-        let mut out = AnswerWriter::new(scope.max, scope.client);
+        self.write(calls, values.map(Some), scope)
+    }
+
+    /// Executes the query without waiting; `None` if it has to wait, or as [`QueryPlan::execute`].
+    pub(in crate::inbound::graphql) fn execute_held(
+        &self,
+        calls: &[QueryCall],
+        scope: QueryScope<'_>,
+    ) -> Option<PlannedAnswer> {
+        self.write(calls, calls.iter().map(|call| call.resolve_held(scope)), scope)
+    }
+
+    /// Writes the values of the root fields; `None` if one is missing, or the source of a job was removed.
+    fn write(
+        &self,
+        calls: &[QueryCall],
+        values: impl Iterator<Item = Option<QueryValue>>,
+        scope: QueryScope<'_>,
+    ) -> Option<PlannedAnswer> {
+        let jobs = calls.iter().map(QueryCall::jobs).sum::<usize>().max(1);
+        let expected = self.bytes_a_job.load(Ordering::Relaxed).saturating_mul(jobs);
+        let mut out = AnswerWriter::with_capacity(expected.min(EXPECTED_MAX), scope.max, scope.client);
         let mut errors = Vec::new();
         out.raw("{\"data\":");
         for (root, value) in self.roots.iter().zip(values) {
+            let value = value?;
             out.raw(&root.selected.prefix);
             root.write(value, &mut out, &mut errors);
         }
         out.raw(if self.roots.is_empty() { "{}}" } else { "}}" });
-        Some(PlannedAnswer { written: out.finish()?, errors })
+        let written = out.finish()?;
+        self.bytes_a_job.store(written.json.len().div_ceil(jobs), Ordering::Relaxed);
+        Some(PlannedAnswer { written, errors })
     }
 }
 
@@ -250,6 +280,32 @@ impl PlannedRoot<QueryRootField> {
 }
 
 impl QueryCall {
+    /// The number of jobs that it names.
+    fn jobs(&self) -> usize {
+        match self {
+            Self::TypeName | Self::JobList(_) | Self::Sources => 0,
+            Self::Node(_) | Self::Job(..) | Self::JobAwait(..) => 1,
+            Self::Nodes(refs) | Self::Jobs(refs, _) => refs.len(),
+        }
+    }
+
+    /// Resolves the field, if it does not have to wait.
+    fn resolve_held(&self, QueryScope { client, .. }: QueryScope<'_>) -> Option<QueryValue> {
+        let AnswerClient { jobs, principal, .. } = client;
+        match self {
+            Self::Job(reference, max) => {
+                query::held_job(jobs, principal, reference, *max).map(|job| QueryValue::Job(Box::new(job)))
+            }
+            Self::Jobs(refs, max) => query::held_jobs(jobs, principal, refs, *max).map(QueryValue::Jobs),
+            Self::TypeName
+            | Self::Node(_)
+            | Self::Nodes(_)
+            | Self::JobAwait(..)
+            | Self::JobList(_)
+            | Self::Sources => None,
+        }
+    }
+
     /// Resolves the field.
     ///
     /// # Errors
@@ -276,7 +332,7 @@ impl QueryCall {
 }
 
 fn by_id(id: ID) -> RequestedRef {
-    RequestedRef::Id(id.0)
+    RequestedRef::id(id.0)
 }
 
 fn by_ref(reference: JobRefInput) -> RequestedRef {

@@ -9,7 +9,7 @@ use crate::domain::sightings::Sightings;
 use crate::inbound::graphql::recent_slots::RecentSlots;
 use crate::jobs::answer::JobSnapshot;
 
-/// How many are kept. One in ten of 1,000 shares its slot with another, and each then replaces the other.
+/// How many are kept.
 const SLOTS: usize = 8 * 1024;
 /// The longest JSON that is kept, so that all JSON together takes 16 MiB at most. The rest of an entry takes some 500 bytes.
 const MAX_BYTES: usize = 2 * 1024;
@@ -83,8 +83,8 @@ pub(in crate::inbound::graphql) struct RenderedJobs(RecentSlots<Arc<RenderedJob>
 impl RenderedJobs {
     /// What a selection made of an observation, if it is kept.
     pub(super) fn get(&self, selection: u64, observed: ObservedJob<'_>) -> Option<Arc<RenderedJob>> {
-        let slot = self.0.slot(slot_key(selection, Arc::as_ptr(observed.job)));
-        slot.as_ref().filter(|held| held.is_of(selection, observed)).map(Arc::clone)
+        let key = slot_key(selection, Arc::as_ptr(observed.job));
+        self.0.find(key, |held| held.is_of(selection, observed).then(|| Arc::clone(held)))
     }
 
     /// Keeps what a selection made of an observation, unless it is too long.

@@ -2,6 +2,9 @@
 
 use std::fmt::{self, Display, Write as _};
 
+use jiff::Timestamp;
+use jiff::fmt::temporal::DateTimePrinter;
+
 use super::rendered::{LiveField, RenderedJobs};
 use super::selection::SelectedField;
 use crate::domain::id::{JobKey, SourceName};
@@ -80,8 +83,17 @@ pub(in crate::inbound::graphql) struct WrittenJson {
 impl<'a> AnswerWriter<'a> {
     /// An empty answer of at most about `max` bytes.
     pub(in crate::inbound::graphql) fn new(max: usize, client: AnswerClient<'a>) -> Self {
+        Self::with_capacity(0, max, client)
+    }
+
+    /// The same with room for this many bytes.
+    pub(in crate::inbound::graphql) fn with_capacity(
+        capacity: usize,
+        max: usize,
+        client: AnswerClient<'a>,
+    ) -> Self {
         Self {
-            json: String::with_capacity(512),
+            json: String::with_capacity(capacity.max(512)),
             max,
             texts: 0,
             is_incomplete: false,
@@ -136,6 +148,20 @@ impl<'a> AnswerWriter<'a> {
     /// Writes JSON as it is.
     pub(in crate::inbound::graphql) fn raw(&mut self, json: &str) {
         self.json.push_str(json);
+    }
+
+    /// Writes an integer.
+    pub(in crate::inbound::graphql) fn integer(&mut self, number: impl itoa::Integer) {
+        self.json.push_str(itoa::Buffer::new().format(number));
+    }
+
+    /// Writes a date and time.
+    pub(in crate::inbound::graphql) fn timestamp(&mut self, at: &Timestamp) {
+        const PRINTER: DateTimePrinter = DateTimePrinter::new();
+        self.json.push('"');
+        // writing to a string cannot fail
+        PRINTER.print_timestamp(at, &mut self.json).ok();
+        self.json.push('"');
     }
 
     /// Writes a value whose text needs neither quotes nor an escape.
@@ -239,13 +265,13 @@ impl WriteJson for bool {
 
 impl WriteJson for i32 {
     fn write(&self, _: &SelectedField, out: &mut AnswerWriter<'_>) {
-        out.plain(self);
+        out.integer(*self);
     }
 }
 
 impl WriteJson for u32 {
     fn write(&self, _: &SelectedField, out: &mut AnswerWriter<'_>) {
-        out.plain(self);
+        out.integer(*self);
     }
 }
 

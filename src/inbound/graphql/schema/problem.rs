@@ -6,7 +6,7 @@ use crate::inbound::graphql::plan::output::{output_enum, output_object};
 
 use crate::domain::error::{Problem, ProblemCode, Retry};
 use crate::jobs::answer;
-use crate::jobs::visibility::RequestedRef;
+use crate::jobs::visibility::{RequestedRef, WrittenRef};
 use crate::telemetry::meters;
 
 /// The reasons why there is no job for a reference, or why rows of a job are missing.
@@ -103,9 +103,9 @@ output_object! {
 
 impl From<RequestedRef> for GqlProblemRef {
     fn from(reference: RequestedRef) -> Self {
-        match reference {
-            RequestedRef::Id(id) => Self { id: Some(ID(id)), ..Self::default() },
-            RequestedRef::External { source, external_id } => {
+        match reference.into_written() {
+            WrittenRef::Id(id) => Self { id: Some(ID(id)), ..Self::default() },
+            WrittenRef::External { source, external_id } => {
                 Self { id: None, source: Some(source), external_id: Some(external_id) }
             }
         }

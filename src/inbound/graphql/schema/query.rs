@@ -12,11 +12,11 @@ use crate::jobs::visibility::RequestedRef;
 use crate::inbound::graphql::document::limits::field_cost::FieldCost;
 
 use super::filter::{JobFilterInput, JobOrderInput};
-use super::job::{JobResult, Node};
+use super::job::{GqlJob, JobResult, Node};
 use super::job_connection::JobConnection;
 use super::page::page_size;
 use super::problem::as_error;
-use super::reference::{JobRefInput, check_count};
+use super::reference::{JobRefInput, check_count, is_count};
 use super::scalars::Duration;
 use super::source::GqlSource;
 
@@ -46,7 +46,7 @@ impl QueryRoot {
         #[graphql(desc = "The global node ID of the object.")] id: ID,
     ) -> Option<Result<Node>> {
         match (ctx.data(), ctx.data()) {
-            (Ok(jobs), Ok(principal)) => node(jobs, principal, &RequestedRef::Id(id.0)).await,
+            (Ok(jobs), Ok(principal)) => node(jobs, principal, &RequestedRef::id(id.0)).await,
             (Err(error), _) | (_, Err(error)) => Some(Err(error)),
         }
     }
@@ -59,7 +59,7 @@ impl QueryRoot {
         ctx: &Context<'_>,
         #[graphql(desc = "The global node IDs of the objects, 1 to 200.")] ids: Vec<ID>,
     ) -> Result<Vec<Option<Result<Node>>>> {
-        let refs: Vec<_> = ids.into_iter().map(|id| RequestedRef::Id(id.0)).collect();
+        let refs: Vec<_> = ids.into_iter().map(|id| RequestedRef::id(id.0)).collect();
         nodes(ctx.data()?, ctx.data()?, &refs).await
     }
 
@@ -193,6 +193,30 @@ pub(in crate::inbound::graphql) async fn job(
     let answers = jobs.lookup(principal, std::slice::from_ref(reference), max_staleness).await;
     let answer = answers.into_iter().next().ok_or("the job has no result")?;
     Ok(JobResult::new(reference, answer))
+}
+
+/// Resolves `job`, if the job is in memory and as fresh as required.
+pub(in crate::inbound::graphql) fn held_job(
+    jobs: &Jobs,
+    principal: &Principal,
+    reference: &RequestedRef,
+    max_staleness: Option<Duration>,
+) -> Option<JobResult> {
+    held_jobs(jobs, principal, std::slice::from_ref(reference), max_staleness)?.pop()
+}
+
+/// The same for `jobs`.
+pub(in crate::inbound::graphql) fn held_jobs(
+    jobs: &Jobs,
+    principal: &Principal,
+    refs: &[RequestedRef],
+    max_staleness: Option<Duration>,
+) -> Option<Vec<JobResult>> {
+    if !is_count(refs.len()) {
+        return None;
+    }
+    let held = jobs.held(principal, refs, max_staleness.map(|max| max.0))?;
+    Some(held.into_iter().map(|seen| GqlJob::new(seen).into()).collect())
 }
 
 /// Resolves `jobs`.

@@ -34,9 +34,9 @@ pub struct ExternalJobRef {
 impl From<JobRefInput> for visibility::RequestedRef {
     fn from(reference: JobRefInput) -> Self {
         match reference {
-            JobRefInput::Id(id) => Self::Id(id.0),
+            JobRefInput::Id(id) => Self::id(id.0),
             JobRefInput::External(ExternalJobRef { source, external_id }) => {
-                Self::External { source, external_id }
+                Self::external(source, external_id)
             }
         }
     }

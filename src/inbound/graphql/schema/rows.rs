@@ -100,5 +100,5 @@ impl RowConnection {
 }
 
 fn row_problem(observation: &Observation, problem: Problem) -> JobProblem {
-    JobProblem::new(RequestedRef::Id(observation.job.key.node_id()), problem)
+    JobProblem::new(RequestedRef::id(observation.job.key.node_id()), problem)
 }

@@ -92,7 +92,7 @@ impl ScalarType for Int64 {
 
 impl WriteJson for DateTime {
     fn write(&self, _: &SelectedField, out: &mut AnswerWriter<'_>) {
-        out.quoted(self.0);
+        out.timestamp(&self.0);
     }
 }
 

@@ -18,14 +18,15 @@ use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use super::{event_stream, ws};
+use crate::domain::principal::Principal;
 use crate::inbound::auth::bearer;
-use crate::inbound::graphql::document::admission::PreparedOperation;
+use crate::inbound::graphql::document::admission::{PreparedOperation, engine_request};
 use crate::inbound::graphql::document::request::{GraphqlRequest, RequestText};
 use crate::inbound::graphql::execution::endpoint::GraphqlEndpoint;
 use crate::inbound::graphql::execution::response::{first_code, was_executed};
 use crate::inbound::graphql::plan::query::PlannedAnswer;
 use crate::inbound::http::error::{HttpRefusal, RefusalKind};
-use crate::inbound::http::peer::Peer;
+use crate::inbound::http::peer::{Connection, Peer};
 use crate::inbound::http::request_facts::RequestFacts;
 use crate::inbound::http::route::Route;
 use crate::telemetry::{meters, trace};
@@ -44,8 +45,8 @@ pub async fn serve(endpoint: &GraphqlEndpoint, request: Request) -> Response {
 
 async fn answer(endpoint: &GraphqlEndpoint, request: Request) -> Result<Response, HttpRefusal> {
     let verb = RequestMethod::of(request.method())?;
-    let principal = endpoint.authenticate(bearer::token(request.headers())?.as_ref())?;
-    RequestFacts::set_client(request.extensions(), principal.name());
+    let principal = authenticate(endpoint, &request)?;
+    RequestFacts::set_client(request.extensions(), &principal);
     // held until the answer, or until the stream that has its own
     let _place = endpoint.client_limits().admit(&principal)?;
     let accepted = negotiate::accepted(request.headers())?;
@@ -92,6 +93,22 @@ async fn answer(endpoint: &GraphqlEndpoint, request: Request) -> Result<Response
     }
 }
 
+/// Authenticates the client of a request, by the credential of the connection's last request if it is the same.
+fn authenticate(endpoint: &GraphqlEndpoint, request: &Request) -> Result<Principal, HttpRefusal> {
+    let headers = request.headers();
+    let connection = request.extensions().get::<Connection>();
+    // read first: a client of a later generation is not kept as one of this
+    let last = connection.map(|connection| &connection.last_credential).zip(endpoint.client_generation());
+    if let Some(client) = last.and_then(|(last, generation)| last.client(headers, generation)) {
+        return Ok(client);
+    }
+    let client = endpoint.authenticate(bearer::token(headers)?.as_ref())?;
+    if let Some((last, generation)) = last {
+        last.keep(headers, &client, generation);
+    }
+    Ok(client)
+}
+
 /// Executes an operation with a single answer. `revalidates`: the headers of a request that may have its answer already.
 async fn once(
     endpoint: &GraphqlEndpoint,
@@ -110,14 +127,20 @@ async fn once(
         Err(refusal) => return fail(refusal),
     };
     let began = Instant::now();
-    let plan = prepared.plan.as_ref();
-    let planned = endpoint.execute_plan(plan, &prepared.principal);
-    let planned = planned.instrument(span.clone()).await;
-    let executed = if let Some(planned) = planned {
-        Executed::Planned(planned)
-    } else {
-        let executing = Arc::clone(&meter).around(endpoint.execute(prepared.engine_request()));
-        Executed::Engine(executing.instrument(span.clone()).await)
+    let PreparedOperation { principal, variables, operation, document, plan, .. } = &prepared;
+    let executed = match span.in_scope(|| endpoint.execute_held(plan.as_ref(), principal)) {
+        Some(planned) => Executed::Planned(planned),
+        // boxed, since most answers do not have to wait, and each step moves the future
+        None => {
+            let executing = async {
+                if let Some(planned) = endpoint.execute_plan(plan.as_ref(), principal).await {
+                    return Executed::Planned(planned);
+                }
+                let request = engine_request(document, operation, variables, principal);
+                Executed::Engine(Arc::clone(&meter).around(endpoint.execute(request)).await)
+            };
+            executing.instrument(span.clone()).boxed().await
+        }
     };
     meters::operation(prepared.operation.word(), "http");
     meters::operation_took(prepared.operation.word(), began.elapsed());
@@ -129,7 +152,7 @@ async fn once(
     {
         endpoint.keep(*fresh);
     }
-    let mut response = match executed {
+    match executed {
         Executed::Planned(planned) => match meter.admit(planned.written.texts) {
             Ok(()) => reply::planned(planned, media, revalidates, meter),
             Err(refusal) => fail(refusal),
@@ -138,9 +161,7 @@ async fn once(
             None => reply::render(response, media, revalidates, meter),
             Some(refusal) => fail(refusal),
         },
-    };
-    response.extensions_mut().insert(prepared.operation);
-    response
+    }
 }
 
 /// What executed an operation, and its result.

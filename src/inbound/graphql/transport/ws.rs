@@ -16,9 +16,9 @@ use crate::inbound::graphql::execution::endpoint::GraphqlEndpoint;
 
 use crate::inbound::auth::bearer;
 use crate::inbound::http::error::{HttpRefusal, RefusalKind};
-use crate::inbound::http::peer::Peer;
+use crate::inbound::http::peer::{Connection, Peer};
 use crate::inbound::http::request_facts::RequestFacts;
-use crate::inbound::streams::{ConnectionPermit, Transport};
+use crate::inbound::streams::Transport;
 use crate::telemetry::trace;
 
 mod message;
@@ -59,7 +59,7 @@ pub(super) fn upgrade(endpoint: &GraphqlEndpoint, mut request: Request) -> Resul
         None => None,
     };
     if let Some(principal) = &principal {
-        RequestFacts::set_client(request.extensions(), principal.name());
+        RequestFacts::set_client(request.extensions(), principal);
     }
     let mut guard = streams.open(Transport::WebSocket, principal.as_ref()).map_err(limit_refusal)?;
     if let Some(principal) = &principal {
@@ -69,7 +69,7 @@ pub(super) fn upgrade(endpoint: &GraphqlEndpoint, mut request: Request) -> Resul
 
     let accept = derive_accept_key(key.as_bytes());
     let accept = HeaderValue::try_from(accept).map_err(|_| bad("sec-websocket-key cannot be answered"))?;
-    let room = request.extensions().get::<ConnectionPermit>().cloned();
+    let room = request.extensions().get::<Connection>().map(|connection| connection.permit.clone());
     let upgraded = hyper::upgrade::on(&mut request);
     let task = {
         let endpoint = endpoint.clone();

@@ -71,6 +71,13 @@ pub(super) enum ResponseForm {
 
 /// Parses `Accept`. A stream must be named explicitly: a client that accepts anything gets one response.
 pub(super) fn accepted(headers: &HeaderMap) -> Result<Accepted, HttpRefusal> {
+    let mut sent = headers.get_all(header::ACCEPT).iter();
+    // what most clients send
+    if let (first, None) = (sent.next(), sent.next())
+        && first.is_none_or(|accept| accept == "*/*" || accept == "application/json")
+    {
+        return Ok(Accepted { single: Some((ResponseType::Json, 1000)), stream: None });
+    }
     let single = response_type(headers);
     let stream = joined(headers, &header::ACCEPT).and_then(|accept| stream_type(&accept));
     match (single, stream) {

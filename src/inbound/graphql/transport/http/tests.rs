@@ -334,13 +334,6 @@ fn named_operation() -> (String, OperationInfo) {
 }
 
 #[tokio::test]
-async fn http_layers_read_the_operation_type_and_name() {
-    let (body, expected) = named_operation();
-    let response = fixture().app.oneshot(post("*/*", body)).await.unwrap();
-    assert_eq!(response.extensions().get::<OperationInfo>(), Some(&expected));
-}
-
-#[tokio::test]
 async fn resolvers_read_the_operation_type_and_name() {
     let (body, expected) = named_operation();
     let answer = fixture().send(post("*/*", body)).await;
