@@ -26,6 +26,7 @@ mod operations;
 mod session;
 #[cfg(test)]
 mod tests;
+mod text_frame;
 
 /// The one subprotocol. The legacy `graphql-ws` is another protocol under nearly the same name.
 const PROTOCOL: &str = "graphql-transport-ws";
@@ -71,14 +72,12 @@ pub(super) fn upgrade(endpoint: &GraphqlEndpoint, mut request: Request) -> Resul
     let accept = HeaderValue::try_from(accept).map_err(|_| bad("sec-websocket-key cannot be answered"))?;
     let room = request.extensions().get::<Connection>().map(|connection| connection.permit.clone());
     let upgraded = hyper::upgrade::on(&mut request);
-    let task = {
-        let endpoint = endpoint.clone();
-        async move {
-            match upgraded.await {
-                Ok(socket) => session::run(endpoint, TokioIo::new(socket), guard, principal).await,
-                Err(error) => tracing::debug!(%error, "websocket upgrade not completed"),
-            }
-            drop(room);
+    // boxed apart from the task, which lasts for hours and has a place for all that it captures
+    let opening = Box::new(session::Opening { endpoint: endpoint.clone(), guard, principal, room });
+    let task = async move {
+        match upgraded.await {
+            Ok(socket) => session::run(opening, TokioIo::new(socket)).await,
+            Err(error) => tracing::debug!(%error, "websocket upgrade not completed"),
         }
     };
     streams.spawn(Box::pin(trace::TraceContext::here().hold(task)));

@@ -149,8 +149,8 @@ pub(super) fn pong(payload: Option<&str>) -> String {
     }
 }
 
-/// A message about one operation, with a payload that is JSON already.
-pub(super) fn about(id: &str, kind: &'static str, payload: Option<&str>) -> String {
+/// A message about one operation up to its payload; behind the payload, it ends with [`END`].
+pub(super) fn opening(id: &str, kind: &'static str, has_payload: bool) -> String {
     let is_plain = |byte: u8| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\';
     // the ids of common clients need no escape
     let (quote, id) = if id.bytes().all(is_plain) {
@@ -158,19 +158,20 @@ pub(super) fn about(id: &str, kind: &'static str, payload: Option<&str>) -> Stri
     } else {
         ("", Cow::Owned(Value::from(id).to_string()))
     };
-    let (name, payload) = payload.map_or(("", ""), |payload| (",\"payload\":", payload));
-    let parts = ["{\"id\":", quote, &id, quote, ",\"type\":\"", kind, "\"", name, payload, "}"];
-    // exactly as long as needed, so that the socket takes it without another allocation
-    let mut text = String::with_capacity(parts.iter().map(|part| part.len()).sum());
-    for part in parts {
-        text.push_str(part);
-    }
-    text
+    let name = if has_payload { ",\"payload\":" } else { "" };
+    ["{\"id\":", quote, &id, quote, ",\"type\":\"", kind, "\"", name].concat()
 }
+
+/// The end of a message about an operation.
+pub(super) const END: &str = "}";
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn about(id: &str, kind: &'static str, payload: Option<&str>) -> String {
+        [&opening(id, kind, payload.is_some()), payload.unwrap_or_default(), END].concat()
+    }
 
     #[test]
     fn message_about_an_operation_is_json_for_any_id() {

@@ -23,13 +23,19 @@ pub(super) enum OperationMessage {
 /// The operations of a socket, as one stream of events.
 #[derive(Default)]
 pub(super) struct SocketOperations {
-    live: HashMap<Arc<str>, AbortHandle>,
-    /// One of them, which is polled directly: most sockets have only one at a time.
-    direct: Option<Abortable<SocketOperation>>,
+    /// One of them, which is polled directly: most sockets have only one at a time, and need no more than its memory.
+    direct: Option<SocketOperation>,
     /// The others.
-    queued: SelectAll<Abortable<SocketOperation>>,
+    queued: Option<Box<QueuedOperations>>,
     /// Which of both is polled first: they alternate, so that neither waits for the other.
     queued_first: bool,
+}
+
+/// Operations that are polled when they are woken.
+#[derive(Default)]
+struct QueuedOperations {
+    live: HashMap<Arc<str>, AbortHandle>,
+    operations: SelectAll<Abortable<SocketOperation>>,
 }
 
 struct SocketOperation {
@@ -42,31 +48,33 @@ struct SocketOperation {
 impl SocketOperations {
     /// Whether an operation with this id is running.
     pub(super) fn holds(&self, id: &str) -> bool {
-        self.live.contains_key(id)
+        self.direct.as_ref().is_some_and(|direct| *direct.id == *id)
+            || self.queued.as_ref().is_some_and(|queued| queued.live.contains_key(id))
     }
 
     /// The number of running operations.
     pub(super) fn len(&self) -> usize {
-        self.live.len()
+        usize::from(self.direct.is_some()) + self.queued.as_ref().map_or(0, |queued| queued.live.len())
     }
 
     /// Starts one. Its id must not be in use.
     pub(super) fn start(&mut self, id: &str, answers: AnswerStream, guard: OperationGuard) {
-        let id: Arc<str> = id.into();
-        let (handle, registration) = AbortHandle::new_pair();
-        let operation = SocketOperation { id: Arc::clone(&id), answers, over: false, _guard: guard };
-        let operation = Abortable::new(operation, registration);
+        let operation = SocketOperation { id: id.into(), answers, over: false, _guard: guard };
         if self.direct.is_none() {
             self.direct = Some(operation);
-        } else {
-            self.queued.push(operation);
+            return;
         }
-        self.live.insert(id, handle);
+        let queued = self.queued.get_or_insert_default();
+        let (handle, registration) = AbortHandle::new_pair();
+        queued.live.insert(Arc::clone(&operation.id), handle);
+        queued.operations.push(Abortable::new(operation, registration));
     }
 
     /// Stops one, if it is running: it emits no more events.
     pub(super) fn stop(&mut self, id: &str) {
-        if let Some(handle) = self.live.remove(id) {
+        if self.direct.as_ref().is_some_and(|direct| *direct.id == *id) {
+            self.direct = None;
+        } else if let Some(handle) = self.queued.as_mut().and_then(|queued| queued.live.remove(id)) {
             handle.abort();
         }
     }
@@ -80,30 +88,32 @@ impl SocketOperations {
         } else {
             self.poll_direct(cx).or_else(|| self.poll_queued(cx))
         };
-        let Some((id, message)) = polled else { return Poll::Pending };
-        if message.is_last() {
-            self.live.remove(&id);
-        }
-        Poll::Ready((id, message))
+        polled.map_or(Poll::Pending, Poll::Ready)
     }
 
     fn poll_direct(&mut self, cx: &mut Context<'_>) -> Option<(Arc<str>, OperationMessage)> {
-        match Pin::new(self.direct.as_mut()?).poll_next(cx) {
-            Poll::Ready(Some(event)) => Some(event),
-            Poll::Ready(None) => {
-                self.direct = None;
-                None
-            }
-            Poll::Pending => None,
+        let Poll::Ready(polled) = Pin::new(self.direct.as_mut()?).poll_next(cx) else { return None };
+        // over with its last event, so that its id can be used again
+        if polled.as_ref().is_none_or(|(_, message)| message.is_last()) {
+            self.direct = None;
         }
+        polled
     }
 
     fn poll_queued(&mut self, cx: &mut Context<'_>) -> Option<(Arc<str>, OperationMessage)> {
-        if self.queued.is_empty() {
-            return None;
-        }
-        match Pin::new(&mut self.queued).poll_next(cx) {
-            Poll::Ready(event) => event,
+        let queued = self.queued.as_mut()?;
+        let polled = Pin::new(&mut queued.operations).poll_next(cx);
+        match polled {
+            Poll::Ready(Some((id, message))) => {
+                if message.is_last() {
+                    queued.live.remove(&id);
+                }
+                Some((id, message))
+            }
+            Poll::Ready(None) => {
+                self.queued = None;
+                None
+            }
             Poll::Pending => None,
         }
     }

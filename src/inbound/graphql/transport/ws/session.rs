@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
+use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _, TryFutureExt as _};
 use secrecy::SecretString;
 use serde_json::{Map, Value};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -20,61 +20,51 @@ use tokio_tungstenite::tungstenite::{Bytes, Message};
 
 use super::message::{self, ClientMessage};
 use super::operations::{OperationMessage, SocketOperations};
+use super::text_frame::TextFrame;
 use crate::domain::principal::Principal;
 use crate::inbound::graphql::document::request::GraphqlRequest;
 use crate::inbound::graphql::execution::answers::{AnswerStream, GraphqlAnswer};
 use crate::inbound::graphql::execution::endpoint::{AdmissionError, GraphqlEndpoint};
 use crate::inbound::http::error;
 use crate::inbound::http::error::{HttpRefusal, RefusalKind};
-use crate::inbound::streams::{EndReason, OperationGuard, StreamGuard, Transport};
+use crate::inbound::streams::{
+    ConnectionPermit, EndReason, OperationGuard, StreamGuard, StreamRegistry, Transport,
+};
 use crate::telemetry::trace::TraceContext;
 
 /// The size of the read buffer. Allocated and zeroed for each socket, so it is small: most messages of a client fit, a
 /// longer one grows it.
-const READ_BUFFER: usize = 1024;
+const READ_BUFFER: usize = 512;
 /// How long a peer may take to read our close frame and disconnect.
 pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Consecutive pings without a response. Two, so that a peer may be suspended for nearly two `pong_timeout`s, which are
 /// more than a minute, while a dead one costs only the second ping.
 const PINGS: u32 = 2;
 
-/// Runs a socket to its end. `principal` is the client in the header of the upgrade, if there is one.
-pub(super) async fn run<S>(
-    endpoint: GraphqlEndpoint,
-    socket: S,
-    guard: StreamGuard,
-    principal: Option<Principal>,
-) where
+/// What a session begins with.
+pub(super) struct Opening {
+    pub(super) endpoint: GraphqlEndpoint,
+    pub(super) guard: StreamGuard,
+    /// The client in the header of the upgrade, if there is one.
+    pub(super) principal: Option<Principal>,
+    /// Keeps the connection counted.
+    pub(super) room: Option<ConnectionPermit>,
+}
+
+/// Runs a socket to its end.
+pub(super) async fn run<S>(opening: Box<Opening>, socket: S)
+where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let settings = endpoint.streams().settings();
-    let config = WebSocketConfig::default()
-        .read_buffer_size(READ_BUFFER)
-        .write_buffer_size(0)
-        .max_message_size(Some(settings.max_message))
-        .max_frame_size(Some(settings.max_message));
-    let now = Instant::now();
-    let init_until = now + settings.init_timeout;
     // boxed with what is rare, so that the task, which lasts for hours, has no place for it several times
-    let mut session = Box::new(SocketSession {
-        socket: WebSocketStream::from_raw_socket(socket, Role::Server, Some(config)).await,
-        init_until: Some(init_until),
-        ping_at: now + settings.ping_interval,
-        pong_until: None,
-        unanswered: 0,
-        timer: Box::pin(sleep_until(init_until)),
-        operations: SocketOperations::default(),
-        principal,
-        trace_context: None,
-        endpoint,
-        guard,
-    });
+    let mut session = Box::pin(SocketSession::begin(opening, socket)).await;
     let reason = session.serve().await;
-    let SocketSession { socket, operations, guard, .. } = *session;
+    let SocketSession { socket, operations, guard, unsent, room, .. } = *session;
     // its resources are free before the peer has read the reason
     drop(operations);
     guard.leave(reason);
-    Box::pin(close(socket, reason)).await;
+    Box::pin(close(socket, unsent, reason)).await;
+    drop(room);
 }
 
 struct SocketSession<S> {
@@ -93,6 +83,11 @@ struct SocketSession<S> {
     pong_until: Option<Instant>,
     /// Pings sent since the last message of the peer.
     unanswered: u32,
+    /// Whether the library may still have to send a pong.
+    has_queued_pong: bool,
+    /// The rest of a frame that was interrupted; the socket ends with it.
+    unsent: Vec<u8>,
+    room: Option<ConnectionPermit>,
 }
 
 /// What a socket reacts to.
@@ -111,6 +106,34 @@ enum SocketEvent {
 type SocketStep = Result<(), EndReason>;
 
 impl<S: AsyncRead + AsyncWrite + Unpin> SocketSession<S> {
+    async fn begin(opening: Box<Opening>, socket: S) -> Box<Self> {
+        let Opening { endpoint, guard, principal, room } = *opening;
+        let settings = endpoint.streams().settings();
+        let config = WebSocketConfig::default()
+            .read_buffer_size(READ_BUFFER)
+            .write_buffer_size(0)
+            .max_message_size(Some(settings.max_message))
+            .max_frame_size(Some(settings.max_message));
+        let now = Instant::now();
+        let init_until = now + settings.init_timeout;
+        Box::new(Self {
+            socket: WebSocketStream::from_raw_socket(socket, Role::Server, Some(config)).await,
+            init_until: Some(init_until),
+            ping_at: now + settings.ping_interval,
+            pong_until: None,
+            unanswered: 0,
+            timer: Box::pin(sleep_until(init_until)),
+            operations: SocketOperations::default(),
+            principal,
+            trace_context: None,
+            has_queued_pong: false,
+            unsent: Vec::new(),
+            room,
+            endpoint,
+            guard,
+        })
+    }
+
     async fn serve(&mut self) -> EndReason {
         loop {
             if let Err(reason) = self.step().await {
@@ -129,7 +152,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SocketSession<S> {
             SocketEvent::Received(None) => Err(EndReason::ClientLeft),
             SocketEvent::Operation(id, OperationMessage::Answer(answer)) => self.answer(&id, answer).await,
             SocketEvent::Operation(id, OperationMessage::Complete) => {
-                self.send(message::about(&id, "complete", None)).await
+                self.send_about(&id, "complete", None).await
             }
         }
     }
@@ -164,13 +187,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SocketSession<S> {
         if !answer.is_refusal() {
             self.guard.update_delivered();
         }
-        let text = match &answer {
-            GraphqlAnswer::Update(update) => message::about(id, "next", Some(update.json())),
-            GraphqlAnswer::Result(json) => message::about(id, "next", str::from_utf8(json).ok()),
-            GraphqlAnswer::Refused(errors) => message::about(id, "error", str::from_utf8(errors).ok()),
+        let (kind, payload) = match &answer {
+            GraphqlAnswer::Update(update) => ("next", Some(update.json())),
+            GraphqlAnswer::Result(json) => ("next", str::from_utf8(json).ok()),
+            GraphqlAnswer::Refused(errors) => ("error", str::from_utf8(errors).ok()),
         };
-        drop(answer);
-        self.send(text).await
+        self.send_about(id, kind, payload).await
     }
 
     /// Sets the one timer to whatever is due first.
@@ -217,7 +239,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SocketSession<S> {
         match message {
             Message::Text(text) => match ClientMessage::parse(&text)? {
                 ClientMessage::Init(payload) => self.init(&payload).await,
-                ClientMessage::Ping(payload) => self.send(message::pong(payload.as_deref())).await,
+                ClientMessage::Ping(payload) => {
+                    self.put(Message::text(message::pong(payload.as_deref()))).await
+                }
                 ClientMessage::Renew(payload) => self.renew(&payload).await,
                 ClientMessage::Pong => Ok(()),
                 ClientMessage::Subscribe { id, parameters } => self.subscribe(&id, parameters).await,
@@ -227,8 +251,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SocketSession<S> {
                 }
             },
             Message::Binary(_) => Err(EndReason::Binary),
-            // the library has queued the pong; it goes out with the next read
-            Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => Ok(()),
+            Message::Ping(_) => {
+                // the library has queued the pong; it goes out with the next read, or before the next message
+                self.has_queued_pong = true;
+                Ok(())
+            }
+            Message::Pong(_) | Message::Frame(_) => Ok(()),
             Message::Close(_) => {
                 // reading on sends the response to it
                 drop(timeout(CLOSE_TIMEOUT, self.socket.next()).await);
@@ -248,7 +276,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SocketSession<S> {
         };
         self.admit(principal)?;
         self.trace_context = message::trace_context(payload);
-        self.send(message::ACK.to_owned()).await
+        self.send(message::ACK).await
     }
 
     /// Replaces the credential of the socket, for the same client with the same rights: the running operations were
@@ -263,7 +291,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SocketSession<S> {
         // each requires the check of a signature
         self.endpoint.client_limits().pace(&fresh).map_err(|_| EndReason::Overload)?;
         self.admit(fresh)?;
-        self.send(message::RENEWED.to_owned()).await
+        self.send(message::RENEWED).await
     }
 
     fn authenticate(&self, presented: Option<&SecretString>) -> Result<Principal, EndReason> {
@@ -331,32 +359,76 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SocketSession<S> {
         Ok((self.endpoint.run(prepared, Transport::WebSocket), guard))
     }
 
-    async fn send(&mut self, text: String) -> SocketStep {
+    async fn send(&mut self, text: &'static str) -> SocketStep {
         self.put(Message::text(text)).await
+    }
+
+    /// Sends a message about an operation, with a payload that is JSON already.
+    async fn send_about(&mut self, id: &str, kind: &'static str, payload: Option<&str>) -> SocketStep {
+        // what the library has to send precedes the frame that is written past it
+        if std::mem::take(&mut self.has_queued_pong) {
+            let flushed = self.socket.flush();
+            until_sent(&mut self.guard, self.endpoint.streams(), flushed).await?;
+        }
+        let opening = message::opening(id, kind, payload.is_some());
+        let mut frame = TextFrame::new(&opening, payload.unwrap_or_default(), message::END);
+        let socket = self.socket.get_mut();
+        let sending = poll_fn(|cx| frame.poll_write(socket, cx)).map_err(Error::Io);
+        match until_sent(&mut self.guard, self.endpoint.streams(), sending).await {
+            Ok(Waited::No) => Ok(()),
+            Ok(Waited::Yes) => {
+                // the peer freed buffer space, so it reads; its own messages were not read meanwhile
+                self.mark_alive();
+                Ok(())
+            }
+            Err(reason) => {
+                self.unsent = frame.rest();
+                Err(reason)
+            }
+        }
     }
 
     /// Sends, as long as the peer accepts it and the stream need not end.
     async fn put(&mut self, message: Message) -> SocketStep {
-        let pong_deadline = Instant::now() + self.endpoint.streams().settings().pong_timeout * PINGS;
-        let (ends, over) = self.guard.ends();
-        let (until, reason) =
-            if ends < pong_deadline { (ends, over) } else { (pong_deadline, EndReason::SlowPeer) };
-        {
-            let mut sending = std::pin::pin!(self.socket.send(message));
-            if let Some(sent) = sending.as_mut().now_or_never() {
-                return sent.map_err(|error| reason_of(&error));
-            }
-            tokio::select! {
-                biased;
-                sent = sending => sent.map_err(|error| reason_of(&error))?,
-                reason = self.guard.end_reason() => return Err(reason),
-                () = sleep_until(until) => return Err(reason),
-            }
+        let sending = self.socket.send(message);
+        if until_sent(&mut self.guard, self.endpoint.streams(), sending).await? == Waited::Yes {
+            self.mark_alive();
         }
-        // the peer freed buffer space, so it reads; its own messages were not read meanwhile
-        self.mark_alive();
         Ok(())
     }
+}
+
+/// Whether the peer did not accept a message at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Waited {
+    No,
+    Yes,
+}
+
+/// Waits until a message is sent, as long as the peer accepts it and the stream need not end.
+async fn until_sent(
+    guard: &mut StreamGuard,
+    streams: &StreamRegistry,
+    sending: impl Future<Output = Result<(), Error>>,
+) -> Result<Waited, EndReason> {
+    let mut sending = std::pin::pin!(sending);
+    if let Some(sent) = sending.as_mut().now_or_never() {
+        return sent.map(|()| Waited::No).map_err(|error| reason_of(&error));
+    }
+    let pong_deadline = Instant::now() + streams.settings().pong_timeout * PINGS;
+    let (ends, over) = guard.ends();
+    let (until, reason) =
+        if ends < pong_deadline { (ends, over) } else { (pong_deadline, EndReason::SlowPeer) };
+    // boxed, since most messages are sent at once
+    let waiting = async {
+        tokio::select! {
+            biased;
+            sent = sending => sent.map(|()| Waited::Yes).map_err(|error| reason_of(&error)),
+            reason = guard.end_reason() => Err(reason),
+            () = sleep_until(until) => Err(reason),
+        }
+    };
+    Box::pin(waiting).await
 }
 
 fn reason_of(error: &Error) -> EndReason {
@@ -379,10 +451,17 @@ fn reason_of(error: &Error) -> EndReason {
 
 /// Sends the close frame, if there is one to send, and waits briefly for the peer to read it: a socket that is dropped
 /// with unread data is reset, and the reset can overtake the frame.
-async fn close<S: AsyncRead + AsyncWrite + Unpin>(mut socket: WebSocketStream<S>, reason: EndReason) {
+async fn close<S: AsyncRead + AsyncWrite + Unpin>(
+    mut socket: WebSocketStream<S>,
+    unsent: Vec<u8>,
+    reason: EndReason,
+) {
     let Some((code, text)) = reason.close() else { return };
     let frame = CloseFrame { code: CloseCode::from(code), reason: text.into() };
     let farewell = async {
+        if socket.get_mut().write_all(&unsent).await.is_err() {
+            return;
+        }
         if socket.send(Message::Close(Some(frame))).await.is_err() {
             return;
         }

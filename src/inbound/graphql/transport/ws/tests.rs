@@ -43,7 +43,9 @@ impl TestGraphql {
     async fn narrow_socket(&self, bytes: usize) -> Client {
         let (ours, theirs) = tokio::io::duplex(bytes);
         let guard = self.streams.open(Transport::WebSocket, None).unwrap();
-        self.tasks.spawn(session::run(self.endpoint.clone(), theirs, guard, None));
+        let opening =
+            session::Opening { endpoint: self.endpoint.clone(), guard, principal: None, room: None };
+        self.tasks.spawn(session::run(Box::new(opening), theirs));
         let socket = WebSocketStream::from_raw_socket(ours, Role::Client, None).await;
         Client { socket, opened: Instant::now() }
     }

@@ -1,0 +1,128 @@
+//! One text message as a WebSocket frame (RFC 6455, section 5.2), written from the bytes that subscribers share: they are
+//! neither copied into a message of each socket nor into a write buffer, which would keep its size for as long as the
+//! socket is open.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::AsyncWrite;
+
+/// The first byte of an unfragmented text message: FIN and the opcode.
+const TEXT: u8 = 0x81;
+/// The longest payload whose length is in the second byte.
+const SHORT: usize = 125;
+/// The second byte if the length is in the next two bytes, or in the next eight.
+const LENGTH_16: u8 = 126;
+const LENGTH_64: u8 = 127;
+
+/// A message that is written in parts.
+#[derive(Debug)]
+pub(super) struct TextFrame<'a> {
+    head: Vec<u8>,
+    payload: &'a str,
+    tail: &'static str,
+    /// The bytes of all parts that were written.
+    written: usize,
+}
+
+impl<'a> TextFrame<'a> {
+    /// The message `opening`, `payload` and `tail`, one after the other.
+    pub(super) fn new(opening: &str, payload: &'a str, tail: &'static str) -> Self {
+        let length = opening.len() + payload.len() + tail.len();
+        let mut head = Vec::with_capacity(10 + opening.len());
+        head.push(TEXT);
+        match (u8::try_from(length), u16::try_from(length)) {
+            (Ok(short), _) if usize::from(short) <= SHORT => head.push(short),
+            (_, Ok(length)) => {
+                head.push(LENGTH_16);
+                head.extend_from_slice(&length.to_be_bytes());
+            }
+            _ => {
+                head.push(LENGTH_64);
+                head.extend_from_slice(&(length as u64).to_be_bytes());
+            }
+        }
+        head.extend_from_slice(opening.as_bytes());
+        Self { head, payload, tail, written: 0 }
+    }
+
+    fn parts(&self) -> [&[u8]; 3] {
+        let mut skipped = self.written;
+        [&*self.head, self.payload.as_bytes(), self.tail.as_bytes()].map(|part| {
+            let behind = part.get(skipped..).unwrap_or_default();
+            skipped = skipped.saturating_sub(part.len());
+            behind
+        })
+    }
+
+    /// The bytes that are not written yet.
+    pub(super) fn rest(&self) -> Vec<u8> {
+        self.parts().concat()
+    }
+
+    /// Writes the rest, as far as the socket takes it.
+    pub(super) fn poll_write<S: AsyncWrite + Unpin>(
+        &mut self,
+        socket: &mut S,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            let parts = self.parts();
+            if parts.iter().all(|part| part.is_empty()) {
+                return Pin::new(socket).poll_flush(cx);
+            }
+            // a socket that writes one part at a time takes the first that is not empty
+            let parts = parts.map(IoSlice::new);
+            match ready!(Pin::new(&mut *socket).poll_write_vectored(cx, &parts))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                written => self.written += written,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use futures_util::StreamExt as _;
+    use tokio_tungstenite::WebSocketStream;
+    use tokio_tungstenite::tungstenite::Message;
+    use tokio_tungstenite::tungstenite::protocol::Role;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn frame_is_read_as_one_text_message_of_any_length() {
+        for length in [0, 1, 100, 122, 123, 124, 125, 126, 127, 300, 65_530, 65_535, 65_536, 100_000] {
+            let payload = "ü".repeat(length / 2) + &"x".repeat(length % 2);
+            // smaller than most messages, so that they are written in several steps
+            let (mut near, far) = tokio::io::duplex(64);
+            let write = async {
+                let mut frame = TextFrame::new("{\"p\":", &payload, "}");
+                poll_fn(|cx| frame.poll_write(&mut near, cx)).await.unwrap();
+                assert!(frame.rest().is_empty());
+            };
+            let mut client = WebSocketStream::from_raw_socket(far, Role::Client, None).await;
+            let (received, ()) = tokio::join!(client.next(), write);
+            assert_eq!(received.unwrap().unwrap(), Message::text(format!("{{\"p\":{payload}}}")), "{length}");
+        }
+    }
+
+    #[tokio::test]
+    async fn rest_of_an_interrupted_frame_completes_it() {
+        let payload = "x".repeat(500);
+        for room in [1, 3, 8, 100, 507] {
+            let (mut near, far) = tokio::io::duplex(room);
+            let mut frame = TextFrame::new("{\"p\":", &payload, "}");
+            assert!(futures_util::poll!(poll_fn(|cx| frame.poll_write(&mut near, cx))).is_pending());
+            let rest = frame.rest();
+            assert_eq!(rest.len() + room, frame.head.len() + payload.len() + 1);
+            let mut client = WebSocketStream::from_raw_socket(far, Role::Client, None).await;
+            let complete = async { tokio::io::AsyncWriteExt::write_all(&mut near, &rest).await.unwrap() };
+            let (received, ()) = tokio::join!(client.next(), complete);
+            assert_eq!(received.unwrap().unwrap(), Message::text(format!("{{\"p\":{payload}}}")), "{room}");
+        }
+    }
+}
