@@ -1,7 +1,7 @@
 //! Layer 3: the use cases. Every inbound adapter uses [`Jobs`]. There is no other path that avoids the access check,
 //! the cache or the single write path.
 //!
-//! This file builds the services and delegates to them. No file imports a file that imports it, from the bottom up:
+//! `services` builds the services, and this file delegates to them. No file imports a file that imports it, from the bottom up:
 //!
 //! ```text
 //! Tracking  JobWatch  AwaitTerminal        what a client keeps and receives
@@ -31,6 +31,7 @@ mod lookup;
 mod reference;
 mod replicas;
 pub mod rows;
+mod services;
 mod sources;
 mod tracked_jobs;
 pub mod tracking;
@@ -46,67 +47,30 @@ use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 
 use answer::{JobSnapshot, LookupResult};
-use authentication::Authentication;
-use cache::JobCache;
-use cacheability::Freshness;
 pub use cacheability::FreshnessRules;
 pub use estimate::JobEstimate;
-use feed_readers::FeedReaders;
-use fetch::{Fetcher, Ingest, RemoteChanges};
-use first_requests::NotFoundRetry;
 pub use follow::FollowSettings;
 pub use follow::SweepStatus;
-use follow::{FollowRegistry, PollPermits, Poller, Resume, SweepStatuses, Sweeper};
-use list::{JobList, JobListFilter, JobListRequest, JobPage, StoredJobs};
-use lookup::Lookup;
+use follow::SweepStatuses;
+use list::{JobListFilter, JobListRequest, JobPage};
 use reference::RequestedRef;
-use replicas::Replicas;
-use rows::{RowReader, Rows, RowsPage};
-use sources::Readers;
-use tracked_jobs::TrackedJobs;
-use tracking::{Labels, TrackReport, Tracking};
-use visibility::{AuthError, Visibility, WatchOnly};
-use watch::{AwaitTerminal, Feed, FeedUpdate, JobWatch, View, WatchUpdate};
-use watch_token::{WatchToken, WatchTokenIssuer, WatchTokenRequestError};
+use rows::RowsPage;
+pub use services::Ports;
+use services::Services;
+use tracking::{Labels, TrackReport};
+use visibility::{AuthError, WatchOnly};
+use watch::{FeedUpdate, WatchUpdate};
+use watch_token::{WatchToken, WatchTokenRequestError};
 
 use crate::domain::error::Problem;
 use crate::domain::id::{JobKey, SourceName};
 use crate::domain::observation::Observation;
 use crate::domain::principal::Principal;
 use crate::domain::source::SourceStatus;
-use crate::ports::clock::Clock;
-use crate::ports::feed::NotificationFeed;
-use crate::ports::identity::Identity;
-use crate::ports::leases::LeaseManager;
-use crate::ports::ledger::Ledger;
-use crate::ports::rows::RowCache;
 pub use crate::ports::shared_store::SharedStoreHealth;
-use crate::ports::spawner::{Spawner, TaskKind};
-use crate::ports::store::{JobStore, StoreHealth};
+use crate::ports::spawner::TaskKind;
+use crate::ports::store::StoreHealth;
 use crate::ports::upstream::JobReader;
-
-/// The ports that the use cases need.
-#[derive(Clone, Debug)]
-pub struct Ports {
-    /// Authenticates clients.
-    pub identity: Arc<dyn Identity>,
-    /// The configured sources.
-    pub readers: Vec<Arc<dyn JobReader>>,
-    /// Stores jobs.
-    pub store: Arc<dyn JobStore>,
-    /// Remembers which jobs are followed.
-    pub ledger: Arc<dyn Ledger>,
-    /// Decides which replica polls a job.
-    pub leases: Arc<dyn LeaseManager>,
-    /// Receives the changes that other replicas found.
-    pub feed: Arc<dyn NotificationFeed>,
-    /// Caches rows for a limited time.
-    pub rows: Arc<dyn RowCache>,
-    /// The time of day.
-    pub clock: Arc<dyn Clock>,
-    /// Starts tasks.
-    pub spawner: Arc<dyn Spawner>,
-}
 
 /// A source as a client may see it.
 #[derive(Clone, Debug)]
@@ -137,102 +101,6 @@ impl SourceView {
 #[derive(Clone, Debug)]
 pub struct Jobs {
     services: Arc<Services>,
-}
-
-#[derive(Debug)]
-struct Services {
-    authentication: Arc<Authentication>,
-    readers: Arc<Readers>,
-    freshness: Arc<Freshness>,
-    tracked: Arc<TrackedJobs>,
-    cache: Arc<JobCache>,
-    following: Arc<FollowRegistry>,
-    permits: Arc<PollPermits>,
-    poller: Arc<Poller>,
-    sweeper: Arc<Sweeper>,
-    sweeps: Arc<SweepStatuses>,
-    resume: Resume,
-    replicas: Replicas,
-    lookup: Arc<Lookup>,
-    list: JobList,
-    rows: Rows,
-    tracking: Tracking,
-    watch: Arc<JobWatch>,
-    await_terminal: AwaitTerminal,
-    feed: Arc<Feed>,
-    watch_tokens: WatchTokenIssuer,
-    spawner: Arc<dyn Spawner>,
-}
-
-impl Services {
-    #[rustfmt::skip]
-    fn new(ports: Ports, freshness: FreshnessRules, follow: FollowSettings) -> Self {
-        let Ports { identity, readers, store, ledger, leases, feed, rows, clock, spawner } = ports;
-        let readers = Arc::new(Readers::new(readers));
-        let freshness = Arc::new(Freshness::new(freshness));
-        let authentication = Arc::new(Authentication::new(Arc::clone(&identity), clock.clone()));
-        let cache = Arc::new(JobCache::new(store));
-        let following = FollowRegistry::new(follow, Arc::clone(&ledger));
-        let tracked = Arc::new(TrackedJobs::default());
-        let visibility = Arc::new(Visibility::new(readers.clone(), tracked.clone()));
-        let feeds = Arc::new(FeedReaders::new(visibility.clone(), clock.clone()));
-        let ingest = Arc::new(Ingest::new(
-            cache.clone(), leases.clone(), following.clone(), feeds.clone(), tracked.clone(),
-        ));
-        let remote = Arc::new(RemoteChanges::new(cache.clone(), ingest.clone(), following.clone()));
-        let ranges = Arc::new(RowReader::new(rows, freshness.clone(), spawner.clone()));
-        let sweeps = Arc::new(SweepStatuses::default());
-        let fetcher = Arc::new(Fetcher::new(
-            leases.clone(), following.clone(), ingest.clone(), remote.clone(), ranges.clone(), spawner.clone(),
-        ));
-        let sweeper = Arc::new(Sweeper::new(
-            readers.clone(), following.clone(), ingest.clone(), cache.clone(), leases,
-            ledger.clone(), sweeps.clone(), clock.clone(),
-        ));
-        let permits = Arc::new(PollPermits::default());
-        let poller = Arc::new(Poller::new(
-            readers.clone(), permits.clone(), following.clone(), fetcher.clone(), ingest.clone(), spawner.clone(),
-        ));
-        let resume = Resume::new(
-            following.clone(), cache.clone(), ledger.clone(), readers.clone(), tracked.clone(), clock.clone(),
-        );
-        let replicas = Replicas::new(
-            feed, remote, cache.clone(), ledger.clone(), readers.clone(), following.clone(), tracked.clone(),
-            feeds.clone(), clock.clone(),
-        );
-        let retry = Arc::new(NotFoundRetry::new(freshness.clone(), following.clone()));
-        let lookup = Arc::new(Lookup::new(
-            visibility.clone(), cache.clone(), ingest.clone(), fetcher, following.clone(), retry.clone(),
-            freshness.clone(), clock.clone(),
-        ));
-        let stored = StoredJobs {
-            visibility: visibility.clone(), tracked: tracked.clone(), cache: cache.clone(),
-        };
-        let list = JobList::new(
-            stored, readers.clone(), following.clone(), sweeps.clone(), freshness.clone(), clock.clone(),
-            spawner.clone(),
-        );
-        let rows = Rows::new(visibility.clone(), readers.clone(), ranges);
-        let tracking = Tracking::new(
-            visibility.clone(), lookup.clone(), following.clone(), tracked.clone(), ingest.clone(),
-            cache.clone(), ledger,
-        );
-        let view = Arc::new(View::new(visibility.clone(), following.clone(), clock.clone()));
-        let watch = Arc::new(JobWatch::new(
-            visibility.clone(), lookup.clone(), ingest.clone(), following.clone(), retry.clone(),
-            view.clone(), clock.clone(),
-        ));
-        let await_terminal = AwaitTerminal::new(
-            authentication.clone(), visibility.clone(), lookup.clone(), ingest, following.clone(), retry,
-            view, freshness.clone(),
-        );
-        let watch_tokens = WatchTokenIssuer::new(identity, visibility.clone());
-        let feed = Arc::new(Feed::new(feeds, visibility, clock));
-        Self {
-            authentication, readers, freshness, tracked, cache, following, permits, poller, sweeper, sweeps,
-            resume, replicas, lookup, list, rows, tracking, watch, await_terminal, feed, watch_tokens, spawner,
-        }
-    }
 }
 
 impl Jobs {
