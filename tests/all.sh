@@ -89,16 +89,34 @@ prepare() {
   done
 }
 
-lint() {
-  prepare lint
+# Runs a command beside the next ones, in a process group of its own, which ends with this script.
+declare -A besides=()
+beside() {
+  mkdir -p target
+  set -m
+  ("${@:2}") >"target/$1.log" 2>&1 </dev/null &
+  besides[$1]=$!
+  set +m
+}
+# Waits for it, prints what it printed, and fails if it failed.
+joined() {
+  local failed=0
+  wait "${besides[$1]}" || failed=$?
+  unset "besides[$1]"
+  cat "target/$1.log"
+  return "$failed"
+}
+trap 'for group in "${besides[@]}"; do kill -- "-$group" 2>/dev/null || true; done' EXIT
+
+check_text() {
   say "format"
   cargo fmt --all --check
-  say "lints"
-  cargo clippy --locked --all-targets -- -D warnings
   say "licences, bans and sources"
   # advisories need a database that not every machine reaches
   cargo deny --log-level error check --hide-inclusion-graph bans licenses sources
 }
+check_lints() { say "lints"; cargo clippy --locked --all-targets -- -D warnings; }
+lint() { prepare lint; check_text; check_lints; }
 
 # the same cases in each run of a commit; `cargo test` by itself tries others each time
 seeded() { PROPTEST_RNG_SEED="${PROPTEST_RNG_SEED:-2026}" RUSTFLAGS="${RUSTFLAGS:-}" cargo test --locked "$@"; }
@@ -124,11 +142,19 @@ case "${1:-}" in
   *) usage ;;
 esac
 
-prepare integration
-prepare chart
-lint
+prepare lint
+check_text
+# one apt-get at a time: those of the lints are over
+install_tools() { prepare integration; prepare chart; bash tests/chart/tools.sh; }
+beside tools install_tools
+say "compilation"
+seeded --no-run
+joined tools
+# Beside the tests, which often wait. The chart is first: cargo holds its lock until the first test runs.
+checks() { check_chart; check_lints; }
+beside checks checks
 say "tests"
 seeded
+joined checks
+# alone, since a gateway under valgrind is slow enough
 check_instructions
-# with the binary that the tests have built
-check_chart
