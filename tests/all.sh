@@ -120,6 +120,8 @@ lint() { prepare lint; check_text; check_lints; }
 
 # the same cases in each run of a commit; `cargo test` by itself tries others each time
 seeded() { PROPTEST_RNG_SEED="${PROPTEST_RNG_SEED:-2026}" RUSTFLAGS="${RUSTFLAGS:-}" cargo test --locked "$@"; }
+# many tests wait for a browser, a process or a time: with two for each processor few processors are idle
+export RUST_TEST_THREADS="${RUST_TEST_THREADS:-$((2 * $(nproc)))}"
 unit() { say "unit tests"; seeded --lib; }
 integration() { prepare integration; say "integration tests"; seeded --test it; check_instructions; }
 # of the binary that the tests have built
