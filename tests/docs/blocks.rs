@@ -227,10 +227,17 @@ async fn demo() -> (Process, std::net::SocketAddr) {
 /// The environment of a block: the programs that it uses, and the files in its folder.
 fn preamble(folder: &Path) -> String {
     let jobgate = env!("CARGO_BIN_EXE_jobgate");
-    // a stream that is still open and a server that still serves are successes
+    // a server that serves is stopped, and a stream that is still open is a success
     format!(
         "set -euo pipefail\ncd '{}'\n\
-         jobgate() {{ if [ \"$1\" = serve ]; then timeout --preserve-status 5 '{jobgate}' \"$@\"; else '{jobgate}' \"$@\"; fi; }}\n\
+         serve() {{\n\
+           local log pid line\n\
+           coproc '{jobgate}' \"$@\" 2>&1\n\
+           pid=$COPROC_PID; exec {{log}}<&\"${{COPROC[0]}}\"\n\
+           while read -r line <&\"$log\"; do echo \"$line\"; [[ $line != *listening* ]] || kill \"$pid\"; done\n\
+           wait \"$pid\"\n\
+         }}\n\
+         jobgate() {{ if [ \"$1\" = serve ]; then serve \"$@\"; else '{jobgate}' \"$@\"; fi; }}\n\
          cargo() {{ [ \"$1 $2\" = 'run --' ]; shift 2; jobgate \"$@\"; }}\n\
          curl() {{ command curl --fail --silent --show-error --max-time 3 \"$@\" || [ $? = 28 ]; }}\n",
         folder.display()
