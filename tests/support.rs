@@ -10,6 +10,7 @@ pub(crate) mod ports;
 pub(crate) mod process;
 pub(crate) mod public_listener;
 pub(crate) mod redis;
+pub(crate) mod replay;
 pub(crate) mod rollout;
 pub(crate) mod scale;
 pub(crate) mod scratch;
