@@ -4,6 +4,7 @@
 mod discovery;
 mod queries;
 mod random;
+mod replay;
 mod replicas;
 mod truth;
 mod upstream;
