@@ -82,6 +82,29 @@ async fn ten_thousand_jobs_are_polled_in_a_hundred_requests() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn jobs_that_began_at_different_times_share_their_requests() {
+    let gateway = following();
+    let mut watchers = Vec::new();
+    for number in 0..60 {
+        let mut watcher = watch(&gateway, &[("mind", &format!("job{number}"))]);
+        watcher.next().await.unwrap();
+        watchers.push(watcher);
+        tokio::time::sleep(SECOND).await;
+    }
+    tokio::time::sleep(SECOND * 600).await;
+    let before = gateway.mindbridge.batches.lock().unwrap().len();
+    tokio::time::sleep(SECOND * 300).await;
+    let batches = gateway.mindbridge.batches.lock().unwrap()[before..].to_vec();
+    // Each job is due after 24 to 30 seconds, and joins another's request after half of that.
+    assert!((10..=26).contains(&batches.len()), "{} requests in five minutes", batches.len());
+    for number in 0..60 {
+        let id = format!("job{number}");
+        let polls = batches.iter().filter(|batch| batch.contains(&id)).count();
+        assert!((9..=26).contains(&polls), "{id} was polled {polls} times");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_lowest_max_staleness_sets_the_poll_interval() {
     let gateway = following();
     let slow = gateway.jobs.watch(Principal::local(), vec![reference("mind", "a")], None);

@@ -217,6 +217,14 @@ impl FollowedJob {
         settings.pace.interval(age, learned, self.tightest(), self.failures, self.phase)
     }
 
+    /// Whether half of the time from its last read by id to the next, at `planned`, has passed. A job that failed keeps its
+    /// scheduled time.
+    pub(super) fn has_waited_half(&self, planned: Instant, now: Instant) -> bool {
+        let waited = self.read_at.map(|read| now.saturating_duration_since(read));
+        let is_well = self.failures == 0 && self.paused_until.is_none();
+        is_well && waited.is_some_and(|waited| planned.saturating_duration_since(now) <= waited)
+    }
+
     /// The lowest staleness that a watcher allows.
     pub(super) fn tightest(&self) -> Option<Duration> {
         self.interests.values().filter_map(|watch_request| watch_request.max_staleness).min()

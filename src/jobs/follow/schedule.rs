@@ -292,8 +292,9 @@ impl PollSchedule {
         }
     }
 
-    /// The jobs that are added to a request that is sent anyway, at no cost: those due soon, and those that another
-    /// replica would poll soon. So replicas that follow the same jobs soon build the same batches as one replica would.
+    /// The jobs that are added to a request that is sent anyway, at no cost: those due soon, those that another replica
+    /// would poll soon, and those that have waited for half of their interval. So replicas that follow the same jobs soon
+    /// build the same batches as one replica would, and jobs that began at different times soon share their requests.
     fn batch_fillers(
         &self,
         source: &SourceName,
@@ -303,10 +304,16 @@ impl PollSchedule {
     ) -> Vec<JobKey> {
         let Some(queue) = self.queues.get(source) else { return Vec::new() };
         let soon = now + settings.pace.fastest / 2;
-        let among = (now, u64::MAX)..=(soon + settings.wait_for_replica(), u64::MAX);
-        let waits_for_replica = |key: &JobKey| self.jobs.get(key).is_some_and(|followed| followed.stand_by);
-        let soon = queue.range(among).filter(|((at, _), key)| *at <= soon || waits_for_replica(key));
-        soon.take(limit).map(|(_, key)| key.clone()).collect()
+        let soon_elsewhere = soon + settings.wait_for_replica();
+        let last = soon_elsewhere.max(now + settings.pace.slowest / 2);
+        let joins = |at: Instant, key: &JobKey| {
+            let job = self.jobs.get(key);
+            let is_near = at <= soon || at <= soon_elsewhere && job.is_some_and(|followed| followed.stand_by);
+            is_near || job.is_some_and(|followed| followed.has_waited_half(at, now))
+        };
+        let joining =
+            queue.range((now, u64::MAX)..=(last, u64::MAX)).filter(|((at, _), key)| joins(*at, key));
+        joining.take(limit).map(|(_, key)| key.clone()).collect()
     }
 
     /// The client on whose behalf a job is polled: the one with the oldest interest.
