@@ -9,7 +9,7 @@
 
 Each starts the gateway with a client key and an upstream of its own: a stand-in for MindBridge in a process of its
 own, since the simulator searches its jobs one by one and reads no scenario of 100,000. `sockets` and `subscriptions`
-fail when an update is lost or doubled. There is no limit on time. Needs Linux, and one open file for each socket
+fail when an update is doubled, or not delivered within 300 s. Nothing else is limited. Needs Linux, and one open file for each socket
 (`ulimit -n`) both here and in the gateway.
 """
 
@@ -32,6 +32,8 @@ TRACK = (
     "mutation Track($refs: [JobRef!]!) { trackJobs(input: { refs: $refs }) "
     "{ isStored results { ... on Job { externalId state } ... on JobProblem { code } } } }"
 )
+# an update that takes longer counts as lost, in seconds
+LOST_AFTER = 300
 UNTRACK = "mutation Untrack($refs: [JobRef!]!) { untrackJobs(input: { refs: $refs }) { __typename } }"
 
 
@@ -97,7 +99,7 @@ def hold(arguments, folder, sockets, each):
             subscribers.changed_at = time.time()
             subscribers.expected = version
             changed_at = run.change(group, status)
-            missing += subscribers.wait(version, changed_at, watching, 300)
+            missing += subscribers.wait(version, changed_at, watching, LOST_AFTER)
             used = run.gateway.cpu() - cpu
             rows += [
                 (f"change to {status}: jobs, deliveries", f"{group:,}, {watching:,}"),
