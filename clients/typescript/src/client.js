@@ -45,7 +45,9 @@ export class JobgateClient {
     const address = endpoints(url);
     const credential = new Token(token);
     const http = new Http(address.http, credential, fetchFunction ?? globalThis.fetch.bind(globalThis));
-    const socket = implementation ? new Socket(address.ws, credential, /** @type {any} */ (implementation)) : null;
+    const socket = implementation
+      ? new Socket(address.ws, credential, /** @type {any} */ (implementation), (signal) => http.isThere(signal))
+      : null;
     const usable = transports.filter((name) => name !== 'websocket' || socket);
     if (usable.length === 0) throw new TypeError('there is no WebSocket here: set the option WebSocket, or add sse to transports');
     this.#access = { token: credential, http, socket, transports: usable, maxPauseMs };

@@ -7,6 +7,8 @@ const FIRST_BYTE_MS = 10_000;
 const SILENCE_MS = 40_000;
 /** Longer than the gateway waits in a request. */
 const REQUEST_MS = 45_000;
+/** Longer than a gateway that works takes to answer at all. */
+const PROBE_MS = 10_000;
 /** An event that is longer is not one of the gateway. */
 const EVENT_MAX = 16 * 1024 * 1024;
 
@@ -46,6 +48,26 @@ export class Http {
       throw signal.aborted ? signal.reason : unreachable(error);
     }
     return { response, token };
+  }
+
+  /**
+   * Whether the gateway answers a plain request, in whatever way; a proxy that answers in its place reports 5xx. The
+   * request has no credential.
+   * @param {AbortSignal} signal
+   */
+  async isThere(signal) {
+    const link = linked([signal]);
+    const timer = setTimeout(() => link.abort(), PROBE_MS);
+    try {
+      const url = `${this.#url}?query=%7B__typename%7D`;
+      const { status } = await this.#fetch(url, { method: 'HEAD', signal: link.signal, redirect: 'error', cache: 'no-store', credentials: 'omit' });
+      return status < 500;
+    } catch {
+      return false;
+    } finally {
+      clearTimeout(timer);
+      link.unlink();
+    }
   }
 
   /**

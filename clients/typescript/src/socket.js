@@ -25,6 +25,7 @@ export class Socket {
   #url;
   #token;
   #WebSocket;
+  #isThere;
   /** @type {WebSocket | null} */
   #socket = null;
   /** @type {Map<string, { payload: Payload, mailbox: Mailbox<any> }>} */
@@ -32,6 +33,13 @@ export class Socket {
   #isReady = false;
   #hasWorked = false;
   #failures = 0;
+  /** Whether the last connection failed or broke off. */
+  #isDoubtful = false;
+  /**
+   * The request that goes before a connection.
+   * @type {AbortController | null}
+   */
+  #probe = null;
   #nextId = 1;
   #lastFrame = 0;
   /** @type {string | null} */
@@ -45,11 +53,13 @@ export class Socket {
    * @param {string} url
    * @param {import('./token.js').Token} token
    * @param {typeof WebSocket} implementation
+   * @param {(signal: AbortSignal) => Promise<boolean>} isThere whether the gateway answers a plain request
    */
-  constructor(url, token, implementation) {
+  constructor(url, token, implementation, isThere) {
     this.#url = url;
     this.#token = token;
     this.#WebSocket = implementation;
+    this.#isThere = isThere;
   }
 
   /**
@@ -74,7 +84,26 @@ export class Socket {
 
   #connect() {
     clearTimeout(this.#linger);
-    if (this.#socket) return;
+    if (this.#socket || this.#probe) return;
+    if (this.#isDoubtful) this.#openIfThere();
+    else this.#open();
+  }
+
+  /**
+   * After a failure a plain request goes first: Firefox delays the next WebSocket after each one that fails, up to a
+   * minute, and would be the last to notice that the gateway is back.
+   */
+  async #openIfThere() {
+    const probe = new AbortController();
+    this.#probe = probe;
+    const isThere = await this.#isThere(probe.signal);
+    if (this.#probe !== probe) return;
+    this.#probe = null;
+    if (isThere) this.#open();
+    else this.#fail(this.#refused('the gateway does not answer'));
+  }
+
+  #open() {
     let socket;
     try {
       socket = new this.#WebSocket(this.#url, 'graphql-transport-ws');
@@ -127,6 +156,7 @@ export class Socket {
         this.#isReady = true;
         this.#hasWorked = true;
         this.#failures = 0;
+        this.#isDoubtful = false;
         this.#token.accepted();
         for (const id of this.#operations.keys()) this.#subscribe(id);
         break;
@@ -160,7 +190,10 @@ export class Socket {
   /** @param {string} id */
   #end(id) {
     if (this.#operations.delete(id) && this.#isReady) this.#send({ id, type: 'complete' });
-    if (this.#operations.size > 0 || !this.#socket) return;
+    if (this.#operations.size > 0) return;
+    this.#probe?.abort();
+    this.#probe = null;
+    if (!this.#socket) return;
     clearTimeout(this.#linger);
     this.#linger = setTimeout(() => this.#operations.size === 0 && this.#forget()?.close(NORMAL), LINGER_MS);
   }
@@ -209,6 +242,8 @@ export class Socket {
    * @param {unknown} error
    */
   #lost(socket, error) {
+    // a rejected token says that the gateway is there
+    this.#isDoubtful = !(error instanceof CredentialRejected);
     this.#forget();
     socket.close();
     this.#fail(error);

@@ -1,13 +1,15 @@
-// clients/typescript in a real Chromium: as plain ES modules from another origin, and as React hooks.
+// clients/typescript in a real browser: as plain ES modules from another origin, and as React hooks. `KITS_BROWSER` is
+// `chromium` or `firefox`.
 import assert from 'node:assert/strict';
 import { after, before, beforeEach, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
-import { launch, open } from './chromium.mjs';
+import { start } from '../page/browser.mjs';
 import { Pages } from './pages.mjs';
 import { Stage } from './stage.mjs';
 
 const timeout = 900_000;
+const kind = process.env.KITS_BROWSER ?? 'chromium';
 const here = fileURLToPath(new URL('.', import.meta.url));
 const root = fileURLToPath(new URL('../../../', import.meta.url));
 
@@ -51,7 +53,7 @@ before(async () => {
   });
   pages.made.set('/react.js', bundled.outputFiles[0].text);
   pages.made.set('/react.html', '<!doctype html><title>React</title><div id="root"></div><script type="module" src="/react.js"></script>');
-  browser = await launch();
+  browser = await start(kind, { names: ['pages.example', 'other.example'] });
 });
 after(async () => {
   await browser?.close();
@@ -65,27 +67,34 @@ beforeEach(async () => {
   [a, b] = await stage.newJobs(2);
 });
 
+async function open(url) {
+  const page = await browser.open();
+  await page.goto(url);
+  return page;
+}
 
 /** Opens the plain page, and watches jobs on it. */
 async function watching(refs = [`mind/${a}`], more = {}) {
-  const { page, log } = await open(browser, `${more.page ?? origin}/plain.html`);
-  await page.waitForFunction('window.ready');
-  await page.evaluate(([url, refs, more]) => window.watch(window.client(url, more), refs), [stage.url, refs, more.options ?? {}]);
-  const until = (condition) => page.waitForFunction(`(({ states, statuses, stale, ended, error }) => ${condition})(window.records[0])`);
-  const record = () => page.evaluate('window.records[0]');
-  return { page, log, until, record };
+  const page = await open(`${more.page ?? origin}/plain.html`);
+  await page.until('the kit', () => window.ready);
+  await page.evaluate(([url, refs, more]) => {
+    window.watch(window.client(url, more), refs);
+  }, [stage.url, refs, more.options ?? {}]);
+  const until = (condition) => page.until(condition, `(({ states, statuses, stale, ended, error }) => ${condition})(window.records[0])`);
+  const record = () => page.evaluate(() => JSON.parse(JSON.stringify(window.records[0])));
+  return { page, until, record };
 }
 
 describe('plain ES modules', { timeout }, () => {
   test('a job is followed to its end over WebSocket', async () => {
-    const { page, log, until, record } = await watching();
+    const { page, until, record } = await watching();
     await until('states.length === 1');
     await stage.set(a, 'COMPLETE');
     await until('ended');
     assert.deepEqual((await record()).states, ['RUNNING', 'SUCCEEDED']);
     assert.deepEqual((await record()).statuses, [['connecting', null], ['live', 'websocket'], ['ended', null]]);
-    assert.deepEqual(log, []);
-    await page.context().close();
+    assert.deepEqual(page.console, []);
+    await page.close();
   });
 
   test('a killed gateway that returns repeats nothing and loses nothing', async () => {
@@ -99,7 +108,20 @@ describe('plain ES modules', { timeout }, () => {
     await stage.set(b, 'ERROR');
     await until('ended');
     assert.deepEqual((await record()).states, ['RUNNING', 'RUNNING', 'SUCCEEDED', 'FAILED']);
-    await page.context().close();
+    await page.close();
+  });
+
+  test('a gateway that was away for long is noticed within seconds', async () => {
+    const { page, until } = await watching(undefined, { options: { transports: ['websocket'] } });
+    await until('states.length === 1');
+    await stage.killGateway();
+    await until('statuses.filter(([state]) => state === "reconnecting").length >= 15');
+    await stage.startGateway();
+    const back = Date.now();
+    await until('statuses.filter(([state]) => state === "live").length === 2');
+    const took = Date.now() - back;
+    assert.ok(took < 5000, `${took} ms`);
+    await page.close();
   });
 
   test('an expired watch token is renewed', async () => {
@@ -116,7 +138,7 @@ describe('plain ES modules', { timeout }, () => {
     assert.deepEqual((await record()).states, ['RUNNING', 'SUCCEEDED']);
     assert.ok(calls >= 2, `${calls}`);
     pages.made.set('/token', before);
-    await page.context().close();
+    await page.close();
   });
 
   test('an upstream outage is an update, and ends no watch', async () => {
@@ -129,7 +151,7 @@ describe('plain ES modules', { timeout }, () => {
     await until('ended');
     assert.equal((await record()).states.at(-1), 'SUCCEEDED');
     assert.equal((await record()).statuses.some(([state]) => state === 'reconnecting'), false);
-    await page.context().close();
+    await page.close();
   });
 
   for (const [blocked, transport] of [[['webSockets'], 'sse'], [['webSockets', 'streams'], 'wait']]) {
@@ -141,7 +163,7 @@ describe('plain ES modules', { timeout }, () => {
       await until('ended');
       assert.deepEqual((await record()).states, ['RUNNING', 'SUCCEEDED']);
       assert.deepEqual((await record()).statuses, [['connecting', null], ['live', transport], ['ended', null]]);
-      await page.context().close();
+      await page.close();
     });
   }
 
@@ -158,7 +180,7 @@ describe('plain ES modules', { timeout }, () => {
       return (await jobgate.jobs(ids.map((id) => `mind/${id}`))).map(({ state }) => state);
     }, [stage.url, many]);
     assert.deepEqual(states, many.map(() => 'RUNNING'));
-    await page.context().close();
+    await page.close();
   });
 
   test('a page of an origin that is not allowed gets nothing but a reason', async () => {
@@ -166,7 +188,7 @@ describe('plain ES modules', { timeout }, () => {
     await until('statuses.filter(([state]) => state === "reconnecting").length >= 2');
     assert.deepEqual((await record()).states, []);
     assert.ok((await record()).statuses.slice(1).every(([state, code]) => state === 'reconnecting' && code === 'UNREACHABLE'));
-    await page.context().close();
+    await page.close();
   });
 });
 
@@ -174,41 +196,41 @@ describe('React hooks', { timeout }, () => {
   const address = (...ids) => `${origin}/react.html?${new URLSearchParams([['gateway', stage.url], ...ids.map((id) => ['job', `mind/${id}`])])}`;
 
   test('components show a job to its end, and share its subscription', async () => {
-    const { page, log } = await open(browser, address(a, b));
-    await page.locator('#first', { hasText: 'RUNNING' }).waitFor();
-    await page.locator('#second', { hasText: 'RUNNING' }).waitFor();
+    const page = await open(address(a, b));
+    await page.shows('#first', 'RUNNING');
+    await page.shows('#second', 'RUNNING');
     assert.equal(stage.front.open.websocket, 1);
-    await page.locator('#again').click();
+    await page.click('#again');
     await stage.set(a, 'COMPLETE');
-    await page.locator('#first[data-final=true]', { hasText: 'SUCCEEDED' }).waitFor();
-    await page.locator('#second[data-final=true]', { hasText: 'SUCCEEDED' }).waitFor();
-    await page.locator('#list', { hasText: `mind/${a} SUCCEEDED` }).waitFor();
-    assert.ok((await page.locator('#list').innerText()).includes(`mind/${b} RUNNING`));
-    assert.equal(await page.locator('#none').innerText(), 'none');
-    assert.deepEqual(log, []);
-    await page.context().close();
+    await page.shows('#first[data-final=true]', 'SUCCEEDED');
+    await page.shows('#second[data-final=true]', 'SUCCEEDED');
+    await page.shows('#list', `mind/${a} SUCCEEDED`);
+    await page.shows('#list', `mind/${b} RUNNING`);
+    await page.shows('#none', 'none');
+    assert.deepEqual(page.console, []);
+    await page.close();
   });
 
   test('a restart shows, and what follows it is true', async () => {
-    const { page } = await open(browser, address(a));
-    await page.locator('#first[data-status=live]', { hasText: 'RUNNING' }).waitFor();
+    const page = await open(address(a));
+    await page.shows('#first[data-status=live]', 'RUNNING');
     await stage.killGateway();
-    await page.locator('#first[data-status=reconnecting]', { hasText: 'RUNNING' }).waitFor();
+    await page.shows('#first[data-status=reconnecting]', 'RUNNING');
     await stage.startGateway();
-    await page.locator('#first[data-status=live]').waitFor();
+    await page.shows('#first[data-status=live]', 'RUNNING');
     await stage.set(a, 'COMPLETE');
-    await page.locator('#first[data-status=ended]', { hasText: 'SUCCEEDED' }).waitFor();
-    await page.context().close();
+    await page.shows('#first[data-status=ended]', 'SUCCEEDED');
+    await page.close();
   });
 
   test('an unmounted component watches nothing, and a mounted one again', async () => {
-    const { page } = await open(browser, address(a));
-    await page.locator('#first[data-status=live]', { hasText: 'RUNNING' }).waitFor();
-    await page.locator('#toggle').click();
+    const page = await open(address(a));
+    await page.shows('#first[data-status=live]', 'RUNNING');
+    await page.click('#toggle');
     while (stage.front.open.websocket > 0) await new Promise((resolve) => setTimeout(resolve, 20));
     await stage.set(a, 'COMPLETE');
-    await page.locator('#toggle').click();
-    await page.locator('#first', { hasText: 'SUCCEEDED' }).waitFor();
-    await page.context().close();
+    await page.click('#toggle');
+    await page.shows('#first', 'SUCCEEDED');
+    await page.close();
   });
 });

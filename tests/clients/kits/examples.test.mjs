@@ -11,7 +11,7 @@ import { promisify } from 'node:util';
 import babel from '@babel/core';
 import { build } from 'esbuild';
 import { parse } from 'yaml';
-import { launch, open } from './chromium.mjs';
+import { start as startBrowser } from '../page/browser.mjs';
 import { Pages } from './pages.mjs';
 import { Stage } from './stage.mjs';
 
@@ -156,7 +156,7 @@ describe('examples', { timeout }, () => {
   });
 
   test('react in a browser', async () => {
-    const browser = await launch();
+    const browser = await startBrowser('chromium', { names: ['pages.example'] });
     const pages = new Pages();
     await pages.listen();
     const origin = `http://pages.example:${pages.port}`;
@@ -172,7 +172,9 @@ describe('examples', { timeout }, () => {
       });
       return (await response.json()).data.createWatchToken.token;
     });
-    const { page } = await open(browser, `${origin}/index.html?login&gateway=${encodeURIComponent(stage.url)}`);
+    const { raw: page } = await browser.open();
+    page.setDefaultTimeout(timeout);
+    await page.goto(`${origin}/index.html?login&gateway=${encodeURIComponent(stage.url)}`);
     await page.getByRole('status').filter({ hasText: 'live' }).waitFor();
     await page.getByRole('row', { name: `marketing/${QUERY} RUNNING` }).waitFor();
     await stage.killGateway();

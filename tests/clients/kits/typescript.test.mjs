@@ -297,6 +297,26 @@ describe('fallback', { timeout }, () => {
     record.stop();
   });
 
+  test('while the gateway is away no WebSocket is tried', async () => {
+    const [id] = await newJobs();
+    let opened = 0;
+    class Counted extends WebSocket {
+      constructor(...args) {
+        super(...args);
+        opened += 1;
+      }
+    }
+    const record = new Record(client({ WebSocket: Counted, transports: ['websocket'] }), [`mind/${id}`]);
+    await record.live();
+    await stage.killGateway();
+    await record.until(() => record.times('reconnecting') >= 6);
+    assert.equal(opened, 1);
+    await stage.startGateway();
+    await record.live(2);
+    assert.deepEqual([opened, record.transport()], [2, 'websocket']);
+    record.stop();
+  });
+
   test('a server that is no gateway ends the watch', async () => {
     const server = http.createServer((_, response) => response.writeHead(404, { 'content-type': 'text/html' }).end('<h1>Not found</h1>'));
     await once(server.listen(0, '127.0.0.1'), 'listening');

@@ -10,11 +10,13 @@ const LIMIT = Number(process.env.LIMIT ?? 120_000);
 const FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage', '--disable-quic', '--no-first-run',
   '--disable-background-networking', '--disable-component-update', '--disable-sync', '--enable-precise-memory-info'];
 
-/** Starts `chromium` or `firefox`. */
-export async function start(kind) {
+/** Starts `chromium` or `firefox`. `names` are hosts that lead to this machine. */
+export async function start(kind, { names = [] } = {}) {
   if (kind === 'firefox') {
     const browser = await puppeteer.launch({
       browser: 'firefox', executablePath: '/usr/bin/firefox-esr', headless: true, timeout: LIMIT,
+      // a page with a name is not tried by HTTPS first
+      extraPrefsFirefox: { 'network.dns.localDomains': names.join(), 'dom.security.https_first': false },
     });
     const open = async ({ width = 1360, height = 900 } = {}) => {
       const context = await browser.createBrowserContext();
@@ -24,7 +26,9 @@ export async function start(kind) {
     };
     return { kind, open, close: () => browser.close() };
   }
-  const browser = await chromium.launch({ executablePath: '/usr/bin/chromium', timeout: LIMIT, args: FLAGS });
+  const rules = names.map((name) => `MAP ${name} 127.0.0.1`).join();
+  const args = rules ? [...FLAGS, `--host-resolver-rules=${rules}`] : FLAGS;
+  const browser = await chromium.launch({ executablePath: '/usr/bin/chromium', timeout: LIMIT, args });
   const open = async ({ width = 1360, height = 900, scheme = 'light', reducedMotion = 'no-preference' } = {}) => {
     const context = await browser.newContext({ colorScheme: scheme, viewport: { width, height }, reducedMotion });
     const page = await context.newPage();
