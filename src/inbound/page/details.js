@@ -5,8 +5,8 @@ import { referenceText } from './address.js';
 import { now } from './clock.js';
 import { LABELS, ROWS, WATCH } from './documents.js';
 import { $, chip, element, setText } from './dom.js';
-import { STATES, UPSTREAMS, ago, clock, count, duration, full, look, number, roughly, words } from './format.js';
-import { elapsedOf, endOf, estimateWords, kindOf, startOf } from './row.js';
+import { STATES, UPSTREAMS, ago, clock, count, duration, full, look, number, words } from './format.js';
+import { elapsedOf, endOf, estimateWords, kindOf, nextWords, startOf } from './row.js';
 import { copy, curl, graphql, watch } from './snippets.js';
 
 const CELLS_MAX = 8;
@@ -70,9 +70,11 @@ export class Details {
     this.#render();
   }
 
-  /** The time went on. */
-  tick() {
+  /** The time went on. `known` is the job in the table, if it has the job: a job that has not changed was read there last. */
+  tick(known = null) {
     if (!this.#job) return;
+    const isLater = known?.id === this.#job.id && Date.parse(known.freshness.observedAt) >= Date.parse(this.#job.freshness.observedAt);
+    if (isLater) this.#job = { ...this.#job, freshness: known.freshness };
     for (const [name, text] of Object.entries(this.#moments(this.#job))) {
       const node = $('details-body').querySelector(`[data-moment="${name}"]`);
       if (node) setText(node, text);
@@ -159,10 +161,10 @@ export class Details {
   #moments(job) {
     const { label, text } = elapsedOf(job);
     const { observedAt, nextPollAt } = job.freshness;
-    const next = nextPollAt ? Date.parse(nextPollAt) - now() : null;
+    const next = job.isTerminal ? '' : nextWords(nextPollAt);
     return {
       elapsed: [label, text].filter(Boolean).join(' '),
-      seen: `${ago(now() - Date.parse(observedAt))}${next === null || job.isTerminal ? '' : next < 1000 ? ', next now' : `, next in ${roughly(next)}`}`,
+      seen: [ago(now() - Date.parse(observedAt)), next].filter(Boolean).join(', '),
       estimate: estimateWords(job),
     };
   }

@@ -228,7 +228,7 @@ onTick((seconds) => {
   dropLeft();
   table.tick();
   sources.tick();
-  details.tick();
+  details.tick(openRow()?.job);
   showHolder();
   if (seconds % SOURCES_EVERY === 0) readSources();
   if (seconds % REFRESH_EVERY === 2) jobs.refresh(table.visible);

@@ -101,7 +101,8 @@ export function estimateWords({ estimate }) {
   return `about ${roughly(left(estimate.expectedFinishAt))} left, at most ${roughly(left(estimate.latest))}`;
 }
 
-function nextWords(nextPollAt) {
+/** When the job is read next: `next in 5 s`; empty if that is not known. */
+export function nextWords(nextPollAt) {
   if (!nextPollAt) return '';
   const left = Date.parse(nextPollAt) - now();
   if (left < -5000) return '';

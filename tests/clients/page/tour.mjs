@@ -1,7 +1,11 @@
 // Uses every part of the page as a person does: a job runs to its end, filters, order, links, details, rows, keyboard.
 import assert from 'node:assert/strict';
+import { setTimeout as sleep } from 'node:timers/promises';
 
 import { ask } from './ask.mjs';
+
+/** Longer than the page leaves the rows in view unread. */
+const OUTDATED_MS = 8000;
 
 /** The external IDs in the table, from the top. */
 const ids = (page) => page.evaluate(() => [...document.querySelectorAll('#rows .row')]
@@ -113,6 +117,14 @@ async function details(page, url) {
   await page.goto(`${url}?job=mind/broken`);
   await page.shows('#details', 'MindBridge fields');
   await page.shows('#details', 'INGESTION_FAILED');
+  // of a job that is read again and has not changed, the details know what the table knows
+  await page.goto(`${url}?job=metrics/growing`);
+  await page.shows('#details', 'last read');
+  await sleep(OUTDATED_MS);
+  await page.until('the details and the row say when the job was read', (of) => {
+    const [shown] = document.querySelector('[data-moment="seen"]').textContent.split(', ');
+    return shown === document.querySelector(`${of} .updated .value`).textContent;
+  }, row('growing'), 4000);
   await page.goto(`${url}?job=mind/none`);
   await page.shows('#details .notice', 'job');
   await page.click('#details-close');
