@@ -12,6 +12,7 @@ use crate::support::browser::Browser;
 use crate::support::server::{Rig, Setup, external};
 use crate::support::wire;
 
+mod demo;
 mod login;
 mod restart;
 
@@ -177,17 +178,21 @@ async fn every_designed_state_passes_axe_in_light_and_dark() {
     let closed = Setup { rest: clients(), ..Setup::default() }.start().await;
     let options = json!({
         "url": format!("http://{}/", rig.public), "closed": format!("http://{}/", closed.public), "key": KEY,
-        "pictures": pictures(),
+        "succeeded": "metrics/sales", "failed": "mind/broken", "running": "metrics/growing",
     });
-    Browser::Chromium
-        .run("looks", &options, async |what, seconds| make_token(&closed, what, &seconds).await)
-        .await;
-}
-
-/// Where to save a picture of each state, if anywhere: how the pictures of the documents are made.
-#[expect(clippy::disallowed_methods, reason = "an option of the test, not of the gateway")]
-fn pictures() -> Option<String> {
-    std::env::var("JOBGATE_PAGE_PICTURES").ok()
+    let act = async |what: &str, argument: Value| {
+        match what {
+            "outage" => {
+                let fault = SimFault::always(SimUpstream::Supermetrics, FaultKind::CloseBeforeHeaders);
+                rig.upstreams.push_fault(fault);
+            }
+            "recover" => rig.upstreams.clear_faults(None),
+            _ => return make_token(&closed, what, &argument).await,
+        }
+        Value::Null
+    };
+    let seen = Browser::Chromium.run("looks", &options, act).await;
+    assert_eq!(seen["seen"].as_array().unwrap().len(), 12 * 4, "{seen}");
 }
 
 /// Prints what a scenario measured; `cargo test -- --nocapture` shows it.
