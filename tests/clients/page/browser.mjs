@@ -49,6 +49,7 @@ export class Page {
 
   constructor(kind, page, close) {
     [this.#kind, this.#page, this.#close] = [kind, page, close];
+    page.setDefaultTimeout(LIMIT);
     page.on('console', (line) => ['error', 'warning', 'warn'].includes(line.type()) && this.console.push(line.text()));
     page.on('pageerror', (error) => this.console.push(String(error)));
     page.on('request', (request) => {
