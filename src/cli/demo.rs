@@ -110,7 +110,7 @@ pub(super) fn run(
 }
 
 /// Does what the internal applications of a company would do: tracks each of their jobs as soon as it exists, and reads
-/// the one that is always running, which shows the gateway that it has started anew.
+/// the one that is always running, which shows the gateway that it has started anew. A new run is tracked like a new job.
 async fn run_applications(jobs: Jobs, upstreams: Handle) -> Infallible {
     let mut known = HashSet::new();
     let (source, external_id) = ALWAYS_RUNNING.split_once('/').unwrap_or_default();
@@ -129,7 +129,10 @@ async fn run_applications(jobs: Jobs, upstreams: Handle) -> Infallible {
             tracing::warn!(problem = %problem.message, "demo jobs not tracked");
         }
         // while it runs it is followed anyway: nothing is fetched for this
-        jobs.lookup_one(&Principal::local(), running.clone(), Some(Duration::MAX)).await.ok();
+        let seen = jobs.lookup_one(&Principal::local(), running.clone(), Some(Duration::MAX)).await;
+        if seen.is_ok_and(|seen| !seen.observation.job.is_terminal() && seen.next_poll.is_none()) {
+            known.remove(&running);
+        }
     }
 }
 
