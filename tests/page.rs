@@ -13,6 +13,7 @@ use crate::support::server::{Rig, Setup, external};
 use crate::support::wire;
 
 mod demo;
+mod lighthouse;
 mod login;
 mod restart;
 

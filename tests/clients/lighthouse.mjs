@@ -1,5 +1,6 @@
 // Has Lighthouse audit pages in Chromium, as on a phone and as on a desktop. Usage: node lighthouse.mjs URL…
-// Prints a line of JSON for each audit: the page, the form, the score of each category, and what costs points.
+// Prints a line of JSON for each audit: the page, the form, the score of each category, what costs points, and which parts
+// applied to the page.
 import lighthouse, { desktopConfig } from 'lighthouse';
 import puppeteer from 'puppeteer-core';
 
@@ -23,7 +24,8 @@ try {
       const lost = CATEGORIES.flatMap((name) => lhr.categories[name].auditRefs)
         .filter(({ id, weight }) => weight > 0 && lhr.audits[id].score !== null && lhr.audits[id].score < 1)
         .map(({ id }) => `${id}: ${lhr.audits[id].title} ${JSON.stringify(lhr.audits[id].details?.items?.slice(0, 3) ?? [])}`);
-      console.log(JSON.stringify({ url, form, scores, lost, ms: Math.round(lhr.timing.total) }));
+      const applied = Object.values(lhr.audits).filter(({ score }) => score !== null).map(({ id }) => id);
+      console.log(JSON.stringify({ url, form, scores, lost, applied, ms: Math.round(lhr.timing.total) }));
     }
   }
 } finally {

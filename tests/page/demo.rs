@@ -8,13 +8,16 @@ use crate::support::process::Process;
 
 const ANY_PORT: &str = "127.0.0.1:0";
 
+/// Starts a demo on free ports; dropping it ends it.
+pub(super) fn start_demo() -> Process {
+    Process::start(&["demo", "--listen", ANY_PORT, "--admin-listen", ANY_PORT], &[])
+}
+
 async fn first_minute(browser: Browser) {
     let mut demo = None;
     let act = async |what: &str, _| {
         assert_eq!(what, "start");
-        let started =
-            demo.insert(Process::start(&["demo", "--listen", ANY_PORT, "--admin-listen", ANY_PORT], &[]));
-        Value::String(format!("http://{}/", started.address("public").await))
+        Value::String(format!("http://{}/", demo.insert(start_demo()).address("public").await))
     };
     note("first minute", browser, &browser.run("first_minute", &json!({}), act).await);
     let demo = demo.unwrap();
