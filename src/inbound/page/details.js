@@ -189,10 +189,10 @@ export class Details {
     const items = job.transitions?.map((transition, at) => {
       const { word, tone } = look(STATES, transition.state);
       const before = job.transitions[at - 1];
-      const after = before ? `after ${duration(Date.parse(transition.observedAt) - Date.parse(before.observedAt))}` : '';
+      const after = before ? `after ${duration(Date.parse(timeOf(transition)) - Date.parse(timeOf(before)))}` : '';
       const native = transition.nativeState && transition.nativeState !== transition.state ? transition.nativeState : '';
       return element('li', { 'data-tone': tone }, element('b', {}, word),
-        element('span', { class: 'sub', title: full(transition.observedAt) }, [clock(transition.observedAt, now()), after, native].filter(Boolean).join(' · ')));
+        element('span', { class: 'sub', title: `first read ${full(transition.observedAt)}` }, [clock(timeOf(transition), now()), after, native].filter(Boolean).join(' · ')));
     }) ?? [];
     const { progress, estimate, isTerminal } = job;
     if (!isTerminal && progress?.total) {
@@ -292,6 +292,9 @@ function supermetrics(job) {
     ['from cache', result?.cacheTime ? `${yes(result.cacheUsed)}, of ${full(result.cacheTime)}` : yes(result?.cacheUsed)],
   ];
 }
+
+/** When a state began, as far as anybody knows: the gateway reads it later than the upstream has it. */
+const timeOf = ({ upstreamAt, observedAt }) => upstreamAt ?? observedAt;
 
 /** Any JSON value as a short text. */
 function cell(value) {

@@ -61,6 +61,7 @@ export function tickRow({ line, parts, job }, staleness) {
   setText(parts.seen, job.isTerminal ? clock(end, now()) : ago(now() - Date.parse(observedAt)));
   setAttribute(parts.seen, 'title', job.isTerminal ? `ended ${full(end)}` : `last read ${full(observedAt)}`);
   line.classList.toggle('stale', staleness !== null);
+  setAttribute(parts.next, 'title', staleness === null ? null : `stale: ${staleness}`);
   if (staleness !== null) setText(parts.next, `stale: ${staleness}`);
   else if (job.isTerminal) setText(parts.next, ago(now() - Date.parse(end)));
   else setText(parts.next, nextWords(nextPollAt));

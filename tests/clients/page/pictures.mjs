@@ -61,7 +61,7 @@ async function startClosed(scratch, mindbridge) {
     const response = await fetch(`${closed}graphql`, {
       method: 'POST',
       headers: { 'content-type': 'application/json', authorization: `Bearer ${key}` },
-      body: JSON.stringify({ query, variables: { input: { refs, ttl: '8s' } } }),
+      body: JSON.stringify({ query, variables: { input: { refs, ttl: '25s' } } }),
     });
     return (await response.json()).data.createWatchToken.token;
   };

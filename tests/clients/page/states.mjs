@@ -34,7 +34,11 @@ async function withJobs(page, { url, succeeded, failed, running }, see) {
   await page.clickText('#details', 'Show the first 10 rows');
   await page.until('rows', () => Boolean(document.querySelector('#details-rows')));
   await page.clickText('#details', 'curl');
-  await page.evaluate(() => document.querySelector('#details-rows').scrollIntoView({ block: 'start' }));
+  await page.evaluate(() => {
+    document.activeElement.blur();
+    const [details, rows] = [document.querySelector('#details'), document.querySelector('#details-rows')];
+    details.scrollTop += rows.getBoundingClientRect().top - details.getBoundingClientRect().top - 50;
+  });
   await see(page, 'succeeded');
   await page.goto(`${url}?state=failed&job=${failed}`);
   await page.shows('#details', 'MindBridge fields');
