@@ -11,8 +11,8 @@ const { buildSchema, getNamedType, isEnumType, isInputObjectType, isInterfaceTyp
 const HEAD = 'Generated from schema/schema.graphql by clients/generate.mjs. Do not edit.';
 const SCALARS = { Boolean: 'boolean', DateTime: 'string', Duration: 'string', Float: 'number', ID: 'string', Int: 'number',
   Int64: 'string', JSON: 'unknown', String: 'string' };
-/** Fields that the kits do not select: large, or different in each answer. `fields` adds them. */
-const NOT_SELECTED = ['rows', 'transitions', 'requestId', 'queue', 'query'];
+/** Fields that the kits do not select: large, different in each answer, or about the client. `fields` adds them. */
+const NOT_SELECTED = ['rows', 'transitions', 'requestId', 'queue', 'query', 'viewerGrant'];
 
 const schema = buildSchema(readFileSync(new URL('../schema/schema.graphql', import.meta.url), 'utf8'));
 const types = Object.values(schema.getTypeMap()).filter(({ name }) => !name.startsWith('__'));

@@ -20,3 +20,4 @@ pub mod source;
 pub mod state;
 pub mod sweep;
 pub mod upstream;
+pub mod viewer;

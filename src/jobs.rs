@@ -67,6 +67,7 @@ use crate::domain::id::{JobKey, SourceName};
 use crate::domain::observation::Observation;
 use crate::domain::principal::Principal;
 use crate::domain::source::SourceStatus;
+use crate::domain::viewer::ViewerGrant;
 pub use crate::ports::shared_store::SharedStoreHealth;
 use crate::ports::spawner::TaskKind;
 use crate::ports::store::StoreHealth;
@@ -211,6 +212,11 @@ impl Jobs {
     pub fn source(&self, principal: &Principal, name: &SourceName) -> Option<SourceView> {
         let reader = self.services.readers.get(name).filter(|_| principal.may_read(name))?;
         Some(SourceView::new(&*reader, &self.services.sweeps, principal))
+    }
+
+    /// The grant of the client that shows this job to it now; `None` if none does any more.
+    pub fn viewer_grant(&self, principal: &Principal, seen: &JobSnapshot) -> Option<ViewerGrant> {
+        self.services.visibility.grant_showing(principal, &seen.observation.job)
     }
 
     /// When a job that the client was shown is expected to finish, as of its snapshot. `None` for a terminal job, and if

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use futures_util::stream::{BoxStream, StreamExt as _};
 use jobgate::domain::error::ProblemCode;
-use jobgate::domain::principal::{CredentialInfo, Grant, Principal, Scope};
+use jobgate::domain::principal::{CredentialInfo, CredentialKind, Grant, Principal, Scope};
 use jobgate::domain::upstream::Upstream;
 use jobgate::jobs::list::JobListFilter;
 use jobgate::jobs::tracking::Labels;
@@ -21,6 +21,7 @@ mod hidden;
 mod random;
 mod shared;
 mod tokens;
+mod viewer;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -227,7 +228,9 @@ async fn a_watch_token_tracks_and_untracks_nothing() {
     world.jobs.untrack(&all, &[reference("mind", "export1")]).await;
     world.jobs.track(&all, &[reference("mind", "report1")], &blue).await.unwrap();
     let jobs = Some(BTreeSet::from([key("mind", "export1")]).into());
-    let token = Principal::local().with_credential(CredentialInfo { jobs, ..CredentialInfo::default() });
+    let kind = CredentialKind::WatchToken;
+    let token =
+        Principal::local().with_credential(CredentialInfo { kind, jobs, ..CredentialInfo::default() });
     let changed = track_all(&world, &token, &labels(&[])).await;
     assert_eq!(changed, ([true, false, false], [None, Some(blue.clone())], 0));
     assert_eq!(world.jobs.labels(&key("mind", "report1")), Some(blue));

@@ -25,7 +25,7 @@ use crate::support::process::Process;
 use crate::support::scratch::Scratch;
 use crate::support::server::{ANY, KEY, Setup, TOKEN, describe, external};
 use crate::support::streams::{Carrier, LIMIT, Sse, StreamEvent, Watcher, WebSocket, settles};
-use crate::support::tokens::{Issuer, base64};
+use crate::support::tokens::{ISSUER, Issuer, base64};
 use crate::support::wire;
 
 mod reload;
@@ -141,6 +141,30 @@ async fn only_a_valid_key_or_token_authenticates() {
     for (credential, valid) in credentials(&issuer).await {
         let answer = if valid { "RUNNING" } else { "UNAUTHENTICATED" };
         assert_eq!(gateway.execute(&credential).await, answer, "{credential}");
+    }
+}
+
+#[tokio::test]
+async fn the_viewer_has_the_kind_and_the_expiry_of_its_credential() {
+    let issuer = Issuer::start().await;
+    let gateway = with_issuer(&issuer).await;
+    let expires = SystemClock.now().as_second() + 600;
+    let body = json!({ "query": "{ viewer { name authenticatedBy expiresAt grants { source } } }" });
+    let grants = json!([{ "source": "mind" }]);
+    for (credential, name, method, expires_at) in [
+        ("jg_robot".to_owned(), "robot".to_owned(), "CLIENT_KEY", None),
+        (
+            issuer.token("alice", expires),
+            format!("{ISSUER}#alice"),
+            "JWT",
+            Timestamp::from_second(expires).ok(),
+        ),
+    ] {
+        let viewer = wire::post(gateway.public, Some(&credential), &body).await.data();
+        let expected = json!({
+            "name": name, "authenticatedBy": method, "expiresAt": expires_at.map(|at| at.to_string()), "grants": grants
+        });
+        assert_eq!(viewer["viewer"], expected);
     }
 }
 

@@ -23,7 +23,7 @@ const EVERYTHING: &str = "query($refs: [JobRef!]!) { jobs(refs: $refs) { __typen
     ... on Job { id source { name upstream } externalId state isTerminal nativeState createdAt updatedAt finishedAt
         firstSeenAt stateSince terminalSeenAt progress { completed total } failure { code message }
         transitions { state nativeState observedAt upstreamAt } estimate { expectedFinishAt sampleSize }
-        freshness { observedAt ageMs isStale staleReason nextPollAt } }
+        freshness { observedAt ageMs isStale staleReason nextPollAt } viewerGrant { source kinds } }
     ... on MindBridgeJob { kind entity { id type } version createdBy { userId userName }
         lastModifiedBy { userId userName } error errorMessage }
     ... on SupermetricsJob { requestId scheduleId queue { tasksScheduled tasksRunning }
@@ -124,7 +124,7 @@ async fn every_field_of_both_upstreams_is_returned() {
         json!({
             "__typename": "MindBridgeJob", "id": node_id(at), "source": { "name": "mind", "upstream": "MINDBRIDGE" },
             "externalId": id, "state": state, "isTerminal": true, "nativeState": native, "createdAt": born,
-            "updatedAt": born, "finishedAt": null, "firstSeenAt": null, "stateSince": null, "terminalSeenAt": null, "transitions": null, "estimate": null, "progress": null, "failure": null, "freshness": fresh,
+            "updatedAt": born, "finishedAt": null, "firstSeenAt": null, "stateSince": null, "terminalSeenAt": null, "transitions": null, "estimate": null, "progress": null, "failure": null, "freshness": fresh, "viewerGrant": { "source": null, "kinds": null },
             "kind": "ANALYSIS_RUN", "entity": { "id": "e1", "type": "ANALYSIS_RESULT" },
             "version": "9007199254740993", "createdBy": { "userId": "u1", "userName": "Ada" },
             "lastModifiedBy": { "userId": "u2", "userName": "Grace" }, "error": null, "errorMessage": null
@@ -147,7 +147,7 @@ async fn every_field_of_both_upstreams_is_returned() {
             "__typename": "SupermetricsJob", "id": node_id(at),
             "source": { "name": "metrics", "upstream": "SUPERMETRICS" }, "externalId": id, "state": state,
             "isTerminal": state != "RUNNING", "nativeState": native, "createdAt": null, "updatedAt": null,
-            "finishedAt": null, "firstSeenAt": null, "stateSince": null, "terminalSeenAt": null, "transitions": null, "estimate": null, "progress": { "completed": 0, "total": 1 }, "failure": null, "freshness": fresh,
+            "finishedAt": null, "firstSeenAt": null, "stateSince": null, "terminalSeenAt": null, "transitions": null, "estimate": null, "progress": { "completed": 0, "total": 1 }, "failure": null, "freshness": fresh, "viewerGrant": { "source": null, "kinds": null },
             "requestId": null, "scheduleId": id, "queue": { "tasksScheduled": "0", "tasksRunning": "0" },
             "query": null, "result": null, "rows": null
         })

@@ -1,5 +1,16 @@
 // Generated from schema/schema.graphql by clients/generate.mjs. Do not edit.
 
+/** The ways in which a client can be authenticated. */
+export type AuthenticationMethod =
+  /** No credential is required, because neither clients nor issuers are configured. */
+  | 'NONE'
+  /** A client key. */
+  | 'CLIENT_KEY'
+  /** A JSON Web Token of a configured issuer. */
+  | 'JWT'
+  /** A watch token, created with `createWatchToken`. */
+  | 'WATCH_TOKEN';
+
 /** Input for the `createWatchToken` mutation. */
 export interface CreateWatchTokenInput {
   /** The jobs that the token gives access to, 1 to 50. */
@@ -390,6 +401,11 @@ export interface MindBridgeJob {
    * than eight completed jobs of its kind took as long as it has taken.
    */
   estimate: JobEstimate | null;
+  /**
+   * The grant that allows the client to read the job: one of `Viewer.grants`. Depends on the client. Null if the
+   * client is no longer allowed to read the job.
+   */
+  viewerGrant: ViewerGrant | null;
   /** The `asyncResultId` of the job. */
   externalId: String;
   /** The state of the job. */
@@ -578,6 +594,8 @@ export interface Query {
   jobList: JobConnection;
   /** The sources that the client is allowed to read, ordered by name. */
   sources: Source[];
+  /** The client that sends the request. */
+  viewer: Viewer;
 }
 
 /** The arguments of `Query.node`. */
@@ -952,6 +970,11 @@ export interface SupermetricsJob {
    * than eight completed jobs of its kind took as long as it has taken.
    */
   estimate: JobEstimate | null;
+  /**
+   * The grant that allows the client to read the job: one of `Viewer.grants`. Depends on the client. Null if the
+   * client is no longer allowed to read the job.
+   */
+  viewerGrant: ViewerGrant | null;
   /** The `schedule_id` of the query. */
   externalId: String;
   /** The state of the job. */
@@ -1073,9 +1096,39 @@ export interface UserInfo {
   userName: String | null;
 }
 
-type Selected<T> = T extends unknown ? Omit<T, 'source' | 'rows' | 'transitions' | 'requestId' | 'queue' | 'query'> & { source: { name: string } } : never;
+/** The client that sends the request. */
+export interface Viewer {
+  /**
+   * The name of the client. With a JWT: the issuer, `#`, and the name in the token. With a watch token: the name of the
+   * client that created it. `local` if no credential is required.
+   */
+  name: String;
+  /** What the client is authenticated by. */
+  authenticatedBy: AuthenticationMethod;
+  /** The date and time when the credential expires. Null if it does not expire. */
+  expiresAt: DateTime | null;
+  /** The grants of the client, ordered by source: at most one for each source. */
+  grants: ViewerGrant[];
+}
 
-/** A job with the fields that the kit selects: all but `rows`, `transitions`, `requestId`, `queue`, `query`; of its source the name. */
+/** A grant: the client is allowed to read the jobs that meet all of its conditions. */
+export interface ViewerGrant {
+  /** The name of the source of the jobs. Null for jobs of every source. */
+  source: String | null;
+  /** The kinds of job that are readable, verbatim. Null for jobs of every kind. */
+  kinds: String[] | null;
+  /** The labels that a job must have, all of them. Null for jobs with and without labels. */
+  labels: Label[] | null;
+  /**
+   * With a watch token: the global node IDs of its jobs. They are readable as long as the client that created the token
+   * is allowed to read them; its own conditions are not listed here. Null with any other credential.
+   */
+  jobIds: ID[] | null;
+}
+
+type Selected<T> = T extends unknown ? Omit<T, 'source' | 'rows' | 'transitions' | 'requestId' | 'queue' | 'query' | 'viewerGrant'> & { source: { name: string } } : never;
+
+/** A job with the fields that the kit selects: all but `rows`, `transitions`, `requestId`, `queue`, `query`, `viewerGrant`; of its source the name. */
 export type WatchedJob = Selected<MindBridgeJob> | Selected<SupermetricsJob>;
 
 /** The types of each interface and union, for `new InMemoryCache({ possibleTypes })` of Apollo. */

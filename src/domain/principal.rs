@@ -34,9 +34,25 @@ pub struct Scope {
     pub labels: BTreeMap<String, String>,
 }
 
-/// The credential of a client: its fingerprint and its expiry.
+/// What a client is authenticated by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CredentialKind {
+    /// Nothing, because no credential is required.
+    #[default]
+    None,
+    /// A client key.
+    ClientKey,
+    /// A token of an issuer.
+    Jwt,
+    /// A watch token.
+    WatchToken,
+}
+
+/// The credential of a client: its kind, its fingerprint and its expiry.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CredentialInfo {
+    /// What it is.
+    pub kind: CredentialKind,
     /// The SHA-256 of the credential; `None` if none is required.
     pub fingerprint: Option<[u8; 32]>,
     /// The credential is not valid from this time on; `None` if it is valid until it is revoked.

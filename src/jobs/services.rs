@@ -57,6 +57,7 @@ pub struct Ports {
 pub(super) struct Services {
     pub(super) authentication: Arc<Authentication>,
     pub(super) readers: Arc<Readers>,
+    pub(super) visibility: Arc<Visibility>,
     pub(super) freshness: Arc<Freshness>,
     pub(super) tracked: Arc<TrackedJobs>,
     pub(super) cache: Arc<JobCache>,
@@ -141,9 +142,9 @@ impl Services {
             view, freshness.clone(),
         );
         let watch_tokens = WatchTokenIssuer::new(identity, visibility.clone());
-        let feed = Arc::new(Feed::new(feeds, visibility, clock));
+        let feed = Arc::new(Feed::new(feeds, visibility.clone(), clock));
         Self {
-            authentication, readers, freshness, tracked, cache, following, permits, poller, sweeper, sweeps,
+            authentication, readers, visibility, freshness, tracked, cache, following, permits, poller, sweeper, sweeps,
             resume, replicas, lookup, list, rows, tracking, watch, await_terminal, feed, watch_tokens, spawner,
         }
     }

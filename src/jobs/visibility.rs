@@ -18,6 +18,7 @@ use crate::domain::id::JobKey;
 use crate::domain::job::Job;
 use crate::domain::observation::Observation;
 use crate::domain::principal::{Principal, Scope};
+use crate::domain::viewer::ViewerGrant;
 use crate::ports::clock::ClockReading;
 pub use crate::ports::identity::AuthError;
 use crate::ports::ledger::Labels;
@@ -86,6 +87,11 @@ impl Visibility {
     pub(super) fn may_see(&self, principal: &Principal, job: &Job) -> bool {
         let is_in = |scope: &Scope| scope.admits_kind(job.kind()) && self.carries(&job.key, &scope.labels);
         principal.may_read_job(&job.key) && principal.scope(&job.key.source).is_none_or(is_in)
+    }
+
+    /// The grant of a client that shows a job to it; `None` if none does.
+    pub(super) fn grant_showing(&self, principal: &Principal, job: &Job) -> Option<ViewerGrant> {
+        if self.may_see(principal, job) { ViewerGrant::of(principal, &job.key.source) } else { None }
     }
 
     /// Converts an answer for a client: a job that it may not read becomes "not found".

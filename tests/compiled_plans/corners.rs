@@ -1,9 +1,11 @@
 //! The odd documents, each on its own: the answer of a plan is the one of the engine, and is what it should be.
 
+use std::collections::BTreeSet;
+
 use jobgate::inbound::answer_limits::answer_memory::AnswerMemory;
 use serde_json::{Value, json};
 
-use super::world::{GraphqlCall, World, node_id};
+use super::world::{CLIENTS, GraphqlCall, World, node_id};
 
 pub(super) fn call(query: &str, variables: Value) -> GraphqlCall {
     GraphqlCall { client: "local", query: query.to_owned(), operation: None, variables, graphql_media: true }
@@ -134,6 +136,29 @@ async fn node_error_has_its_path_and_location() {
             (&json!(["many", 3]), &place(4, 5)),
         ]
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_client_gets_its_own_viewer_and_grant() {
+    let world = World::new().await;
+    let query = format!(
+        "{{ viewer {{ name authenticatedBy expiresAt grants {{ ...G }} }} {JOB1} {{ ... on Job {{ viewerGrant {{ ...G }} }} }} }} \
+         fragment G on ViewerGrant {{ source kinds labels {{ name value }} jobIds }}"
+    );
+    let mut bodies = Vec::new();
+    for client in CLIENTS {
+        bodies.push(same(&world, &GraphqlCall { client, ..call(&query, json!({})) }, true).await);
+    }
+    let every_source = r#"{"source":null,"kinds":null,"labels":null,"jobIds":null}"#;
+    let viewer = r#""name":"local","authenticatedBy":"NONE","expiresAt":null"#;
+    assert_eq!(
+        bodies[0],
+        format!(
+            r#"{{"data":{{"viewer":{{{viewer},"grants":[{every_source}]}},"job":{{"viewerGrant":{every_source}}}}}}}"#
+        )
+    );
+    let distinct: BTreeSet<&String> = bodies.iter().collect();
+    assert_eq!(distinct.len(), CLIENTS.len(), "{bodies:?}");
 }
 
 #[tokio::test(start_paused = true)]

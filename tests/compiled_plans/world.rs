@@ -19,7 +19,7 @@ use jobgate::domain::details::{
 use jobgate::domain::id::{ExternalId, JobKey, SourceName};
 use jobgate::domain::job::{Failure, Job, Life, Progress};
 use jobgate::domain::json_text::JsonText;
-use jobgate::domain::principal::{CredentialInfo, Grant, Principal, Scope};
+use jobgate::domain::principal::{CredentialInfo, CredentialKind, Grant, Principal, Scope};
 use jobgate::domain::upstream::Upstream;
 use jobgate::inbound::answer_limits::answer_memory::AnswerMemory;
 use jobgate::inbound::graphql::document::admission::Admission;
@@ -377,7 +377,8 @@ impl TestClients {
         let labels = Scope { labels: team, ..Scope::default() };
         let down = ("down", whole.clone());
         let some = BTreeSet::from([key("mind", "job1"), key("metrics", "job2"), key("mind", "slow")]);
-        let info = CredentialInfo { jobs: Some(Arc::new(some)), ..CredentialInfo::default() };
+        let (kind, jobs) = (CredentialKind::WatchToken, Some(Arc::new(some)));
+        let info = CredentialInfo { kind, jobs, ..CredentialInfo::default() };
         let principals = [
             Principal::local(),
             granted("mind-only", &[("mind", whole)]),

@@ -27,8 +27,11 @@ const TEAMS: [&str; 3] = ["blue", "red", "green"];
 /// Jobs of each source; as many more are missing.
 const JOBS: usize = 8;
 
+/// The kinds and the team to which a client is restricted.
+type Restrictions = (Option<Vec<&'static str>>, Option<&'static str>);
+
 /// A grant in the model: a source that is not in it is not granted.
-type Model = BTreeMap<String, (Option<Vec<&'static str>>, Option<&'static str>)>;
+type Model = BTreeMap<String, Restrictions>;
 
 /// The kind of a job and its team.
 type Facts = (Option<&'static str>, Option<&'static str>);
@@ -71,7 +74,7 @@ impl Truth {
             }
             models.push(model);
         }
-        let scope = |(kinds, team): &(Option<Vec<&'static str>>, Option<&'static str>)| Scope {
+        let scope = |(kinds, team): &Restrictions| Scope {
             kinds: kinds.iter().flatten().map(|kind| (*kind).to_owned()).collect(),
             labels: team.iter().map(|team| ("team".to_owned(), (*team).to_owned())).collect(),
         };
@@ -197,6 +200,31 @@ impl Truth {
                     self.check(&model, source, id, &answer["job"], &absent, "job");
                     self.check(&model, source, id, &answer["node"], &Value::Null, "node");
                     self.check(&model, source, id, &answer["jobAwait"], &absent, "jobAwait");
+                }
+            }
+        }
+    }
+
+    /// Each client reads its own grants, and of each job the one that shows it.
+    async fn viewers(&mut self) {
+        let query = "query($refs: [JobRef!]!) { viewer { name grants { ...G } } jobs(refs: $refs) { ... on Job { viewerGrant { ...G } } } }
+            fragment G on ViewerGrant { source kinds labels { name value } jobIds }";
+        let refs = self.refs.clone();
+        for (number, (principal, _, model)) in self.clients.clone().into_iter().enumerate() {
+            let grants: Vec<Value> = model.iter().map(|(source, scope)| granted(source, scope)).collect();
+            let viewer = json!({ "name": format!("c{number}"), "grants": grants });
+            for chunk in refs.chunks(200) {
+                let by_name: Vec<Value> = chunk
+                    .iter()
+                    .map(|(source, id)| json!({ "external": { "source": source, "externalId": id } }))
+                    .collect();
+                let answer = self.execute(&principal, query, json!({ "refs": by_name })).await;
+                assert_eq!(answer["viewer"], viewer);
+                for ((source, id), job) in chunk.iter().zip(answer["jobs"].as_array().unwrap()) {
+                    let shows = self.may_see(&model, source, id);
+                    let expected = if shows { granted(source, &model[source]) } else { Value::Null };
+                    assert_eq!(job["viewerGrant"], expected, "{source}/{id}");
+                    self.checked += 1;
                 }
             }
         }
@@ -354,6 +382,13 @@ impl Truth {
     }
 }
 
+/// The grant of a source, as its client reads it.
+fn granted(source: &str, (kinds, team): &Restrictions) -> Value {
+    let kinds: Option<BTreeSet<&str>> = kinds.as_ref().map(|kinds| kinds.iter().copied().collect());
+    let labels = team.map(|team| json!([{ "name": "team", "value": team }]));
+    json!({ "source": source, "kinds": kinds, "labels": labels, "jobIds": null })
+}
+
 /// The one answer for a missing job.
 fn absent(source: &str, id: &str, named: bool) -> Value {
     let (node, source_named, id_named) =
@@ -373,6 +408,7 @@ async fn random_grants_leak_nothing_in_a_hundred_thousand_answers() {
     for seed in [1, 2, 3, 4] {
         let mut truth = Truth::new(seed).await;
         truth.references().await;
+        truth.viewers().await;
         truth.watched().await;
         truth.rest().await;
         truth.changes().await;

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use super::fixture::{MARK, World, key};
 use super::*;
 
-/// A client that may read all of `mind` and of `metrics`.
-fn client(name: &str, sources: &[(&str, Scope)]) -> ClientConfig {
+/// A client with the key `jg_` and its name.
+pub(super) fn client(name: &str, sources: &[(&str, Scope)]) -> ClientConfig {
     ClientConfig {
         name: name.to_owned(),
         key_sha256: vec![keys::hash(&format!("jg_{name}"))],
@@ -19,20 +19,25 @@ fn client(name: &str, sources: &[(&str, Scope)]) -> ClientConfig {
     }
 }
 
-async fn execute(schema: &GatewaySchema, principal: &Principal, query: &str, variables: Value) -> Value {
+pub(super) async fn execute(
+    schema: &GatewaySchema,
+    principal: &Principal,
+    query: &str,
+    variables: Value,
+) -> Value {
     let variables = async_graphql::Variables::from_json(variables);
     let request = async_graphql::Request::new(query).variables(variables).data(principal.clone());
     serde_json::to_value(schema.execute(request).await).unwrap()
 }
 
-const MAKE: &str = "mutation($refs: [JobRef!]!, $ttl: Duration!) {
+pub(super) const MAKE: &str = "mutation($refs: [JobRef!]!, $ttl: Duration!) {
     createWatchToken(input: { refs: $refs, ttl: $ttl }) { token expiresAt } }";
 
-fn external(source: &str, id: &str) -> Value {
+pub(super) fn external(source: &str, id: &str) -> Value {
     json!({ "external": { "source": source, "externalId": id } })
 }
 
-const SOURCES: [(&str, Upstream); 3] =
+pub(super) const SOURCES: [(&str, Upstream); 3] =
     [("mind", Upstream::MindBridge), ("metrics", Upstream::Supermetrics), ("other", Upstream::MindBridge)];
 
 /// A client that may read all of the three sources.

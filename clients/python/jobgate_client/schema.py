@@ -2,6 +2,12 @@
 
 from typing import Literal
 
+AuthenticationMethod = Literal[
+    "NONE",
+    "CLIENT_KEY",
+    "JWT",
+    "WATCH_TOKEN",
+]
 CredentialState = Literal[
     "ACTIVE",
     "REJECTED",

@@ -19,6 +19,7 @@ pub mod scalars;
 pub mod source;
 pub mod subscription;
 pub mod update;
+pub mod viewer;
 
 use async_graphql::parser;
 use async_graphql::{Schema, SchemaBuilder};

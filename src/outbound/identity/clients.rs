@@ -7,7 +7,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::keys;
 use crate::config::ClientConfig;
-use crate::domain::principal::{CredentialInfo, Grant, Principal};
+use crate::domain::principal::{CredentialInfo, CredentialKind, Grant, Principal};
 
 /// The configured clients, by the hashes of their keys.
 pub struct ClientKeys {
@@ -20,7 +20,8 @@ impl ClientKeys {
         let known = clients.iter().flat_map(|client| {
             let principal = Principal::with_grant(client.name.as_str(), client.grant());
             client.key_sha256.iter().map(move |hash| {
-                let credential = CredentialInfo { fingerprint: Some(*hash), ..CredentialInfo::default() };
+                let (kind, fingerprint) = (CredentialKind::ClientKey, Some(*hash));
+                let credential = CredentialInfo { kind, fingerprint, ..CredentialInfo::default() };
                 (*hash, principal.clone().with_credential(credential))
             })
         });

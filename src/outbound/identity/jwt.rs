@@ -21,7 +21,7 @@ use self::token::{JwtClaims, UnverifiedToken};
 use super::keys;
 use crate::config::{Environment, IssuerConfig, SigningAlgorithm};
 use crate::domain::id::SourceName;
-use crate::domain::principal::{CredentialInfo, Grant, Principal, Scope};
+use crate::domain::principal::{CredentialInfo, CredentialKind, Grant, Principal, Scope};
 use crate::outbound::http::HttpClientError;
 use crate::ports::clock::Clock;
 use crate::ports::identity::AuthError;
@@ -219,6 +219,7 @@ impl Issuer {
             return Err(JwtError::TooEarly);
         }
         let credential = CredentialInfo {
+            kind: CredentialKind::Jwt,
             fingerprint: Some(fingerprint),
             expires: Some(expires),
             ..CredentialInfo::default()

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use super::keys::{self, NoRandomness};
 use crate::domain::id::{ExternalId, JobKey, SourceName};
-use crate::domain::principal::{CredentialInfo, Grant, Principal, Scope};
+use crate::domain::principal::{CredentialInfo, CredentialKind, Grant, Principal, Scope};
 use crate::ports::identity::{AuthError, WatchToken, WatchTokenError};
 
 /// The prefix of every token. No client key has it.
@@ -155,6 +155,7 @@ impl WatchTokens {
         };
         let principal = Principal::with_grant(name, grant.ok_or(AuthError::Unknown)?);
         Ok(principal.with_credential(CredentialInfo {
+            kind: CredentialKind::WatchToken,
             fingerprint: Some(keys::hash(text)),
             expires: Some(expires),
             jobs: Some(Arc::new(jobs)),

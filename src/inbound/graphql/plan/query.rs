@@ -20,6 +20,7 @@ use crate::inbound::graphql::schema::query::{self, AWAIT_FOR, JobListCall};
 use crate::inbound::graphql::schema::reference::JobRefInput;
 use crate::inbound::graphql::schema::scalars::Duration;
 use crate::inbound::graphql::schema::source::GqlSource;
+use crate::inbound::graphql::schema::viewer::GqlViewer;
 use crate::jobs::visibility::RequestedRef;
 
 /// The most bytes that an answer has room for before it is written.
@@ -42,6 +43,7 @@ enum QueryRootField {
     JobAwait,
     JobList,
     Sources,
+    Viewer,
 }
 
 /// A root field with its arguments in a request.
@@ -55,6 +57,7 @@ pub(in crate::inbound::graphql) enum QueryCall {
     JobAwait(RequestedRef, Duration),
     JobList(JobListCall),
     Sources,
+    Viewer,
 }
 
 /// The value of a root field.
@@ -66,6 +69,7 @@ enum QueryValue {
     Jobs(Vec<JobResult>),
     JobList(Box<JobConnection>),
     Sources(Vec<GqlSource>),
+    Viewer(Box<GqlViewer>),
 }
 
 /// A query with its arguments in a request.
@@ -206,6 +210,7 @@ impl QueryRootField {
             "jobAwait" => Self::JobAwait,
             "jobList" => Self::JobList,
             "sources" => Self::Sources,
+            "viewer" => Self::Viewer,
             _ => return None,
         })
     }
@@ -217,6 +222,7 @@ impl PlannedRoot<QueryRootField> {
         Some(match self.field {
             QueryRootField::TypeName => QueryCall::TypeName,
             QueryRootField::Sources => QueryCall::Sources,
+            QueryRootField::Viewer => QueryCall::Viewer,
             QueryRootField::Node => QueryCall::Node(by_id(self.arguments.get(variables, "id")?)),
             QueryRootField::Nodes => QueryCall::Nodes(all(self.arguments.get(variables, "ids")?, by_id)),
             QueryRootField::Job => QueryCall::Job(
@@ -250,6 +256,7 @@ impl PlannedRoot<QueryRootField> {
             QueryValue::Jobs(results) => results.write(of, out),
             QueryValue::JobList(page) => page.write(of, out),
             QueryValue::Sources(sources) => sources.write(of, out),
+            QueryValue::Viewer(viewer) => viewer.write(of, out),
             QueryValue::Node(node) => self.node(node.map(|node| *node), None, out, errors),
             QueryValue::Nodes(nodes) => {
                 let nodes = nodes.into_iter().enumerate();
@@ -327,6 +334,7 @@ impl QueryCall {
                 QueryValue::JobList(Box::new(query::job_list(jobs, principal, call.clone()).await?))
             }
             Self::Sources => QueryValue::Sources(query::sources(jobs, principal)),
+            Self::Viewer => QueryValue::Viewer(Box::new(GqlViewer::of(principal))),
         })
     }
 }

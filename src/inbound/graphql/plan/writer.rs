@@ -9,6 +9,7 @@ use super::rendered::{LiveField, RenderedJobs};
 use super::selection::SelectedField;
 use crate::domain::id::{JobKey, SourceName};
 use crate::domain::principal::Principal;
+use crate::domain::viewer::ViewerGrant;
 use crate::jobs::answer::JobSnapshot;
 use crate::jobs::{JobEstimate, Jobs, SourceView};
 
@@ -137,6 +138,12 @@ impl<'a> AnswerWriter<'a> {
     pub(in crate::inbound::graphql) fn source(&mut self, name: &SourceName) -> Option<SourceView> {
         self.is_for_client = true;
         self.client.jobs.source(self.client.principal, name)
+    }
+
+    /// The grant of the client that shows a job to it.
+    pub(in crate::inbound::graphql) fn viewer_grant(&mut self, seen: &JobSnapshot) -> Option<ViewerGrant> {
+        self.is_for_client = true;
+        self.client.jobs.viewer_grant(self.client.principal, seen)
     }
 
     /// When a job is expected to finish. It is as of the snapshot, so any client that receives the same snapshot may

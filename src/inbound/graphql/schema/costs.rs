@@ -9,6 +9,7 @@ use super::problem::{GqlProblemRef, JobProblem};
 use super::rows::{GqlRow, RowConnection, RowEdge};
 use super::source::{GqlSource, GqlSourceError, SourceBudget, SourceCredential, SourceDiscovery};
 use super::update::JobUpdate;
+use super::viewer::{GqlViewer, GqlViewerGrant};
 use super::{job, mutation, query, subscription};
 use crate::inbound::graphql::document::limits::field_cost::FieldCosts;
 use crate::inbound::graphql::plan::output::ObjectDescription;
@@ -36,6 +37,8 @@ pub(in crate::inbound::graphql) fn objects() -> Vec<ObjectDescription> {
         ObjectDescription::of::<SourceBudget>(),
         ObjectDescription::of::<SourceDiscovery>(),
         ObjectDescription::of::<JobUpdate>(),
+        ObjectDescription::of::<GqlViewer>(),
+        ObjectDescription::of::<GqlViewerGrant>(),
     ];
     [job::objects(), common].concat()
 }

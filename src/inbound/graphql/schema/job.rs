@@ -20,6 +20,7 @@ use super::job_fields::{GqlEstimate, GqlFreshness, GqlJobState, JobFailure, JobP
 use super::problem::JobProblem;
 use super::scalars::{DateTime, UpstreamText};
 use super::source::GqlSource;
+use super::viewer::GqlViewerGrant;
 
 /// Declares the types over the jobs of all upstreams from one row for each: the object with its description, the variant of
 /// [`Details`], and the module with its object types.
@@ -129,6 +130,12 @@ macro_rules! job_objects {
                 name = "freshness",
                 ty = "GqlFreshness",
                 desc = "The age of this result, and whether it is stale."
+            ),
+            field(
+                name = "viewer_grant",
+                ty = "Option<GqlViewerGrant>",
+                desc = "The grant that allows the client to read the job: one of `Viewer.grants`. Depends on the client. Null\n\
+                            if the client is no longer allowed to read the job."
             )
         )]
         pub enum GqlJob {

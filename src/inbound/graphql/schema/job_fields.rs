@@ -15,6 +15,7 @@ use crate::inbound::graphql::plan::writer::{AnswerWriter, WriteJson as _};
 use super::problem::GqlStaleReason;
 use super::scalars::{DateTime, UpstreamText};
 use super::source::GqlSource;
+use super::viewer::GqlViewerGrant;
 
 /// The possible states of a job, the same for all upstreams. An upstream's state that the gateway does not know is
 /// `UNKNOWN`; `nativeState` has the original value.
@@ -180,6 +181,19 @@ pub(super) fn estimate_of(
 /// Writes the estimate of a job.
 pub(super) fn write_estimate(seen: &JobSnapshot, of: &SelectedField, out: &mut AnswerWriter<'_>) {
     out.estimate(seen).map(GqlEstimate::from).write(of, out);
+}
+
+/// The grant of the client that shows a job to it.
+pub(super) fn viewer_grant_of(
+    ctx: &Context<'_>,
+    seen: &JobSnapshot,
+) -> async_graphql::Result<Option<GqlViewerGrant>> {
+    Ok(ctx.data::<Jobs>()?.viewer_grant(ctx.data()?, seen).map(GqlViewerGrant::from))
+}
+
+/// Writes the grant of the client that shows a job to it.
+pub(super) fn write_viewer_grant(seen: &JobSnapshot, of: &SelectedField, out: &mut AnswerWriter<'_>) {
+    out.viewer_grant(seen).map(GqlViewerGrant::from).write(of, out);
 }
 
 /// Writes the source of a job; the engine reports one that is no longer configured.

@@ -104,6 +104,15 @@ macro_rules! job_object {
                 $crate::inbound::graphql::schema::job_fields::estimate_of(ctx, &self.0)
             }
 
+            /// The grant that allows the client to read the job: one of `Viewer.grants`. Depends on the client. Null if the
+            /// client is no longer allowed to read the job.
+            pub async fn viewer_grant(
+                &self,
+                ctx: &async_graphql::Context<'_>,
+            ) -> async_graphql::Result<Option<$crate::inbound::graphql::schema::viewer::GqlViewerGrant>> {
+                $crate::inbound::graphql::schema::job_fields::viewer_grant_of(ctx, &self.0)
+            }
+
             $(
                 $(#[$field_doc])*
                 pub async fn $field(&self) -> $ty {
@@ -136,6 +145,14 @@ macro_rules! job_object {
                     cost: $crate::inbound::graphql::document::limits::field_cost::FieldCost::Free,
                     write: Some(|this, field, out| {
                         $crate::inbound::graphql::schema::job_fields::write_estimate(&this.0, field, out);
+                    }),
+                    is_live: true,
+                },
+                $crate::inbound::graphql::plan::output::ObjectField {
+                    name: "viewer_grant",
+                    cost: $crate::inbound::graphql::document::limits::field_cost::FieldCost::Free,
+                    write: Some(|this, field, out| {
+                        $crate::inbound::graphql::schema::job_fields::write_viewer_grant(&this.0, field, out);
                     }),
                     is_live: true,
                 },

@@ -19,9 +19,10 @@ use super::problem::as_error;
 use super::reference::{JobRefInput, check_count, is_count};
 use super::scalars::Duration;
 use super::source::GqlSource;
+use super::viewer::GqlViewer;
 
 /// What each root field costs.
-pub(super) const COSTS: [(&str, FieldCost); 7] = [
+pub(super) const COSTS: [(&str, FieldCost); 8] = [
     ("node", FieldCost::One),
     ("nodes", FieldCost::EachOf("ids")),
     ("job", FieldCost::One),
@@ -29,6 +30,7 @@ pub(super) const COSTS: [(&str, FieldCost); 7] = [
     ("jobAwait", FieldCost::One),
     ("jobList", FieldCost::Page("first")),
     ("sources", FieldCost::List(50)),
+    ("viewer", FieldCost::Free),
 ];
 
 /// The root query type.
@@ -140,6 +142,12 @@ impl QueryRoot {
     #[expect(clippy::unused_async, reason = "the engine's resolvers are asynchronous")]
     async fn sources(&self, ctx: &Context<'_>) -> Result<Vec<GqlSource>> {
         Ok(sources(ctx.data()?, ctx.data()?))
+    }
+
+    /// The client that sends the request.
+    #[expect(clippy::unused_async, reason = "the engine's resolvers are asynchronous")]
+    async fn viewer(&self, ctx: &Context<'_>) -> Result<GqlViewer> {
+        Ok(GqlViewer::of(ctx.data()?))
     }
 }
 
