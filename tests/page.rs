@@ -20,10 +20,15 @@ mod restart;
 /// Reads each job every second, so that no test waits long.
 const POLL: &str = "poll: { min_interval: 100ms, max_interval: 1s }\n";
 const KEY: &str = "jg_person";
+/// Of a client that may read runs of `mind` only.
+const RUNS_KEY: &str = "jg_runs";
 
 fn clients() -> String {
-    let hash = ClientConfig::hex(&keys::hash(KEY));
-    format!("clients: [{{ name: person, key_sha256: \"{hash}\", sources: [mind, metrics] }}]\n")
+    let [hash, runs] = [KEY, RUNS_KEY].map(|key| ClientConfig::hex(&keys::hash(key)));
+    format!(
+        "clients:\n  - {{ name: person, key_sha256: \"{hash}\", sources: [mind, metrics] }}\n  \
+         - {{ name: runs, key_sha256: \"{runs}\", sources: {{ mind: {{ kinds: [ANALYSIS_RUN] }} }} }}\n"
+    )
 }
 
 /// A job of each kind of look: running, failed with a reason, succeeded with rows, running with progress.
@@ -89,7 +94,7 @@ async fn every_part_of_the_page_works_in_firefox() {
 
 async fn sign_in(browser: Browser) {
     let rig = start_world(&clients(), Some(KEY)).await;
-    let options = json!({ "url": format!("http://{}/", rig.public), "key": KEY });
+    let options = json!({ "url": format!("http://{}/", rig.public), "key": KEY, "runsKey": RUNS_KEY });
     browser.run("sign_in", &options, async |what, seconds| make_token(&rig, what, &seconds).await).await;
 }
 

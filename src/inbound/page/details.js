@@ -6,6 +6,7 @@ import { now } from './clock.js';
 import { LABELS, ROWS, WATCH } from './documents.js';
 import { $, chip, element, setText } from './dom.js';
 import { STATES, UPSTREAMS, ago, clock, count, duration, full, look, number, words } from './format.js';
+import { grantWords } from './identity.js';
 import { elapsedOf, endOf, estimateWords, kindOf, nextWords, startOf } from './row.js';
 import { copy, curl, graphql, watch } from './snippets.js';
 
@@ -182,6 +183,7 @@ export class Details {
     else if (isStale && !job.isTerminal && staleReason) list.push(['stale', element('span', { class: 'warn' }, words(staleReason))]);
     if (this.#labels?.length) list.push(['labels', element('span', { class: 'labels' }, this.#labels.map(({ name, value }) => element('code', {}, `${name}=${value}`)))]);
     if (this.#origin) list.push(['in the list', words(this.#origin)]);
+    if (job.viewerGrant) list.push(['your grant', grantWords(job.viewerGrant)]);
     return section('Summary', definitions(list));
   }
 

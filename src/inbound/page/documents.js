@@ -15,7 +15,10 @@ export const JOB = `
 
 /** What the details show beyond a row. */
 const NATIVE = `
-  ... on Job { transitions { state nativeState observedAt upstreamAt } }
+  ... on Job {
+    transitions { state nativeState observedAt upstreamAt }
+    viewerGrant { source kinds labels { name value } jobIds }
+  }
   ... on MindBridgeJob {
     version createdBy { userId userName } lastModifiedBy { userId userName } error errorMessage
   }
@@ -73,6 +76,11 @@ export const SOURCES = `query Sources {
     lastError { at kind message }
     discovery { enabled lastSweepAt watermark trusted jobsDiscovered verifyIntervalMs }
   }
+}`;
+
+/** Who the page is for. */
+export const VIEWER = `query Viewer {
+  viewer { name authenticatedBy expiresAt grants { source jobIds } }
 }`;
 
 /** How many jobs match a filter, by group of states. */

@@ -4,7 +4,7 @@
 import { addressOf, listQuery, readAddress, readReference, referenceText, sameList } from './address.js';
 import { onTick } from './clock.js';
 import { Details } from './details.js';
-import { SOURCES } from './documents.js';
+import { SOURCES, VIEWER } from './documents.js';
 import { $, element, setText } from './dom.js';
 import { Filters } from './filters.js';
 import { duration, full } from './format.js';
@@ -28,6 +28,8 @@ let socket = null;
 /** The number of the sign-in: an earlier socket reports nothing any more. */
 let session = 0;
 let token = '';
+/** What the gateway says about the client of this connection; null until it is read. */
+let viewer = null;
 let retryAt = 0;
 
 const jobs = new Jobs((what) => changed(what));
@@ -102,6 +104,7 @@ function showState() {
 function enter(given) {
   socket?.close();
   token = given;
+  viewer = null;
   jobs.clear();
   sources.clear();
   const url = new URL('graphql', location.href.split(/[?#]/)[0]);
@@ -124,6 +127,7 @@ function connection({ state, reason, retryAt: next, wasLive, isFirst }) {
     showDesk(true);
     $('who').hidden = false;
     showHolder();
+    readViewer();
     jobs.connect(socket);
     showDetails();
     details.connect(socket, token === '');
@@ -158,6 +162,7 @@ function signOut(reason = '', wasLive = false) {
   socket?.close();
   socket = null;
   token = '';
+  viewer = null;
   jobs.clear();
   sources.clear();
   details.show(null);
@@ -188,12 +193,25 @@ function showDesk(isShown) {
 }
 
 function showHolder() {
-  const { name, detail, expiresAt } = holderOf(token);
+  $('sign-out').hidden = token === '';
+  const { lead, name, detail, expiresAt } = viewer ? holderOf(viewer, token) : { lead: '', name: '', detail: '', expiresAt: null };
+  setText($('holder-lead'), lead);
   setText($('holder'), name);
   const until = expiresAt ? `expires in ${duration(expiresAt - Date.now())}` : '';
   setText($('holder-detail'), [detail, until].filter(Boolean).join(' · '));
   $('holder').title = expiresAt ? `until ${full(expiresAt)}` : '';
-  $('sign-out').hidden = token === '';
+}
+
+async function readViewer() {
+  const asked = socket;
+  try {
+    const data = await asked.query(VIEWER);
+    if (asked !== socket) return;
+    viewer = data.viewer;
+    showHolder();
+  } catch {
+    // it is read again on the next connection
+  }
 }
 
 /** Removes rows that no longer match, outside of the visible part. */

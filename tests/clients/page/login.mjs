@@ -7,7 +7,8 @@ export default async function login(browser, { url, issuer }) {
   await page.shows('#logins', `Sign in with ${new URL(issuer).host}`);
   await page.clickText('#logins', 'Sign in with');
   await page.shows('#rows', 'run');
-  await page.shows('#who', 'Ada Auditor');
+  const who = await page.shows('#who', 'you are Ada Auditor');
+  assert.ok(who.includes(`at ${issuer} · expires in`), who);
   assert.equal(await page.evaluate(() => location.search), '?state=running&source=mind');
   // the token grants one source: the jobs of the other are not there
   assert.equal(await page.evaluate(() => document.querySelectorAll('#rows .row').length), 1);

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 
 import { ask } from './ask.mjs';
 
-export default async function signIn(browser, { url, key }) {
+export default async function signIn(browser, { url, key, runsKey }) {
   const page = await browser.open();
   await page.goto(url);
   await page.shows('#entry', 'Sign in');
@@ -16,9 +16,10 @@ export default async function signIn(browser, { url, key }) {
   assert.equal(await page.evaluate(() => document.querySelector('#desk').checkVisibility()), false, 'jobs without a key');
   await enter(key);
   await page.shows('#rows', 'run');
-  await page.shows('#who', 'client key');
+  await page.shows('#who', 'you are person client key');
   // a snippet has a placeholder, never the key
   await page.click('#rows .id');
+  await page.shows('#details', 'all jobs of m');
   await page.clickText('#details', 'curl');
   await page.shows('#details pre', 'Bearer $JOBGATE_KEY');
   const stored = await page.evaluate(() => [localStorage.length, sessionStorage.length, document.cookie, document.documentElement.outerHTML]);
@@ -29,12 +30,20 @@ export default async function signIn(browser, { url, key }) {
   assert.equal(await page.evaluate(() => document.querySelectorAll('#rows .row').length), 0, 'jobs after sign-out');
 
   // a watch token shows its jobs, until it expires
-  await enter(await ask('watch token', 6));
-  await page.shows('#who', 'watch token of person');
+  await enter(await ask('watch token', 10));
+  await page.shows('#who', 'you hold a watch token of person 1 job · expires in');
   await page.shows('#rows', 'run');
   assert.equal(await page.evaluate(() => document.querySelectorAll('#rows .row').length), 1, 'other jobs than those of the token');
+  await page.click('#rows .id');
+  await page.shows('#details', 'watch token for 1 job of mind');
   await page.shows('#entry-title', 'Your session has ended');
   assert.equal(await page.evaluate(() => document.querySelectorAll('#rows .row').length), 0, 'jobs after the expiry');
+
+  // the grant of another client
+  await enter(runsKey);
+  await page.shows('#who', 'you are runs client key');
+  await page.shows('#details', 'jobs of mind of kind ANALYSIS_RUN');
+  await page.click('#sign-out');
   await enter(key);
   await page.shows('#rows', 'broken');
   assert.deepEqual(page.elsewhere, [], 'the page contacts other hosts');

@@ -35,6 +35,7 @@ export default async function tour(browser, { url }) {
   await page.goto(url);
   await showsOnly(page, all);
   assert.equal(await page.evaluate(() => document.querySelector('#connection-word').textContent), 'live');
+  await page.shows('#who', 'open access');
 
   // a job runs to its end in view, and its row keeps its place
   await page.shows(row('run'), 'Running');
@@ -102,7 +103,7 @@ async function details(page, url) {
   await page.click(`${row('sales')} .id`);
   await page.shows('#details-title', 'sales');
   await isAt(page, '?job=metrics/sales');
-  for (const text of ['Supermetrics fields', 'SUCCESS', 'Succeeded', 'Timeline', 'team=blue', '2026-01-01 to 2026-03-31']) {
+  for (const text of ['Supermetrics fields', 'SUCCESS', 'Succeeded', 'Timeline', 'team=blue', 'every job of every source', '2026-01-01 to 2026-03-31']) {
     await page.shows('#details', text);
   }
   await page.clickText('#details', 'Show the first 10 rows');

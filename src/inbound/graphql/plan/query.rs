@@ -290,7 +290,7 @@ impl QueryCall {
     /// The number of jobs that it names.
     fn jobs(&self) -> usize {
         match self {
-            Self::TypeName | Self::JobList(_) | Self::Sources => 0,
+            Self::TypeName | Self::Viewer | Self::JobList(_) | Self::Sources => 0,
             Self::Node(_) | Self::Job(..) | Self::JobAwait(..) => 1,
             Self::Nodes(refs) | Self::Jobs(refs, _) => refs.len(),
         }
@@ -305,6 +305,7 @@ impl QueryCall {
             }
             Self::Jobs(refs, max) => query::held_jobs(jobs, principal, refs, *max).map(QueryValue::Jobs),
             Self::TypeName
+            | Self::Viewer
             | Self::Node(_)
             | Self::Nodes(_)
             | Self::JobAwait(..)
