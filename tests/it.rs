@@ -24,6 +24,7 @@ mod hostile;
 mod http_audit;
 mod identity;
 mod job_cli;
+mod job_terminal;
 mod kits;
 mod learned_durations;
 mod log_events;

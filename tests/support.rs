@@ -16,5 +16,6 @@ pub(crate) mod scale;
 pub(crate) mod scratch;
 pub(crate) mod server;
 pub(crate) mod streams;
+pub(crate) mod terminal;
 pub(crate) mod tokens;
 pub(crate) mod wire;
