@@ -9,8 +9,8 @@
 
 Each starts the gateway with a client key and an upstream of its own: a stand-in for MindBridge in a process of its
 own, since the simulator searches its jobs one by one and reads no scenario of 100,000. `sockets` and `subscriptions`
-fail when an update is doubled, or not delivered within 300 s. Nothing else is limited. Needs Linux, and one open file for each socket
-(`ulimit -n`) both here and in the gateway.
+fail when an update is doubled, or not delivered within 300 s. Nothing else is limited. Needs Linux, and one open file
+for each socket (`ulimit -n`) both here and in the gateway.
 """
 
 import argparse
@@ -27,7 +27,10 @@ import time
 from scale_processes import KEY, Run, share, table
 from scale_sockets import Subscribers
 
-READ = "query Read($refs: [JobRef!]!) { jobs(refs: $refs) { ... on Job { externalId state } ... on JobProblem { code } } }"
+READ = (
+    "query Read($refs: [JobRef!]!) { jobs(refs: $refs) "
+    "{ ... on Job { externalId state } ... on JobProblem { code } } }"
+)
 TRACK = (
     "mutation Track($refs: [JobRef!]!) { trackJobs(input: { refs: $refs }) "
     "{ isStored results { ... on Job { externalId state } ... on JobProblem { code } } } }"
@@ -137,7 +140,7 @@ def hold(arguments, folder, sockets, each):
 
 
 def polls(arguments, folder):
-    """Polls with one id a call: the upstream refuses the query of many. The same gateway without them is measured first."""
+    """Polls with one id a call: the upstream refuses the query of many. The gateway without them is measured first."""
     interval = max(1, round(arguments.jobs / arguments.rate))
     poll = {"min_interval": f"{interval}s", "max_interval": f"{interval}s", "unsubscribe_grace": "1s"}
     rows = []
@@ -159,7 +162,10 @@ def polls(arguments, folder):
             rows += [
                 (f"{name}: calls a second, single / other", "%.1f / %.1f" % (
                     made["one"] / lasted, (made["query"] + made["list"]) / lasted)),
-                ("- CPU of the gateway", f"{used:.2f} s in {lasted:.0f} s, {used / lasted * 100:.2f} % of a core{each}"),
+                (
+                    "- CPU of the gateway",
+                    f"{used:.2f} s in {lasted:.0f} s, {used / lasted * 100:.2f} % of a core{each}",
+                ),
                 ("- CPU of the upstream", f"{run.upstream.cpu() - upstream:.2f} s"),
                 ("- resident, MiB", f"{run.gateway.memory()[0]:.1f}"),
             ]
@@ -189,9 +195,11 @@ def start(arguments, folder):
                 cpu, at_once = run.gateway.cpu(), run.gateway.memory()
                 time.sleep(arguments.rest)
                 followed = run.metrics().get("jobgate_jobs_followed", 0)
+                later = run.gateway.memory()
                 rows.append((
-                    f"- start {number + 1}: ready after, s; CPU until then, s; resident then and {arguments.rest} s later, MiB",
-                    f"{ready[-1]:.2f}; {cpu:.2f}; {at_once[0]:.0f}, {run.gateway.memory()[0]:.0f}; {followed:,.0f} followed",
+                    f"- start {number + 1}: ready after, s; CPU until then, s; resident then and {arguments.rest} s "
+                    "later, MiB",
+                    f"{ready[-1]:.2f}; {cpu:.2f}; {at_once[0]:.0f}, {later[0]:.0f}; {followed:,.0f} followed",
                 ))
                 if number + 1 == arguments.times:
                     run.execute(READ, range(200))
@@ -211,7 +219,8 @@ function request()
 end
 function done(summary, latency)
   io.write(string.format("requests %%d errors %%d\\n", summary.requests,
-    summary.errors.connect + summary.errors.read + summary.errors.write + summary.errors.status + summary.errors.timeout))
+    summary.errors.connect + summary.errors.read + summary.errors.write + summary.errors.status +
+    summary.errors.timeout))
 end
 """
 
@@ -235,7 +244,8 @@ def requests(arguments, folder):
         script = os.path.join(folder, "requests.lua")
         text = WRK % (arguments.requests, KEY, json.dumps(prefix), json.dumps(suffix), arguments.jobs)
         pathlib.Path(script).write_text(text)
-        command = ["wrk", "-t1", f"-c{arguments.connections}", "-d36000s", "-s", script, f"http://127.0.0.1:{run.public}"]
+        command = ["wrk", "-t1", f"-c{arguments.connections}", "-d36000s", "-s", script]
+        command.append(f"http://127.0.0.1:{run.public}")
         cpu, began = run.gateway.cpu(), time.monotonic()
         driver = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         # its threads stop after the last request, but it waits for the end of its time
@@ -255,7 +265,8 @@ def requests(arguments, folder):
             ("CPU a request, µs", f"{used / done * 1e6:.1f}"),
             ("resident after the start, with the jobs, MiB", f"{started[0]:.1f}, {before[0]:.1f}"),
             (f"resident after the requests, {arguments.rest} s later, MiB", f"{after[0]:.1f}, {rested[0]:.1f}"),
-            ("resident at its peak, and of it pages of the program, MiB", f"{rested[1]:.1f}, {run.gateway.file_pages():.1f}"),
+            ("resident at its peak, MiB", f"{rested[1]:.1f}"),
+            ("pages of the program in it, MiB", f"{run.gateway.file_pages():.1f}"),
         ]
     table(rows)
     return not errors and done >= arguments.requests

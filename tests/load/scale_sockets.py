@@ -71,15 +71,15 @@ class Subscribers:
 
     def establish(self):
         """Opens all, some at a time, until each subscription has its snapshot."""
-        number, told, deadline = 0, 1, time.monotonic() + 900
+        number, reported_from, deadline = 0, 1, time.monotonic() + 900
         while self.snapshots < self.count and time.monotonic() < deadline and not self.failures:
             while number < self.sockets and number - self.open < self.OPENING:
                 self.connect(number)
                 number += 1
             self.handle_events(0.5)
-            if number >= told:
+            if number >= reported_from:
                 print(f"{self.snapshots:,} of {self.count:,} subscriptions", file=sys.stderr, flush=True)
-                told += max(1, self.sockets // 10)
+                reported_from += max(1, self.sockets // 10)
 
     def handle_events(self, seconds):
         for descriptor, _ in self.poll.poll(seconds, 1024):

@@ -22,7 +22,7 @@ def job_id(number):
 
 
 class Upstream:
-    """Jobs that are found by their number, and change when they are told to."""
+    """Jobs that are found by their number, and change on request."""
 
     def __init__(self, jobs, status, refuse):
         self.jobs, self.refuse = jobs, refuse
@@ -126,8 +126,9 @@ class UpstreamConnection(asyncio.Protocol):
             kind = "json" if status == 200 else "problem+json"
             date = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime())
             body = text.encode()
-            head = f"HTTP/1.1 {status} X\r\ncontent-type: application/{kind}\r\ndate: {date}\r\ncontent-length: {len(body)}"
-            self.transport.write(head.encode() + b"\r\n\r\n" + body)
+            head = f"HTTP/1.1 {status} X\r\ncontent-type: application/{kind}\r\ndate: {date}\r\n"
+            head += f"content-length: {len(body)}\r\n\r\n"
+            self.transport.write(head.encode() + body)
 
 
 def serve_upstream(port, jobs, status, refuse):
