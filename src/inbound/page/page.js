@@ -121,6 +121,8 @@ function connection({ state, reason, retryAt: next, wasLive, isFirst }) {
   setText($('connection-word'), word);
   const isDead = state === 'waiting' || state === 'closed' || (state === 'connecting' && !isFirst);
   $('dead').hidden = !isDead;
+  // also during each attempt, so that the page does not flicker
+  document.body.classList.toggle('dead', isDead);
   retryAt = state === 'waiting' ? next : 0;
   showDead(state, reason);
   if (state === 'live') {
@@ -172,6 +174,7 @@ function signOut(reason = '', wasLive = false) {
   document.body.dataset.connection = 'forbidden';
   setText($('connection-word'), 'signed out');
   $('dead').hidden = true;
+  document.body.classList.remove('dead');
   $('token').removeAttribute('aria-invalid');
   setText($('entry-title'), wasLive ? 'Your session has ended' : 'Sign in');
   if (wasLive) showReason('The key or token expired or was revoked. Sign in again to continue where you were.');

@@ -9,12 +9,16 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { start } from './browser.mjs';
 import { DEVICES, eachState } from './states.mjs';
 
+const [[, ...DESKTOP], [, ...PHONE]] = DEVICES;
+/** The name of a picture, its colours and its size. A phone in the dark has the colours and the layout of the others. */
+const LOOKS = [['light', 'light', DESKTOP], ['dark', 'dark', DESKTOP], ['phone', 'light', PHONE]];
+
 const [binary, folder] = process.argv.slice(2);
 if (!folder) throw new Error('usage: node tests/clients/page/pictures.mjs BINARY FOLDER');
 
 const ANY_PORT = '127.0.0.1:0';
 /** The demo has jobs in each state, and estimates, when it is so old. */
-const DEMO_AGE_MS = 150_000;
+const DEMO_AGE_MS = 120_000;
 const LIMIT_MS = 60_000;
 /** What all pictures together may take. */
 const BYTES_MAX = 2_000_000;
@@ -68,6 +72,15 @@ async function startClosed(scratch, mindbridge) {
   return { closed, key, token };
 }
 
+/** In the page: the table has its place, the sources are as wide as they are on a new page, and rows of a result are in view. */
+async function settle(isFolded) {
+  document.querySelector('#sources').open = !isFolded;
+  const [details, rows] = [document.querySelector('#details'), document.querySelector('#details-rows')];
+  document.activeElement?.blur();
+  for (let frame = 0; frame < 3; frame += 1) await new Promise(requestAnimationFrame);
+  if (rows) details.scrollTop += rows.getBoundingClientRect().top - details.getBoundingClientRect().top - 50;
+}
+
 async function main(scratch) {
   const began = Date.now();
   const { url, mindbridge, supermetrics } = await launch(['demo', '--listen', ANY_PORT, '--admin-listen', ANY_PORT], {}, (output) => {
@@ -90,19 +103,20 @@ async function main(scratch) {
   await sleep(Math.max(0, DEMO_AGE_MS - (Date.now() - began)));
   const browser = await start('chromium');
   try {
-    for (const scheme of ['light', 'dark']) {
-      for (const [device, width, height] of DEVICES) {
-        // a phone in the dark has the colours and the layout of the others
-        if (scheme === 'dark' && device === 'phone') continue;
-        const open = () => browser.open({ scheme, width, height, reducedMotion: 'reduce' });
-        const look = device === 'phone' ? device : scheme;
-        await eachState(open, world, async (page, name) => {
-          const path = join(folder, `state-${name}-${look}.png`);
-          await page.screenshot(path);
-          execFileSync('pngquant', ['--force', '--skip-if-larger', '--strip', '--output', path, '64', path]);
-        });
+    const [width, height] = DESKTOP;
+    const open = () => browser.open({ width, height, reducedMotion: 'reduce' });
+    await eachState(open, world, async (page, name) => {
+      for (const [look, colorScheme, size] of LOOKS) {
+        await page.raw.emulateMedia({ colorScheme });
+        await page.resize(...size);
+        await page.evaluate(settle, look === 'phone' && name !== 'outage');
+        const path = join(folder, `state-${name}-${look}.png`);
+        await page.screenshot(path);
+        execFileSync('pngquant', ['--force', '--skip-if-larger', '--strip', '--output', path, '64', path]);
       }
-    }
+      await page.raw.emulateMedia({ colorScheme: 'light' });
+      await page.resize(width, height);
+    });
   } finally {
     await browser.close();
   }

@@ -34,11 +34,6 @@ async function withJobs(page, { url, succeeded, failed, running }, see) {
   await page.clickText('#details', 'Show the first 10 rows');
   await page.until('rows', () => Boolean(document.querySelector('#details-rows')));
   await page.clickText('#details', 'curl');
-  await page.evaluate(() => {
-    document.activeElement.blur();
-    const [details, rows] = [document.querySelector('#details'), document.querySelector('#details-rows')];
-    details.scrollTop += rows.getBoundingClientRect().top - details.getBoundingClientRect().top - 50;
-  });
   await see(page, 'succeeded');
   await page.goto(`${url}?state=failed&job=${failed}`);
   await page.shows('#details', 'MindBridge fields');
@@ -50,7 +45,8 @@ async function withJobs(page, { url, succeeded, failed, running }, see) {
 }
 
 async function withOutage(page, { url, running, outage, recover }, see) {
-  await page.goto(`${url}?source=${sourceOf(running)}`);
+  // the jobs of the other source stay as they are
+  await page.goto(`${url}?state=queued,running`);
   await page.shows('#rows', idOf(running));
   await outage();
   // on a phone the sources are folded
@@ -80,6 +76,7 @@ async function withoutConnection(page, { url }, see) {
   mode = 'dead';
   for (const socket of live) await socket.close({ code: 1012 });
   await page.shows('#dead', 'Next attempt in');
+  await page.until('a dimmed table', () => Number(getComputedStyle(document.querySelector('#desk')).opacity) < 1);
   await see(page, 'dead');
   mode = 'live';
   // the page may be faster
