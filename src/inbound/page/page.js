@@ -178,7 +178,8 @@ function signOut(reason = '', wasLive = false) {
   $('token').removeAttribute('aria-invalid');
   setText($('entry-title'), wasLive ? 'Your session has ended' : 'Sign in');
   if (wasLive) showReason('The key or token expired or was revoked. Sign in again to continue where you were.');
-  else if (had && reason) showReason(`The gateway does not accept this key or token: ${reason}.`);
+  // the reason begins with the word of its close code
+  else if (had && reason) showReason(`The gateway does not accept this key or token: ${reason.replace(/^(Unauthorized|Forbidden): /, '')}.`);
   else showReason('');
   if (had && reason && !wasLive) $('token').setAttribute('aria-invalid', 'true');
   offerLogins();
