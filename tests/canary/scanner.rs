@@ -89,10 +89,12 @@ fn contains_start(canaries: &[&Canary], text: &str) -> bool {
         forms.map(|form| u64::from_be_bytes(*form.as_bytes().first_chunk().unwrap())).collect();
     starts.sort_unstable();
     let mut may_end = [false; 256];
-    starts.iter().for_each(|start| may_end[usize::from(start.to_be_bytes()[7])] = true);
+    for start in &starts {
+        may_end[usize::from(start.to_be_bytes()[7])] = true;
+    }
     let mut last_eight = 0;
     for byte in text.bytes() {
-        last_eight = last_eight << 8 | u64::from(byte);
+        last_eight = (last_eight << 8) | u64::from(byte);
         if may_end[usize::from(byte)] && starts.binary_search(&last_eight).is_ok() {
             return true;
         }
