@@ -88,14 +88,16 @@ fn contains_start(canaries: &[&Canary], text: &str) -> bool {
     let mut starts: Vec<u64> =
         forms.map(|form| u64::from_be_bytes(*form.as_bytes().first_chunk().unwrap())).collect();
     starts.sort_unstable();
-    let mut may_end = [false; 256];
+    // few positions of a text share the upper bits of this product with a form
+    let slot = |start: u64| usize::try_from(start.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48).unwrap();
+    let mut taken = vec![false; 1 << 16];
     for start in &starts {
-        may_end[usize::from(start.to_be_bytes()[7])] = true;
+        taken[slot(*start)] = true;
     }
     let mut last_eight = 0;
     for byte in text.bytes() {
         last_eight = (last_eight << 8) | u64::from(byte);
-        if may_end[usize::from(byte)] && starts.binary_search(&last_eight).is_ok() {
+        if taken[slot(last_eight)] && starts.binary_search(&last_eight).is_ok() {
             return true;
         }
     }
