@@ -210,7 +210,9 @@ pub(in crate::inbound::graphql) fn held_job(
     reference: &RequestedRef,
     max_staleness: Option<Duration>,
 ) -> Option<JobResult> {
-    held_jobs(jobs, principal, std::slice::from_ref(reference), max_staleness)?.pop()
+    let max_staleness = max_staleness.map(|max| max.0);
+    let seen = jobs.held(principal, std::slice::from_ref(reference), max_staleness)?.pop()?;
+    Some(GqlJob::new(seen).into())
 }
 
 /// The same for `jobs`.
