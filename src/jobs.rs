@@ -258,7 +258,7 @@ impl Jobs {
         refs: &[RequestedRef],
         max_staleness: Option<Duration>,
     ) -> Option<Vec<JobSnapshot>> {
-        self.services.lookup.from_memory(principal, refs, max_staleness)
+        self.services.lookup.held(principal, refs, max_staleness)
     }
 
     /// Waits at most `timeout` until a job is terminal, and returns the state reached.

@@ -46,15 +46,9 @@ impl JobCache {
         self.read(keys).await.unwrap_or_else(|| vec![None; keys.len()])
     }
 
-    /// The cached observation of a job, if it is in memory. The caller reports the reads with [`JobCache::read_held`].
+    /// The cached observation of a job, if it is in memory. The caller reports the reads with [`report_held`].
     pub(super) fn held(&self, key: &JobKey) -> Option<Observation> {
         self.store.held(key)
-    }
-
-    /// Reports reads of this many jobs by [`JobCache::held`].
-    pub(super) fn read_held(&self, jobs: usize) {
-        drop(trace::store(StoreOperation::Get, jobs));
-        meters::cache_reads(CacheTier::Memory, jobs);
     }
 
     /// The cached observation of a job.
@@ -140,6 +134,12 @@ impl JobCache {
         let span = trace::store(StoreOperation::Get, keys.len());
         self.or_miss(trace::stored(span, with_read_timeout(self.store.get(keys)).await))
     }
+}
+
+/// Reports reads of this many jobs by [`JobCache::held`].
+pub(super) fn report_held(jobs: usize) {
+    drop(trace::store(StoreOperation::Get, jobs));
+    meters::cache_reads(CacheTier::Memory, jobs);
 }
 
 /// The store could not be read.

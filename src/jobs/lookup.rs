@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use super::answer::{JobSnapshot, LookupError, LookupResult, age};
-use super::cache::JobCache;
+use super::cache::{JobCache, report_held};
 use super::cacheability::{Cacheability, Freshness, cacheability};
 use super::fetch::{FetchReceiver, FetchResult, Fetcher, Ingest, NewFetches};
 use super::first_requests::NotFoundRetry;
@@ -93,7 +93,7 @@ impl Lookup {
         refs: &[RequestedRef],
         max_staleness: Option<Duration>,
     ) -> Vec<LookupResult> {
-        if let Some(held) = self.from_memory(principal, refs, max_staleness) {
+        if let Some(held) = self.held(principal, refs, max_staleness) {
             return held.into_iter().map(Ok).collect();
         }
         let mut requested = RequestedJobs::with_capacity_and_hasher(refs.len(), JobHasher::default());
@@ -115,7 +115,7 @@ impl Lookup {
 
     /// Looks up jobs without waiting: same order, same length. `None`, with nothing done, unless the client may read each
     /// of them, and each is in memory and as fresh as required.
-    pub(super) fn from_memory(
+    pub(super) fn held(
         &self,
         principal: &Principal,
         refs: &[RequestedRef],
@@ -142,7 +142,7 @@ impl Lookup {
             answers.push(held_one(reference)?);
         }
         let span = trace::lookup(answers.len());
-        span.in_scope(|| self.cache.read_held(answers.len()));
+        span.in_scope(|| report_held(answers.len()));
         trace::found(&span, LookupSummary::default());
         LookupOutcomes::held(answers.len()).record();
         Some(answers)

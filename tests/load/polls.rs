@@ -154,7 +154,10 @@ fn batches(arguments: &Arguments) -> std::io::Result<()> {
                 let fixed = fixed::longest(&batches, lags.median, ids);
                 let share = |calls: usize| {
                     let polled = fixed.map(|(_, polled)| a_job(polled.calls));
-                    polled.map_or("–".to_owned(), |fixed| format!("{:.0} %", 100.0 * a_job(calls) / fixed))
+                    polled.map_or_else(
+                        || "–".to_owned(),
+                        |fixed| format!("{:.0} %", 100.0 * a_job(calls) / fixed),
+                    )
                 };
                 writeln!(
                     out,

@@ -102,6 +102,7 @@ async fn jobs_that_began_at_different_times_share_their_requests() {
         let polls = batches.iter().filter(|batch| batch.contains(&id)).count();
         assert!((9..=26).contains(&polls), "{id} was polled {polls} times");
     }
+    assert_eq!(watchers.len(), 60, "each job is watched until here");
 }
 
 #[tokio::test(start_paused = true)]

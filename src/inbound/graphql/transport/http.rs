@@ -128,19 +128,19 @@ async fn once(
     };
     let began = Instant::now();
     let PreparedOperation { principal, variables, operation, document, plan, .. } = &prepared;
-    let executed = match span.in_scope(|| endpoint.execute_held(plan.as_ref(), principal)) {
-        Some(planned) => Executed::Planned(planned),
+    let held = span.in_scope(|| endpoint.execute_held(plan.as_ref(), principal));
+    let executed = if let Some(planned) = held {
+        Executed::Planned(planned)
+    } else {
+        let executing = async {
+            if let Some(planned) = endpoint.execute_plan(plan.as_ref(), principal).await {
+                return Executed::Planned(planned);
+            }
+            let request = engine_request(document, operation, variables, principal);
+            Executed::Engine(Arc::clone(&meter).around(endpoint.execute(request)).await)
+        };
         // boxed, since most answers do not have to wait, and each step moves the future
-        None => {
-            let executing = async {
-                if let Some(planned) = endpoint.execute_plan(plan.as_ref(), principal).await {
-                    return Executed::Planned(planned);
-                }
-                let request = engine_request(document, operation, variables, principal);
-                Executed::Engine(Arc::clone(&meter).around(endpoint.execute(request)).await)
-            };
-            executing.instrument(span.clone()).boxed().await
-        }
+        executing.instrument(span.clone()).boxed().await
     };
     meters::operation(prepared.operation.word(), "http");
     meters::operation_took(prepared.operation.word(), began.elapsed());
