@@ -5,7 +5,7 @@ import { addressOf, listQuery, readAddress, readReference, referenceText, sameLi
 import { onTick } from './clock.js';
 import { Details } from './details.js';
 import { SOURCES, VIEWER } from './documents.js';
-import { $, element, setText } from './dom.js';
+import { $, element, setAttribute, setText } from './dom.js';
 import { Filters } from './filters.js';
 import { duration, full } from './format.js';
 import { holderOf } from './identity.js';
@@ -66,6 +66,9 @@ function showDetails() {
   details.show(view.job, row);
   const isSheet = view.job !== null && matchMedia('(max-width: 1100px)').matches;
   for (const part of [$('main'), $('top')]) part.inert = isSheet;
+  // what covers the page is a dialog: the rest is not to be reached
+  setAttribute($('details'), 'role', isSheet ? 'dialog' : null);
+  setAttribute($('details'), 'aria-modal', isSheet ? 'true' : null);
 }
 
 /** The row of the job whose details are open; null if the table has none. */
