@@ -67,7 +67,7 @@ function showDetails() {
   const isSheet = view.job !== null && matchMedia('(max-width: 1100px)').matches;
   for (const part of [$('main'), $('top')]) part.inert = isSheet;
   // what covers the page is a dialog: the rest is not to be reached
-  setAttribute($('details'), 'role', isSheet ? 'dialog' : null);
+  setAttribute($('details'), 'role', isSheet ? 'dialog' : 'complementary');
   setAttribute($('details'), 'aria-modal', isSheet ? 'true' : null);
 }
 
