@@ -21,7 +21,6 @@ use crate::domain::error::{Problem, Retry};
 use crate::domain::principal::Principal;
 use crate::inbound::answer_limits::answer_memory::{AnswerMemory, ClientMemory};
 use crate::inbound::auth::authenticator;
-use crate::inbound::auth::bearer;
 use crate::inbound::client_limits::{ClientLimits, RequestPermit};
 use crate::inbound::http::error::{HttpRefusal, RefusalKind};
 use crate::inbound::http::etag;
@@ -90,8 +89,7 @@ impl RestRequest {
         if !matches!(self.method, Method::GET | Method::HEAD) {
             return Err(HttpRefusal::method(self.route.allow(), "method not allowed; use GET"));
         }
-        let presented = bearer::token(&self.headers)?;
-        let principal = jobs.authenticate(presented.as_ref()).map_err(authenticator::unknown)?;
+        let principal = authenticator::authenticate_request(jobs, &self.headers, &self.extensions)?;
         RequestFacts::set_client(&self.extensions, &principal);
         let permit = limits.admit(&principal)?;
         Ok((principal, permit))

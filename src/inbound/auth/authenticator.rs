@@ -3,10 +3,13 @@
 
 use std::time::Duration;
 
+use http::{Extensions, HeaderMap};
 use secrecy::SecretString;
 
+use super::bearer;
 use crate::domain::principal::Principal;
 use crate::inbound::http::error::{HttpRefusal, RefusalKind};
+use crate::inbound::http::peer::Connection;
 use crate::jobs::Jobs;
 use crate::jobs::visibility;
 
@@ -33,6 +36,28 @@ pub trait Authenticator: Send + Sync {
     }
 }
 
+/// Authenticates the client of a request, by the credential of the connection's last request if it is the same.
+///
+/// # Errors
+/// Returns a refusal if the header is not one bearer token, or the client is not authenticated.
+pub(in crate::inbound) fn authenticate_request(
+    authenticator: &dyn Authenticator,
+    headers: &HeaderMap,
+    extensions: &Extensions,
+) -> Result<Principal, HttpRefusal> {
+    let connection = extensions.get::<Connection>();
+    // read first: a client of a later generation is not kept as one of this
+    let last = connection.map(|connection| &connection.last_credential).zip(authenticator.generation());
+    if let Some(client) = last.and_then(|(last, generation)| last.client(headers, generation)) {
+        return Ok(client);
+    }
+    let client = authenticator.authenticate(bearer::token(headers)?.as_ref())?;
+    if let Some((last, generation)) = last {
+        last.keep(headers, &client, generation);
+    }
+    Ok(client)
+}
+
 impl<F: Fn(Option<&SecretString>) -> Result<Principal, HttpRefusal> + Send + Sync> Authenticator for F {
     fn authenticate(&self, presented: Option<&SecretString>) -> Result<Principal, HttpRefusal> {
         self(presented)
@@ -48,7 +73,7 @@ impl<F: Fn(Option<&SecretString>) -> Result<Principal, HttpRefusal> + Send + Syn
 }
 
 /// The refusal of a client that is not authenticated.
-pub(in crate::inbound) fn unknown(refusal: visibility::AuthError) -> HttpRefusal {
+fn unknown(refusal: visibility::AuthError) -> HttpRefusal {
     match refusal {
         visibility::AuthError::Missing => HttpRefusal::unauthenticated(refusal.to_string()),
         visibility::AuthError::Unknown => {

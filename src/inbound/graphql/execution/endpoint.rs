@@ -11,12 +11,13 @@ use async_graphql::{Executor, Request as EngineRequest, Response as EngineRespon
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
+use http::{Extensions, HeaderMap};
 use secrecy::SecretString;
 
 use super::shared_updates::SharedUpdates;
 use crate::domain::principal::Principal;
 use crate::inbound::answer_limits::answer_memory::AnswerMemory;
-use crate::inbound::auth::authenticator::Authenticator;
+use crate::inbound::auth::authenticator::{self, Authenticator};
 use crate::inbound::client_limits::ClientLimits;
 use crate::inbound::graphql::document::admission::{
     Admission, OperationAdmission, PreparedOperation, PreparedPlan, UncachedDocument,
@@ -116,9 +117,13 @@ impl GraphqlEndpoint {
         self.0.authenticator.authenticate(presented)
     }
 
-    /// See [`Authenticator::generation`].
-    pub(in crate::inbound::graphql) fn client_generation(&self) -> Option<u64> {
-        self.0.authenticator.generation()
+    /// Returns the client of a request; see [`authenticator::authenticate_request`].
+    pub(in crate::inbound::graphql) fn authenticate_request(
+        &self,
+        headers: &HeaderMap,
+        extensions: &Extensions,
+    ) -> Result<Principal, HttpRefusal> {
+        authenticator::authenticate_request(&*self.0.authenticator, headers, extensions)
     }
 
     /// Admits a stream of a client, for as long as its credential is valid.

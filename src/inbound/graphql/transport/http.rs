@@ -18,15 +18,13 @@ use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use super::{event_stream, ws};
-use crate::domain::principal::Principal;
-use crate::inbound::auth::bearer;
 use crate::inbound::graphql::document::admission::{PreparedOperation, engine_request};
 use crate::inbound::graphql::document::request::{GraphqlRequest, RequestText};
 use crate::inbound::graphql::execution::endpoint::GraphqlEndpoint;
 use crate::inbound::graphql::execution::response::{first_code, was_executed};
 use crate::inbound::graphql::plan::query::PlannedAnswer;
 use crate::inbound::http::error::{HttpRefusal, RefusalKind};
-use crate::inbound::http::peer::{Connection, Peer};
+use crate::inbound::http::peer::Peer;
 use crate::inbound::http::request_facts::RequestFacts;
 use crate::inbound::http::route::Route;
 use crate::telemetry::{meters, trace};
@@ -45,7 +43,7 @@ pub async fn serve(endpoint: &GraphqlEndpoint, request: Request) -> Response {
 
 async fn answer(endpoint: &GraphqlEndpoint, request: Request) -> Result<Response, HttpRefusal> {
     let verb = RequestMethod::of(request.method())?;
-    let principal = authenticate(endpoint, &request)?;
+    let principal = endpoint.authenticate_request(request.headers(), request.extensions())?;
     RequestFacts::set_client(request.extensions(), &principal);
     // held until the answer, or until the stream that has its own
     let _place = endpoint.client_limits().admit(&principal)?;
@@ -91,22 +89,6 @@ async fn answer(endpoint: &GraphqlEndpoint, request: Request) -> Result<Response
             }
         }
     }
-}
-
-/// Authenticates the client of a request, by the credential of the connection's last request if it is the same.
-fn authenticate(endpoint: &GraphqlEndpoint, request: &Request) -> Result<Principal, HttpRefusal> {
-    let headers = request.headers();
-    let connection = request.extensions().get::<Connection>();
-    // read first: a client of a later generation is not kept as one of this
-    let last = connection.map(|connection| &connection.last_credential).zip(endpoint.client_generation());
-    if let Some(client) = last.and_then(|(last, generation)| last.client(headers, generation)) {
-        return Ok(client);
-    }
-    let client = endpoint.authenticate(bearer::token(headers)?.as_ref())?;
-    if let Some((last, generation)) = last {
-        last.keep(headers, &client, generation);
-    }
-    Ok(client)
 }
 
 /// Executes an operation with a single answer. `revalidates`: the headers of a request that may have its answer already.
