@@ -374,27 +374,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SocketSession<S> {
         let mut frame = TextFrame::new(&opening, payload.unwrap_or_default(), message::END);
         let socket = self.socket.get_mut();
         let sending = poll_fn(|cx| frame.poll_write(socket, cx)).map_err(Error::Io);
-        match until_sent(&mut self.guard, self.endpoint.streams(), sending).await {
-            Ok(Waited::No) => Ok(()),
-            Ok(Waited::Yes) => {
-                // the peer freed buffer space, so it reads; its own messages were not read meanwhile
-                self.mark_alive();
-                Ok(())
-            }
-            Err(reason) => {
-                self.unsent = frame.rest();
-                Err(reason)
-            }
+        let sent = until_sent(&mut self.guard, self.endpoint.streams(), sending).await;
+        if sent.is_err() {
+            self.unsent = frame.rest();
         }
+        self.note_sent(sent?);
+        Ok(())
     }
 
     /// Sends, as long as the peer accepts it and the stream need not end.
     async fn put(&mut self, message: Message) -> SocketStep {
         let sending = self.socket.send(message);
-        if until_sent(&mut self.guard, self.endpoint.streams(), sending).await? == Waited::Yes {
+        let sent = until_sent(&mut self.guard, self.endpoint.streams(), sending).await?;
+        self.note_sent(sent);
+        Ok(())
+    }
+
+    /// If a message waited, the peer freed buffer space, so it reads; its own messages were not read meanwhile.
+    fn note_sent(&mut self, waited: Waited) {
+        if waited == Waited::Yes {
             self.mark_alive();
         }
-        Ok(())
     }
 }
 

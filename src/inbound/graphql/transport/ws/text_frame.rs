@@ -7,14 +7,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::AsyncWrite;
-
-/// The first byte of an unfragmented text message: FIN and the opcode.
-const TEXT: u8 = 0x81;
-/// The longest payload whose length is in the second byte.
-const SHORT: usize = 125;
-/// The second byte if the length is in the next two bytes, or in the next eight.
-const LENGTH_16: u8 = 126;
-const LENGTH_64: u8 = 127;
+use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 
 /// A message that is written in parts.
 #[derive(Debug)]
@@ -29,20 +23,11 @@ pub(super) struct TextFrame<'a> {
 impl<'a> TextFrame<'a> {
     /// The message `opening`, `payload` and `tail`, one after the other.
     pub(super) fn new(opening: &str, payload: &'a str, tail: &'static str) -> Self {
-        let length = opening.len() + payload.len() + tail.len();
-        let mut head = Vec::with_capacity(10 + opening.len());
-        head.push(TEXT);
-        match (u8::try_from(length), u16::try_from(length)) {
-            (Ok(short), _) if usize::from(short) <= SHORT => head.push(short),
-            (_, Ok(length)) => {
-                head.push(LENGTH_16);
-                head.extend_from_slice(&length.to_be_bytes());
-            }
-            _ => {
-                head.push(LENGTH_64);
-                head.extend_from_slice(&(length as u64).to_be_bytes());
-            }
-        }
+        let length = (opening.len() + payload.len() + tail.len()) as u64;
+        let header = FrameHeader { opcode: OpCode::Data(Data::Text), ..FrameHeader::default() };
+        let mut head = Vec::with_capacity(header.len(length) + opening.len());
+        // writing to a vector cannot fail
+        header.format(length, &mut head).ok();
         head.extend_from_slice(opening.as_bytes());
         Self { head, payload, tail, written: 0 }
     }
