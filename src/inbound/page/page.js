@@ -64,9 +64,12 @@ function showDetails() {
   const row = openRow();
   table.select(row?.job.id ?? null);
   details.show(view.job, row);
-  const isSheet = view.job !== null && matchMedia('(max-width: 1100px)').matches;
+  setSheet(view.job !== null && matchMedia('(max-width: 1100px)').matches);
+}
+
+/** Whether the details cover the page: then they are a dialog, and the rest is not to be reached. */
+function setSheet(isSheet) {
   for (const part of [$('main'), $('top')]) part.inert = isSheet;
-  // what covers the page is a dialog: the rest is not to be reached
   setAttribute($('details'), 'role', isSheet ? 'dialog' : 'complementary');
   setAttribute($('details'), 'aria-modal', isSheet ? 'true' : null);
 }
@@ -171,7 +174,7 @@ function signOut(reason = '', wasLive = false) {
   jobs.clear();
   sources.clear();
   details.show(null);
-  for (const part of [$('main'), $('top')]) part.inert = false;
+  setSheet(false);
   showDesk(false);
   $('who').hidden = true;
   document.body.dataset.connection = 'forbidden';
