@@ -349,3 +349,22 @@ fn identity_without_clients(clock: Arc<dyn Clock>) -> IdentityRegistry {
 /// The active credential of a source.
 pub(crate) const IN_FORCE: CredentialStatus =
     CredentialStatus { state: CredentialState::Active, since: None, active_since: None, expires_at: None };
+
+/// The status of a source with a limiter, whose credential is active.
+pub(crate) fn limited_status(
+    name: &SourceName,
+    upstream: Upstream,
+    limiter: &UpstreamLimiter,
+) -> SourceStatus {
+    let snapshot = limiter.snapshot();
+    SourceStatus {
+        name: name.clone(),
+        upstream,
+        health: snapshot.health,
+        credential: IN_FORCE,
+        budget: snapshot.budget,
+        throttled_until: None,
+        breaker_open: snapshot.breaker_open,
+        last_error: None,
+    }
+}

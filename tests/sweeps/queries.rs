@@ -27,7 +27,7 @@ use jobgate::ports::upstream::{
 use tokio::time::Instant;
 
 use super::{MINUTE, Running, SECOND, Seen, SweepNotes, seconds, start_on};
-use crate::support::ports::{IN_FORCE, RuntimeClock, job, retention};
+use crate::support::ports::{RuntimeClock, job, limited_status, retention};
 
 const LATENCY: Duration = Duration::from_millis(150);
 /// For how long the status of an ended query can be read.
@@ -236,17 +236,7 @@ impl JobReader for Account {
     }
 
     fn status(&self) -> SourceStatus {
-        let snapshot = self.limiter.snapshot();
-        SourceStatus {
-            name: self.name.clone(),
-            upstream: Upstream::Supermetrics,
-            health: snapshot.health,
-            credential: IN_FORCE,
-            budget: snapshot.budget,
-            throttled_until: None,
-            breaker_open: snapshot.breaker_open,
-            last_error: None,
-        }
+        limited_status(&self.name, Upstream::Supermetrics, &self.limiter)
     }
 }
 

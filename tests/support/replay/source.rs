@@ -24,7 +24,7 @@ use jobgate::ports::upstream::{
 };
 
 use super::{CallCounts, LATENCY};
-use crate::support::ports::{IN_FORCE, RuntimeClock, TestGateway, job};
+use crate::support::ports::{RuntimeClock, TestGateway, job, limited_status};
 
 pub(super) const NAME: &str = "batch";
 /// The default budget.
@@ -304,16 +304,6 @@ impl JobReader for BatchSource {
     }
 
     fn status(&self) -> SourceStatus {
-        let snapshot = self.limiter.snapshot();
-        SourceStatus {
-            name: self.name.clone(),
-            upstream: self.upstream,
-            health: snapshot.health,
-            credential: IN_FORCE,
-            budget: snapshot.budget,
-            throttled_until: None,
-            breaker_open: snapshot.breaker_open,
-            last_error: None,
-        }
+        limited_status(&self.name, self.upstream, &self.limiter)
     }
 }
