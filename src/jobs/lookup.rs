@@ -93,9 +93,6 @@ impl Lookup {
         refs: &[RequestedRef],
         max_staleness: Option<Duration>,
     ) -> Vec<LookupResult> {
-        if let Some(held) = self.held(principal, refs, max_staleness) {
-            return held.into_iter().map(Ok).collect();
-        }
         let mut requested = RequestedJobs::with_capacity_and_hasher(refs.len(), JobHasher::default());
         let resolve = |reference| {
             let CheckedRef { key, reader } = self.visibility.resolve(principal, reference)?;
