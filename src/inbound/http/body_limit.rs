@@ -21,12 +21,12 @@ pub(super) fn bounded(max_body: usize, pace: BodyRate, request: Request) -> Resu
     if request.body().is_end_stream() {
         return Ok(request);
     }
-    // hyper reads no more of a body than its announced length
-    Ok(if announced.is_some() {
-        request.map(|body| Body::new(MinRateBody::new(body, pace)))
-    } else {
-        request.map(|body| Body::new(MinRateBody::new(Body::new(Limited::new(body, max_body)), pace)))
-    })
+    Ok(request.map(|body| {
+        // most bodies state their length, beyond which they are not read
+        let is_within = body.size_hint().upper().is_some_and(|bytes| bytes <= max_body as u64);
+        let body = if is_within { body } else { Body::new(Limited::new(body, max_body)) };
+        Body::new(MinRateBody::new(body, pace))
+    }))
 }
 
 /// The refusal of a body that is longer than the limit, whether announced or found while reading.

@@ -238,22 +238,9 @@ impl LayerState {
     /// most of them: a map grows with nearly each insertion, and hashes each name.
     fn add_fixed_headers(&self, headers: &mut HeaderMap) {
         let set_by_route = std::mem::replace(headers, self.fixed.clone());
-        let mut is_set = SET_BY_MOST.map(|_| false);
-        let mut last: Option<HeaderName> = None;
-        for (name, value) in set_by_route {
-            if let Some(name) = name {
-                for (is_set, place) in is_set.iter_mut().zip(&SET_BY_MOST) {
-                    *is_set |= name == *place;
-                }
-                headers.insert(&name, value);
-                last = Some(name);
-            } else if let Some(last) = &last {
-                // a further value of the same name comes without it
-                headers.append(last, value);
-            }
-        }
-        for (is_set, place) in is_set.into_iter().zip(&SET_BY_MOST) {
-            if !is_set {
+        headers.extend(set_by_route);
+        for place in SET_BY_MOST {
+            if headers.get(&place).is_some_and(HeaderValue::is_empty) {
                 headers.remove(place);
             }
         }

@@ -8,9 +8,6 @@ use crate::telemetry::trace::{self, RequestTrace};
 
 /// The trace of a request.
 pub(super) fn of(route: Option<Route>, request: &Request) -> RequestTrace {
-    if !trace::is_on() {
-        return RequestTrace::Off;
-    }
     let name = route.and_then(Route::span);
     trace::request(request.headers(), request.method(), name, route::span_path(route))
 }

@@ -91,7 +91,10 @@ pub fn request(
     route: Option<&'static str>,
     path: &'static str,
 ) -> RequestTrace {
-    let Some(traces) = JobTraces::current().filter(|_| is_on()) else { return RequestTrace::Off };
+    if !is_on() {
+        return RequestTrace::Off;
+    }
+    let Some(traces) = JobTraces::current() else { return RequestTrace::Off };
     let parent = remote_parent(headers);
     let (trace, is_sampled) = traces.sample(&parent);
     if !is_sampled {
