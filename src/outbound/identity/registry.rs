@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -28,14 +27,14 @@ pub struct IdentityRegistry {
     issuers: Issuers,
     watch_tokens: Arc<WatchTokens>,
     clock: Arc<dyn Clock>,
+    /// The number of configurations that were applied before it.
+    generation: u64,
 }
 
 /// The current registry. A clone is cheap and shares the registry.
 #[derive(Clone, Debug)]
 pub struct LiveIdentity {
     now: Arc<ArcSwap<IdentityRegistry>>,
-    /// The number of configurations that were applied.
-    generation: Arc<AtomicU64>,
     deps: JwtDeps,
     watch_tokens: Arc<WatchTokens>,
 }
@@ -44,7 +43,7 @@ impl IdentityRegistry {
     /// Authenticates clients by their keys, and by the watch tokens that they create.
     pub fn by_keys(clients: &[ClientConfig], watch_tokens: Arc<WatchTokens>, clock: Arc<dyn Clock>) -> Self {
         let issuers = Issuers::none(Arc::clone(&clock));
-        Self { keys: ClientKeys::new(clients), issuers, watch_tokens, clock }
+        Self { keys: ClientKeys::new(clients), issuers, watch_tokens, clock, generation: 0 }
     }
 
     fn is_empty(&self) -> bool {
@@ -115,12 +114,7 @@ impl LiveIdentity {
     pub fn new(config: &Config, watch_tokens: WatchTokens, deps: JwtDeps) -> Result<Self, HttpClientError> {
         let watch_tokens = Arc::new(watch_tokens);
         let first = registry(config, None, &watch_tokens, &deps)?;
-        Ok(Self {
-            now: Arc::new(ArcSwap::from_pointee(first)),
-            generation: Arc::default(),
-            deps,
-            watch_tokens,
-        })
+        Ok(Self { now: Arc::new(ArcSwap::from_pointee(first)), deps, watch_tokens })
     }
 
     /// Replaces the clients and issuers by those of another configuration. Issuers with an unchanged key location keep
@@ -131,8 +125,6 @@ impl LiveIdentity {
     pub fn replace(&self, config: &Config) -> Result<(), HttpClientError> {
         let next = registry(config, Some(&self.now.load()), &self.watch_tokens, &self.deps)?;
         self.now.store(Arc::new(next));
-        // afterwards: what is authenticated meanwhile has the number of before, and is not kept for long
-        self.generation.fetch_add(1, Ordering::SeqCst);
         Ok(())
     }
 }
@@ -150,6 +142,7 @@ fn registry(
         issuers,
         watch_tokens: Arc::clone(watch_tokens),
         clock: Arc::clone(&deps.clock),
+        generation: before.map_or(0, |before| before.generation + 1),
     })
 }
 
@@ -163,7 +156,7 @@ impl Identity for LiveIdentity {
     }
 
     fn generation(&self) -> Option<u64> {
-        Some(self.generation.load(Ordering::SeqCst))
+        Some(self.now.load().generation)
     }
 
     fn watch_token(
