@@ -165,9 +165,6 @@ pub(super) fn observe(instrument: Instrument, words: LabelValues, value: f64) {
 impl Exemplar {
     /// The current trace, if it is sampled.
     fn current() -> Option<Self> {
-        if !trace::is_on() {
-            return None;
-        }
         let (trace, span, sampled) = trace::current()?;
         sampled.then_some(Self { trace, span })
     }

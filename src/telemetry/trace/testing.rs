@@ -26,7 +26,10 @@ impl RecordedSpans {
         let resource = Resource::builder_empty().build();
         let pipeline = TracePipeline::new(resource, key, sampling, Batches::default());
         let subscriber = tracing_subscriber::registry().with(pipeline.layer());
-        Self { pipeline, _set: tracing::subscriber::set_default(subscriber) }
+        let set = tracing::subscriber::set_default(subscriber);
+        // a test of another thread may have registered a call site at this moment, without knowing this subscriber
+        tracing::callsite::rebuild_interest_cache();
+        Self { pipeline, _set: set }
     }
 
     /// The spans that have ended since the last call, in the order of their ends.
