@@ -34,6 +34,10 @@ impl RecordedSpans {
 
     /// The spans that have ended since the last call, in the order of their ends.
     pub(crate) fn ended(&self) -> Vec<SpanData> {
-        self.pipeline.take()
+        // each call takes one batch at most
+        std::iter::repeat_with(|| self.pipeline.take())
+            .take_while(|batch| !batch.is_empty())
+            .flatten()
+            .collect()
     }
 }
