@@ -1,12 +1,13 @@
 //! What is followed, and when it is polled: `registry` has the lock, `state` and `schedule` the decisions, `poller` the
-//! loop with its `permits`, `sweep` what replaces polls where an upstream can list changes, and `resume` what a restart restores. How an observation is obtained is in `fetch`; what a
-//! client receives is in `watch`.
+//! loop with its `permits`, `sweep` what replaces polls where an upstream can list changes, and `resume` what a restart
+//! restores. How an observation is obtained is in `fetch`; what a client receives is in `watch`.
 
 mod coverage;
 mod duration_stats;
 mod followed_job;
 mod last_snapshot;
 mod permits;
+mod poll_queue;
 mod poller;
 mod published;
 mod registry;
@@ -14,6 +15,7 @@ mod resume;
 mod round_robin;
 mod schedule;
 mod settings;
+mod source_demand;
 mod source_polls;
 mod source_proofs;
 mod state;
@@ -21,6 +23,7 @@ mod state_counts;
 mod sweep;
 mod swept_jobs;
 mod unfollowed_reads;
+mod watch_requests;
 
 pub(super) use permits::{PollPermit, PollPermits};
 pub(super) use poller::Poller;

@@ -60,10 +60,10 @@ impl SweepCoverage {
         settings: &FollowSettings,
         now: Instant,
     ) -> Duration {
-        let detail = self.detail_interval.filter(|_| followed.is_watched());
+        let detail = self.detail_interval.filter(|_| followed.requests.is_watched());
         let verify = detail.map_or(self.verify_interval, |detail| detail.min(self.verify_interval));
         let verify = verify_after(verify, followed.phase);
-        match followed.tightest() {
+        match followed.requests.tightest() {
             Some(tightest) if tightest.max(settings.pace.fastest) < self.interval => {
                 verify.min(followed.interval(settings, now))
             }

@@ -1,6 +1,5 @@
 //! One followed job: when it expires, restarts, and is polled again.
 
-use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,9 +8,12 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::duration_stats::DurationStats;
+use super::poll_queue::PollMarks;
 use super::published::{ObservedChange, PublishedState};
 use super::settings::FollowSettings;
+use super::source_demand::JobDemand;
 use super::state_counts::{StateCountGuard, StateCounts};
+use super::watch_requests::WatchRequests;
 use crate::domain::durations::Durations;
 use crate::domain::error::ProblemCode;
 use crate::domain::id::{JobKey, SourceName};
@@ -26,8 +28,7 @@ pub(super) struct FollowedJob {
     pub(super) source: SourceName,
     pub(super) phase: f64,
     pub(super) updates: watch::Sender<PublishedState>,
-    /// By number: the first is the oldest.
-    pub(super) interests: BTreeMap<u64, WatchRequest>,
+    pub(super) requests: WatchRequests,
     /// When the present state began, or, without a state, since when it has been unknown.
     pub(super) since: Instant,
     /// When the job was last observed in that state.
@@ -54,17 +55,9 @@ pub(super) struct FollowedJob {
     /// Another replica made the last poll and is expected to make the next one.
     pub(super) stand_by: bool,
     pub(super) idle_since: Option<Instant>,
+    /// What it contributes to the demand of its source.
+    pub(super) demand: JobDemand,
     pub(super) state_count: StateCountGuard,
-}
-
-/// One interest: its client, and the required freshness.
-#[derive(Debug)]
-pub(super) struct WatchRequest {
-    pub(super) client: Arc<str>,
-    pub(super) max_staleness: Option<Duration>,
-    pub(super) since: Instant,
-    /// Whether the client receives updates; otherwise the job is only followed to its terminal state.
-    pub(super) watches: bool,
 }
 
 impl FollowedJob {
@@ -74,7 +67,7 @@ impl FollowedJob {
             source: key.source.clone(),
             phase: phase(key),
             updates: watch::Sender::new(PublishedState::default()),
-            interests: BTreeMap::new(),
+            requests: WatchRequests::default(),
             since: Instant::now(),
             seen_at: Instant::now(),
             read_at: None,
@@ -90,6 +83,7 @@ impl FollowedJob {
             in_flight: false,
             stand_by: false,
             idle_since: None,
+            demand: JobDemand::default(),
             state_count: StateCountGuard::new(state_counts),
         }
     }
@@ -147,7 +141,7 @@ impl FollowedJob {
     /// job the limit counts from the newest interest, since the job may have been created just now. A vanished job
     /// expires only when that is `proven`.
     pub(super) fn expire_if_due(&self, settings: &FollowSettings, proven: bool) {
-        let newest = self.interests.last_key_value().map(|(_, watch_request)| watch_request.since.elapsed());
+        let newest = self.requests.newest().map(|since| since.elapsed());
         let vanished = self.vanished_for().filter(|vanished| proven && *vanished >= settings.missing_for);
         let mut lasted = self.since.elapsed();
         self.updates.send_if_modified(|published| {
@@ -207,14 +201,28 @@ impl FollowedJob {
         begins
     }
 
-    /// Whether any interest receives updates.
-    pub(super) fn is_watched(&self) -> bool {
-        self.interests.values().any(|watch_request| watch_request.watches)
+    /// What decides about when it is chosen among the due jobs of its source.
+    pub(super) fn marks(&self) -> PollMarks {
+        PollMarks {
+            client: self.requests.client().cloned(),
+            is_urgent: self.urgent,
+            is_probe: self.outage && self.requests.is_watched(),
+        }
     }
 
+    /// What it requires of the sweeps of its source now. Its intervals become longer with its age, so this changes without
+    /// an event.
+    pub(super) fn sweep_demand(&self, settings: &FollowSettings, now: Instant) -> JobDemand {
+        if self.idle_since.is_some() || self.is_over() {
+            return JobDemand::default();
+        }
+        JobDemand::open(&self.requests, !self.stand_by, self.interval(settings, now))
+    }
+
+    /// The time to its next poll if no list contained its changes.
     pub(super) fn interval(&self, settings: &FollowSettings, now: Instant) -> Duration {
         let (age, learned) = (now.duration_since(self.since), self.learned.as_deref());
-        settings.pace.interval(age, learned, self.tightest(), self.failures, self.phase)
+        settings.pace.interval(age, learned, self.requests.tightest(), self.failures, self.phase)
     }
 
     /// Whether half of the time from its last read by id to the next, at `planned`, has passed. A job that failed keeps its
@@ -223,11 +231,6 @@ impl FollowedJob {
         let waited = self.read_at.map(|read| now.saturating_duration_since(read));
         let is_well = self.failures == 0 && self.paused_until.is_none();
         is_well && waited.is_some_and(|waited| planned.saturating_duration_since(now) <= waited)
-    }
-
-    /// The lowest staleness that a watcher allows.
-    pub(super) fn tightest(&self) -> Option<Duration> {
-        self.interests.values().filter_map(|watch_request| watch_request.max_staleness).min()
     }
 }
 

@@ -164,18 +164,18 @@ impl FollowRegistry {
     /// Applies the cached observation when a watcher is added, so that the watcher starts from it. No poll was made, so
     /// a published error stays. This method and the next four return the known job if they made it stale or fresh.
     pub(in crate::jobs) fn offer_cached(&self, observation: &Observation) -> Option<KnownJob> {
-        self.change(|state, settings| state.offer_cached(observation, settings))
+        self.change(&observation.job.key, |state, settings| state.offer_cached(observation, settings))
     }
 
     /// Applies the cached observation while a fetch runs for a watcher that requires a newer one. It is published if
     /// the fetch fails.
     pub(in crate::jobs) fn recall(&self, older: &Observation) -> Option<KnownJob> {
-        self.change(|state, _| state.recall(older))
+        self.change(&older.job.key, |state, _| state.recall(older))
     }
 
     /// Applies that a watcher found nothing without a poll: "no such job" was cached, or the fetch was not awaited.
     pub(in crate::jobs) fn offer_missing(&self, key: &JobKey, error: LookupError) -> Option<KnownJob> {
-        self.change(|state, settings| state.offer_missing(key, error, settings))
+        self.change(key, |state, settings| state.offer_missing(key, error, settings))
     }
 
     /// Applies the result of a fetch of any caller: publishes it to the watchers, and schedules the next poll.
@@ -184,17 +184,17 @@ impl FollowRegistry {
         key: &JobKey,
         result: Result<&Observation, LookupError>,
     ) -> Option<KnownJob> {
-        self.change(|state, settings| state.apply_fetch(key, result, settings))
+        self.change(key, |state, settings| state.apply_fetch(key, result, settings))
     }
 
     /// Applies the observation of another replica, which is expected to make the next poll as well.
     pub(in crate::jobs) fn apply_remote(&self, observation: &Observation) -> Option<KnownJob> {
-        self.change(|state, settings| state.apply_remote(observation, settings))
+        self.change(&observation.job.key, |state, settings| state.apply_remote(observation, settings))
     }
 
     /// Applies a job as a list of its source contained it.
     pub(in crate::jobs) fn apply_listed(&self, observation: &Observation) -> Option<KnownJob> {
-        self.change(|state, settings| state.apply_listed(observation, settings))
+        self.change(&observation.job.key, |state, settings| state.apply_listed(observation, settings))
     }
 
     /// Starts, renews or ends the sweeps of a source.
@@ -282,8 +282,15 @@ impl FollowRegistry {
         self.sweep_wake.notify_one();
     }
 
-    fn change(&self, apply: impl FnOnce(&mut FollowedJobs, &FollowSettings) -> Change) -> Option<KnownJob> {
-        let Change { turned, wakes } = apply(&mut self.lock(), &self.settings());
+    fn change(
+        &self,
+        key: &JobKey,
+        apply: impl FnOnce(&mut FollowedJobs, &FollowSettings) -> Change,
+    ) -> Option<KnownJob> {
+        let (settings, mut state) = (self.settings(), self.lock());
+        let Change { turned, wakes } = apply(&mut state, &settings);
+        state.schedule.settle(key, &settings);
+        drop(state);
         if wakes {
             self.wake();
         }
@@ -300,6 +307,8 @@ impl FollowRegistry {
         let mut round = PollBatch::default();
         let mut state = self.lock();
         let schedule = &mut state.schedule;
+        schedule.forget_idle(now, &settings);
+        round.next = schedule.next_forgotten(&settings);
         for source in schedule.sources() {
             let mut opens = None;
             if let Some(room) = room(&source, schedule.demand(&source, &settings)) {
@@ -312,8 +321,6 @@ impl FollowRegistry {
                     }
                 }
                 opens = schedule.opens(&source, &room, now);
-            } else {
-                drop(schedule.due(&source, now, &settings));
             }
             let next = schedule.next_due(&source, now);
             round.next = round.next.into_iter().chain(next).chain(opens).min();
@@ -395,7 +402,7 @@ impl FollowRegistry {
     /// polls are spaced it is a forecast.
     pub(in crate::jobs) fn next_poll(&self, key: &JobKey, time_of_day: Timestamp) -> Option<Timestamp> {
         let now = Instant::now();
-        let at = self.lock().schedule.next_poll(key, now)?;
+        let at = self.lock().schedule.next_poll(key, now, &self.settings())?;
         time_of_day.checked_add(at.saturating_duration_since(now)).ok()
     }
 

@@ -4,16 +4,15 @@
 //! When a source allows fewer polls than are due, they are spaced over its hourly budget, or made one at a time while
 //! its circuit breaker is open.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::followed_job::FollowedJob;
-use super::round_robin::round_robin;
+use super::poll_queue::{Place, PollQueue};
 use super::settings::FollowSettings;
-use super::source_polls::{PollCapacity, PollLoad, PollQueue, SourcePolls};
+use super::source_polls::{PollCapacity, PollLoad, SourcePolls};
 use crate::domain::id::{JobHasher, JobKey, SourceName};
 use crate::telemetry::meters;
 
@@ -21,6 +20,8 @@ use crate::telemetry::meters;
 const RETRY_WATCHED: Duration = Duration::from_secs(5);
 /// The number of these retries. A job that fails for longer is polled at the normal interval.
 const RETRIES_WATCHED: u32 = 5;
+/// The maximum number of jobs that are examined to fill up a request.
+const FILLERS_EXAMINED: usize = 1_000;
 
 /// The followed jobs and the times of their polls.
 #[derive(Debug, Default)]
@@ -28,6 +29,8 @@ pub(super) struct PollSchedule {
     pub(super) jobs: HashMap<JobKey, FollowedJob, JobHasher>,
     pub(super) queues: HashMap<SourceName, PollQueue>,
     pub(super) polls: HashMap<SourceName, SourcePolls>,
+    /// The jobs without an interest, by the time since which they have none, and by number.
+    idle: BTreeMap<Place, JobKey>,
     /// The jobs that were forgotten since the last batch; they are reported to the ledger after it.
     forgotten: Vec<JobKey>,
     /// The number of the last read of a job that is not followed.
@@ -42,8 +45,8 @@ impl PollSchedule {
 
     /// When the next job of a source becomes due after `now`.
     pub(super) fn next_due(&self, source: &SourceName, now: Instant) -> Option<Instant> {
-        let later = self.queues.get(source)?.range((now, u64::MAX)..).next();
-        later.map(|((at, _), _)| *at)
+        let ((at, _), _) = self.queues.get(source)?.later(now).next()?;
+        Some(at)
     }
 
     /// The jobs that were forgotten since the last call.
@@ -51,11 +54,17 @@ impl PollSchedule {
         std::mem::take(&mut self.forgotten)
     }
 
-    /// The time of the next poll of a job; `None` when none is scheduled. While polls are spaced it is a forecast: the
-    /// job that has been due longest is polled first.
-    pub(super) fn next_poll(&mut self, key: &JobKey, now: Instant) -> Option<Instant> {
+    /// The time of the next poll of a job; `None` when none is scheduled, or the job is forgotten before it. While polls
+    /// are spaced it is a forecast: the job that has been due longest is polled first.
+    pub(super) fn next_poll(
+        &mut self,
+        key: &JobKey,
+        now: Instant,
+        settings: &FollowSettings,
+    ) -> Option<Instant> {
         let followed = self.jobs.get(key).filter(|followed| !followed.is_over())?;
-        let planned = followed.scheduled_at?;
+        let forgotten_at = followed.idle_since.map(|since| since + settings.unsubscribe_grace);
+        let planned = followed.scheduled_at.filter(|at| forgotten_at.is_none_or(|end| *at < end))?;
         if let Some(coverage) = self.coverage(&key.source).filter(|coverage| coverage.covers(followed)) {
             return Some(planned.min((coverage.swept.0 + coverage.interval).max(now)));
         }
@@ -77,20 +86,17 @@ impl PollSchedule {
         }
         let queue = self.queues.entry(key.source.clone()).or_default();
         if let Some(before) = std::mem::replace(&mut followed.scheduled_at, at) {
-            queue.remove(&(before, followed.number));
+            queue.remove((before, followed.number));
         }
         if let Some(at) = at {
-            queue.insert((at, followed.number), key.clone());
+            queue.insert((at, followed.number), key.clone(), followed.marks());
         }
     }
 
-    /// Schedules the next poll, not before `pause` is over. A job in a terminal state is only scheduled to be
-    /// forgotten.
+    /// Schedules the next poll, not before `pause` is over. A job that is over needs none.
     pub(super) fn plan(&mut self, key: &JobKey, settings: &FollowSettings, pause: Duration) {
         let Some(followed) = self.jobs.get(key).filter(|followed| !followed.in_flight) else { return };
-        let at = if followed.is_over() {
-            followed.idle_since.map(|since| since + settings.unsubscribe_grace)
-        } else {
+        let at = (!followed.is_over()).then(|| {
             let now = Instant::now();
             // A pause ends for all jobs of a source at once; the phases spread their polls.
             let paused =
@@ -100,10 +106,22 @@ impl PollSchedule {
             let again = followed.urgent && followed.failures == 0 && pause.is_zero();
             let interval =
                 if again { Duration::ZERO } else { self.interval(followed, settings, now).max(paused) };
-            let next = now + interval + stand_by;
-            Some(followed.idle_since.map_or(next, |since| next.min(since + settings.unsubscribe_grace)))
-        };
+            now + interval + stand_by
+        });
         self.set_schedule(key, at);
+    }
+
+    /// Applies what changed in a job to the order of its source's polls, and to the demand of the source.
+    pub(super) fn settle(&mut self, key: &JobKey, settings: &FollowSettings) {
+        let Some(followed) = self.jobs.get_mut(key) else { return };
+        let demand = followed.sweep_demand(settings, Instant::now());
+        let before = std::mem::replace(&mut followed.demand, demand);
+        if demand != before {
+            self.polls.entry(key.source.clone()).or_default().demand.replace(before, demand);
+        }
+        if let Some((at, queue)) = followed.scheduled_at.zip(self.queues.get_mut(&key.source)) {
+            queue.mark((at, followed.number), followed.marks());
+        }
     }
 
     pub(super) fn plan_if_idle(&mut self, key: &JobKey, settings: &FollowSettings) {
@@ -112,32 +130,50 @@ impl PollSchedule {
         }
     }
 
-    /// The due jobs of one source. Jobs without an interest are forgotten instead.
-    pub(super) fn due(
-        &mut self,
-        source: &SourceName,
-        now: Instant,
-        settings: &FollowSettings,
-    ) -> Vec<JobKey> {
-        let Some(queue) = self.queues.get(source) else { return Vec::new() };
-        let due: Vec<JobKey> = queue.range(..=(now, u64::MAX)).map(|(_, key)| key.clone()).collect();
-        let (gone, due): (Vec<_>, Vec<_>) =
-            due.into_iter().partition(|key| self.is_forgettable(key, now, settings));
-        for key in gone {
-            self.forget(&key);
+    /// Records that a job has an interest, or has none any more.
+    pub(super) fn set_idle(&mut self, key: &JobKey, since: Option<Instant>) {
+        let Some(followed) = self.jobs.get_mut(key) else { return };
+        if let Some(before) = std::mem::replace(&mut followed.idle_since, since) {
+            self.idle.remove(&(before, followed.number));
         }
-        due
+        if let Some(since) = since {
+            self.idle.insert((since, followed.number), key.clone());
+        }
     }
 
-    fn is_forgettable(&self, key: &JobKey, now: Instant, settings: &FollowSettings) -> bool {
-        let idle_since = self.jobs.get(key).and_then(|followed| followed.idle_since);
-        idle_since.is_some_and(|since| now >= since + settings.unsubscribe_grace)
+    /// Forgets the jobs that have had no interest for the unsubscribe grace period. One that is being polled is forgotten
+    /// after that.
+    pub(super) fn forget_idle(&mut self, now: Instant, settings: &FollowSettings) {
+        let is_over = |since: Instant| since + settings.unsubscribe_grace <= now;
+        let idle = self.idle.iter().take_while(|((since, _), _)| is_over(*since));
+        let gone: Vec<JobKey> =
+            idle.map(|(_, key)| key).filter(|key| !self.is_in_flight(key)).cloned().collect();
+        for key in gone {
+            self.set_schedule(&key, None);
+            self.set_idle(&key, None);
+            self.jobs.remove(&key);
+            self.forgotten.push(key);
+        }
     }
 
-    fn forget(&mut self, key: &JobKey) {
-        self.set_schedule(key, None);
-        self.jobs.remove(key);
-        self.forgotten.push(key.clone());
+    /// When the next job is forgotten.
+    pub(super) fn next_forgotten(&self, settings: &FollowSettings) -> Option<Instant> {
+        let mut idle = self.idle.iter().filter(|(_, key)| !self.is_in_flight(key));
+        idle.next().map(|((since, _), _)| *since + settings.unsubscribe_grace)
+    }
+
+    /// The jobs without an interest are those that are forgotten.
+    #[cfg(test)]
+    pub(super) fn check_idle(&self) {
+        let idle = self.jobs.iter().filter_map(|(key, followed)| {
+            assert_eq!(followed.idle_since.is_some(), followed.requests.is_empty());
+            Some(((followed.idle_since?, followed.number), key.clone()))
+        });
+        assert_eq!(self.idle, idle.collect());
+    }
+
+    fn is_in_flight(&self, key: &JobKey) -> bool {
+        self.jobs.get(key).is_some_and(|followed| followed.in_flight)
     }
 
     /// The demand of the jobs of one source.
@@ -191,15 +227,15 @@ impl PollSchedule {
     /// When a source has more to do, besides what becomes due: jobs that are already due wait for capacity, and a
     /// source with an open circuit breaker waits for its next probe.
     pub(super) fn opens(&self, source: &SourceName, room: &PollCapacity, now: Instant) -> Option<Instant> {
-        let first = self.queues.get(source).and_then(|queue| queue.first_key_value());
-        let is_due = first.is_some_and(|((at, _), _)| *at <= now);
+        let is_due = self.queues.get(source).is_some_and(|queue| queue.has_due(now));
         let opens = room.opens.filter(|_| is_due);
         let tries = room.broken_for.filter(|wait| !wait.is_zero() && self.probe_of(source).is_some());
         let tries = tries.map(|wait| (now + wait).max(room.opens.unwrap_or(now)));
         opens.into_iter().chain(tries).min()
     }
 
-    /// Chooses the jobs of one source to poll, and marks them as being polled. Clients are served in round robin.
+    /// Chooses the jobs of one source to poll, and marks them as being polled. Clients are served in round robin. Those that
+    /// a list does not contain any more are first.
     pub(super) fn choose(
         &mut self,
         source: &SourceName,
@@ -207,29 +243,21 @@ impl PollSchedule {
         now: Instant,
         settings: &FollowSettings,
     ) -> Vec<JobKey> {
-        let spaced = !room.spacing.is_zero();
-        let mut due = self.due(source, now, settings);
-        if due.is_empty() && room.broken_for.is_some_and(|wait| wait.is_zero()) {
-            due.extend(self.probe_of(source));
-            self.polls.entry(source.clone()).or_default().probe = due.first().cloned();
+        let is_spaced = !room.spacing.is_zero();
+        let Some(queue) = self.queues.get(source) else { return Vec::new() };
+        let polls = self.polls.entry(source.clone()).or_default();
+        let mut places = queue.urgent(now, room.urgent);
+        let free = room.jobs.saturating_sub(places.len());
+        let due = queue.choose(now, free, &places, is_spaced.then_some(&mut polls.order));
+        places.extend(due);
+        let mut chosen: Vec<JobKey> = places.iter().filter_map(|place| queue.key(*place)).cloned().collect();
+        if !queue.has_due(now) && room.broken_for.is_some_and(|wait| wait.is_zero()) {
+            chosen.extend(self.probe_of(source));
+            self.polls.entry(source.clone()).or_default().probe = chosen.first().cloned();
         }
-        let urgent = self.take_urgent(&mut due, room.urgent);
-        let free = room.jobs.saturating_sub(urgent.len());
-        let mut chosen = if free == 0 {
-            Vec::new()
-        } else if spaced {
-            let mut order = self.polls.get_mut(source).map(|polls| std::mem::take(&mut polls.order));
-            let order = order.get_or_insert_default();
-            let chosen = order.choose(due, free, |key| self.client_of(key));
-            self.polls.entry(source.clone()).or_default().order = std::mem::take(order);
-            chosen
-        } else {
-            round_robin(due, free, |key| self.client_of(key))
-        };
-        chosen.extend(urgent);
         let batch_capacity = chosen.len().next_multiple_of(room.a_request.max(1)).min(room.jobs);
         let free = batch_capacity.saturating_sub(chosen.len());
-        if spaced || self.coverage(source).is_some() {
+        if is_spaced || self.coverage(source).is_some() {
             chosen.extend(self.next_scheduled(source, free, now));
         } else {
             chosen.extend(self.batch_fillers(source, free, now, settings));
@@ -244,7 +272,7 @@ impl PollSchedule {
         let interval = followed.interval_under(self.coverage(&followed.source), settings, now);
         let soon = followed.outage
             && followed.failures <= RETRIES_WATCHED
-            && followed.is_watched()
+            && followed.requests.is_watched()
             && !self.is_broken(&followed.source);
         if soon { interval.min(RETRY_WATCHED.max(settings.pace.fastest)) } else { interval }
     }
@@ -257,18 +285,15 @@ impl PollSchedule {
         if probed.is_some_and(|followed| followed.in_flight) {
             return None;
         }
-        let mut queue = self.queues.get(source)?.values();
-        let waits = |key: &&JobKey| {
-            self.jobs.get(*key).is_some_and(|followed| followed.outage && followed.is_watched())
-        };
-        queue.find(waits).cloned()
+        let queue = self.queues.get(source)?;
+        queue.first_probe().and_then(|place| queue.key(place)).cloned()
     }
 
     /// The jobs that are added to a spaced request at no cost before they are due: the next ones. A job that failed
     /// keeps its scheduled time.
     fn next_scheduled(&self, source: &SourceName, batch_capacity: usize, now: Instant) -> Vec<JobKey> {
         let Some(queue) = self.queues.get(source) else { return Vec::new() };
-        let later = queue.range((now, u64::MAX)..).map(|(_, key)| key);
+        let later = queue.later(now).map(|(_, key)| key).take(FILLERS_EXAMINED);
         let well = |key: &&JobKey| {
             self.jobs
                 .get(*key)
@@ -311,23 +336,19 @@ impl PollSchedule {
             let is_near = at <= soon || at <= soon_elsewhere && job.is_some_and(|followed| followed.stand_by);
             is_near || job.is_some_and(|followed| followed.has_waited_half(at, now))
         };
-        let joining =
-            queue.range((now, u64::MAX)..=(last, u64::MAX)).filter(|((at, _), key)| joins(*at, key));
+        let near = queue.later(now).take_while(|((at, _), _)| *at <= last).take(FILLERS_EXAMINED);
+        let joining = near.filter(|((at, _), key)| joins(*at, key));
         joining.take(limit).map(|(_, key)| key.clone()).collect()
-    }
-
-    /// The client on whose behalf a job is polled: the one with the oldest interest.
-    fn client_of(&self, key: &JobKey) -> Option<Arc<str>> {
-        let oldest = self.jobs.get(key)?.interests.first_key_value();
-        oldest.map(|(_, watch_request)| Arc::clone(&watch_request.client))
     }
 
     /// Marks a job as being polled. Returns `false` for a job that needs no poll.
     fn start_polls(&mut self, key: &JobKey, settings: &FollowSettings) -> bool {
         let is_read = self.start_read(key, settings);
-        let Some(followed) = self.jobs.get_mut(key) else { return is_read };
+        let Some(followed) = self.jobs.get_mut(key).filter(|followed| !followed.in_flight) else {
+            return is_read;
+        };
         if followed.is_over() {
-            self.plan(key, settings, Duration::ZERO);
+            self.set_schedule(key, None);
             return is_read;
         }
         followed.in_flight = true;

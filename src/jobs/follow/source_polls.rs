@@ -1,20 +1,20 @@
 //! The polls of one source: its demand, its capacity, and the start times of its next requests while polls are spaced.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::coverage::{SweepCoverage, UnlistedChange};
+use super::poll_queue::{Place, PollClient, PollQueue};
 use super::round_robin::RoundRobin;
+use super::source_demand::SourceDemand;
 use crate::domain::id::{JobHasher, JobKey};
 
-/// How long a sorted queue is accurate enough for a forecast.
+/// How long a copy of the places of a queue is accurate enough for a forecast.
 const ORDER_LASTS: Duration = Duration::from_millis(250);
-
-/// The scheduled polls of one source, ordered by time and the job's number.
-pub(super) type PollQueue = BTreeMap<(Instant, u64), JobKey>;
+/// A copy of at most this many places is made again after each round.
+const ORDER_SMALL: usize = 1_000;
 
 /// The demand of the jobs of one source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,17 +55,21 @@ pub(in crate::jobs) struct PollCapacity {
 pub(super) struct SourcePolls {
     /// The number of interests that receive updates.
     pub(super) watchers: usize,
-    pub(super) order: RoundRobin<Option<Arc<str>>>,
+    pub(super) order: RoundRobin<PollClient>,
     pub(super) slots: Option<RequestSlots>,
     pub(super) broken: bool,
     /// The job that is polled to find out whether the source has recovered.
     pub(super) probe: Option<JobKey>,
     /// The sweeps that are in force.
     pub(super) coverage: Option<SweepCoverage>,
+    /// What the followed jobs require of sweeps.
+    pub(super) demand: SourceDemand,
+    /// The place in the queue up to which the demand of its jobs was counted again.
+    pub(super) counted: Option<Place>,
     /// The changes of covered jobs that no list contained yet.
     pub(super) unlisted: Vec<UnlistedChange>,
     /// The jobs that are not followed and scheduled for a read, with their places in the queue.
-    pub(super) reads: HashMap<JobKey, (Instant, u64), JobHasher>,
+    pub(super) reads: HashMap<JobKey, Place, JobHasher>,
     /// Those of them that are read again at the verification interval.
     pub(super) verified: HashSet<JobKey, JobHasher>,
     /// The verification interval of the last sweeps that were in force.
@@ -80,8 +84,8 @@ pub(super) struct RequestSlots {
     pub(super) next: Instant,
     pub(super) spacing: Duration,
     pub(super) a_request: usize,
-    /// The schedule in its order, as of `made`.
-    pub(super) order: Vec<(Instant, u64)>,
+    /// The places of the schedule in their order, as of `made`.
+    pub(super) order: Vec<Place>,
     pub(super) made: Option<Instant>,
 }
 
@@ -94,7 +98,11 @@ impl SourcePolls {
         } else {
             let next = capacity.opens.unwrap_or(now);
             let (spacing, a_request) = (capacity.spacing, capacity.a_request.max(1));
-            self.slots = Some(RequestSlots { next, spacing, a_request, order: Vec::new(), made: None });
+            let (order, made) = match self.slots.take() {
+                Some(slots) if slots.order.len() > ORDER_SMALL => (slots.order, slots.made),
+                Some(_) | None => (Vec::new(), None),
+            };
+            self.slots = Some(RequestSlots { next, spacing, a_request, order, made });
         }
     }
 }
@@ -104,13 +112,14 @@ impl RequestSlots {
     /// are not due, unless they failed.
     pub(super) fn expected(
         &mut self,
-        place: (Instant, u64),
+        place: Place,
         failed: bool,
         queue: &PollQueue,
         now: Instant,
     ) -> Instant {
         if self.made.is_none_or(|made| made + ORDER_LASTS <= now) {
-            self.order = queue.keys().copied().collect();
+            self.order.clear();
+            self.order.extend(queue.places());
             self.made = Some(now);
         }
         let before = self.order.partition_point(|other| *other < place) / self.a_request;

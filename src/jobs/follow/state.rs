@@ -9,12 +9,13 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::duration_stats::DurationStats;
-use super::followed_job::{FollowedJob, WatchRequest};
+use super::followed_job::FollowedJob;
 use super::published::PublishedState;
 use super::schedule::PollSchedule;
 use super::settings::FollowSettings;
 use super::source_proofs::SourceProofs;
 use super::state_counts::StateCounts;
+use super::watch_requests::WatchRequest;
 use crate::domain::id::{JobKey, SourceName};
 use crate::domain::observation::Observation;
 use crate::jobs::answer::{KnownJob, LookupError, age};
@@ -108,18 +109,15 @@ impl FollowedJobs {
             Entry::Occupied(known) => (known.into_mut(), false),
             Entry::Vacant(new) => (new.insert(FollowedJob::new(number, key, &self.state_counts)), true),
         };
-        followed.interests.insert(number, WatchRequest { client, max_staleness, since: now, watches });
-        let was_idle = followed.idle_since.take().is_some();
+        followed.requests.insert(number, WatchRequest { client, max_staleness, since: now, watches });
+        let was_idle = followed.idle_since.is_some();
         let restarts = followed.restart();
         let comes_back = watches && std::mem::take(&mut followed.resumed);
         let updates = followed.updates.subscribe();
         let endings = updates.borrow().endings();
         let moves = was_idle || restarts || comes_back || max_staleness.is_some();
         let mut rescheduled = false;
-        if was_idle && followed.is_over() {
-            // The scheduled action was to forget the job.
-            self.schedule.set_schedule(key, None);
-        } else if let Some(planned) = followed.scheduled_at.filter(|_| moves) {
+        if let Some(planned) = followed.scheduled_at.filter(|_| moves) {
             // This watcher may require a fresher state than the others. A poll is only ever moved to an earlier time
             // here: a new watcher must not delay it or end a pause.
             let interval = followed.interval_under(coverage.as_ref(), settings, now);
@@ -129,27 +127,23 @@ impl FollowedJobs {
             self.schedule.set_schedule(key, Some(if paused { planned } else { planned.min(wished) }));
             rescheduled = true;
         }
+        self.schedule.set_idle(key, None);
+        self.schedule.settle(key, settings);
         Registration { number, endings, updates, is_new, rescheduled }
     }
 
     /// Removes an interest. After the last one, polling stops when the unsubscribe grace period is over. Returns
-    /// whether the schedule changed.
+    /// whether it was the last one.
     pub(super) fn unregister(&mut self, key: &JobKey, number: u64, settings: &FollowSettings) -> bool {
         let Some(followed) = self.get_mut(key) else { return false };
-        let watched = followed.interests.remove(&number).is_some_and(|request| request.watches);
+        let watched = followed.requests.remove(number);
+        let is_idle = followed.requests.is_empty();
         self.schedule.discount_watcher(key, watched);
-        let Some(followed) = self.get_mut(key).filter(|followed| followed.interests.is_empty()) else {
-            return false;
-        };
-        let now = Instant::now();
-        followed.idle_since = Some(now);
-        let forget_at = now + settings.unsubscribe_grace;
-        let planned = followed.scheduled_at.is_some_and(|at| at <= forget_at);
-        let changes = !followed.in_flight && !planned;
-        if changes {
-            self.schedule.set_schedule(key, Some(forget_at));
+        if is_idle {
+            self.schedule.set_idle(key, Some(Instant::now()));
         }
-        changes
+        self.schedule.settle(key, settings);
+        is_idle
     }
 
     /// Follows a job as before a restart: the poll is at any time within the longest interval, by the job's own phase.
@@ -175,6 +169,7 @@ impl FollowedJobs {
             let at = Instant::now() + slowest.mul_f64(followed.phase);
             self.schedule.set_schedule(key, Some(at));
         }
+        self.schedule.settle(key, settings);
         polls
     }
 
@@ -330,6 +325,7 @@ impl FollowedJobs {
         let Some(followed) = in_flight else { return false };
         followed.in_flight = false;
         self.schedule.plan(key, settings, Duration::ZERO);
+        self.schedule.settle(key, settings);
         true
     }
 
@@ -352,6 +348,7 @@ impl FollowedJobs {
         for key in vanished.map(|(key, _)| key.clone()).collect::<Vec<JobKey>>() {
             self.expire_if_due(&key, settings);
             self.schedule.plan(&key, settings, Duration::ZERO);
+            self.schedule.settle(&key, settings);
         }
     }
 
@@ -363,3 +360,6 @@ impl FollowedJobs {
         followed.expire_if_due(settings, proven);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use tokio::time::Instant;
 
 use super::coverage::{SweepCoverage, UnlistedChange};
+use super::poll_queue::Place;
 use super::schedule::PollSchedule;
 use super::settings::FollowSettings;
 use crate::domain::id::{JobKey, SourceName};
@@ -13,6 +14,8 @@ use crate::domain::sweep::{SweepDemand, id_hash};
 
 /// The maximum number of changes that are compared with the next lists. More than these in one minute are not compared.
 const UNLISTED_MAX: usize = 1_000;
+/// For how many jobs [`PollSchedule::sweep_demand`] counts again what they require.
+const COUNTED_AGAIN: usize = 1_000;
 
 impl PollSchedule {
     /// The sweeps of a source that are in force.
@@ -49,8 +52,7 @@ impl PollSchedule {
         for (key, followed) in self.jobs.iter_mut().filter(|(key, _)| key.source == *source) {
             (followed.listed, followed.urgent) = (false, false);
             let polled = now + settings.pace.slowest.mul_f64(followed.phase);
-            let planned = followed.scheduled_at.filter(|planned| !followed.is_over() && *planned > polled);
-            moved.extend(planned.map(|_| (key.clone(), polled)));
+            moved.extend(followed.scheduled_at.map(|planned| (key.clone(), planned.min(polled))));
         }
         for (key, at) in moved {
             self.set_schedule(&key, Some(at));
@@ -76,37 +78,42 @@ impl PollSchedule {
             }
             followed.urgent = was_listed;
             let Some(planned) = followed.scheduled_at else { continue };
-            if was_listed {
-                moved.push((key.clone(), now));
+            let at = if was_listed {
+                now
             } else if coverage.covers(followed) && followed.idle_since.is_none() {
-                let at = now + coverage.read_interval(followed, settings, now);
-                moved.push((key.clone(), at.max(planned)));
-            }
+                planned.max(now + coverage.read_interval(followed, settings, now))
+            } else {
+                planned
+            };
+            moved.push((key.clone(), at));
         }
         for (key, at) in moved {
             self.set_schedule(&key, Some(at));
         }
     }
 
-    /// What the jobs of a source require of its sweeps. The cost is in proportion to the followed jobs.
+    /// What the jobs of a source require of its sweeps. What a job requires changes with its age; here it is counted again
+    /// for up to [`COUNTED_AGAIN`] jobs, those of the next places in the queue.
     pub(super) fn sweep_demand(
-        &self,
+        &mut self,
         source: &SourceName,
         settings: &FollowSettings,
         ids_a_request: usize,
     ) -> SweepDemand {
-        let now = Instant::now();
-        let mut demand = SweepDemand { verified: self.count_verified(source), ..SweepDemand::default() };
-        for (_, followed) in self.jobs.iter().filter(|(key, followed)| {
-            key.source == *source && followed.idle_since.is_none() && !followed.is_over()
-        }) {
-            demand.jobs += 1;
-            demand.watched += usize::from(followed.is_watched());
-            demand.verified += usize::from(!followed.stand_by);
-            demand.requests_per_second += 1.0 / followed.interval(settings, now).as_secs_f64().max(1e-3);
-            demand.tightest = followed.tightest().into_iter().chain(demand.tightest).min();
+        let counted = self.polls.get(source).and_then(|polls| polls.counted);
+        let next: Vec<(Place, JobKey)> = self.queues.get(source).map_or_else(Vec::new, |queue| {
+            let next = queue.behind(counted).take(COUNTED_AGAIN);
+            next.map(|(place, key)| (place, key.clone())).collect()
+        });
+        for (_, key) in &next {
+            self.settle(key, settings);
         }
-        demand.requests_per_second /= f64::from(u32::try_from(ids_a_request.max(1)).unwrap_or(u32::MAX));
+        let is_last = next.len() < COUNTED_AGAIN;
+        let verified = self.count_verified(source);
+        let Some(polls) = self.polls.get_mut(source) else { return SweepDemand::default() };
+        polls.counted = next.last().map(|(place, _)| *place).filter(|_| !is_last);
+        let mut demand = polls.demand.read(ids_a_request);
+        demand.verified += verified;
         demand
     }
 
@@ -152,18 +159,5 @@ impl PollSchedule {
     /// The changes of covered jobs that were found without a list since the last call.
     pub(super) fn take_unlisted(&mut self, source: &SourceName) -> Vec<UnlistedChange> {
         self.polls.get_mut(source).map(|polls| std::mem::take(&mut polls.unlisted)).unwrap_or_default()
-    }
-
-    /// Takes the due jobs that are read before others, because a list does not contain them any more.
-    pub(super) fn take_urgent(&self, due: &mut Vec<JobKey>, limit: usize) -> Vec<JobKey> {
-        let mut urgent = Vec::new();
-        due.retain(|key| {
-            let takes = urgent.len() < limit && self.jobs.get(key).is_some_and(|followed| followed.urgent);
-            if takes {
-                urgent.push(key.clone());
-            }
-            !takes
-        });
-        urgent
     }
 }

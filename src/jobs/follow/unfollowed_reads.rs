@@ -4,6 +4,7 @@
 use tokio::time::Instant;
 
 use super::followed_job::phase;
+use super::poll_queue::PollMarks;
 use super::schedule::PollSchedule;
 use super::settings::FollowSettings;
 use crate::domain::id::{JobKey, SourceName};
@@ -24,7 +25,7 @@ impl PollSchedule {
             return;
         }
         reads.insert(key.clone(), place);
-        self.queues.entry(key.source.clone()).or_default().insert(place, key.clone());
+        self.queues.entry(key.source.clone()).or_default().insert(place, key.clone(), PollMarks::default());
     }
 
     /// Whether a job is scheduled for a read, or being read, although it is not followed.
@@ -41,7 +42,7 @@ impl PollSchedule {
         polls.reading.insert(key.clone());
         let again = polls.verified.contains(key);
         if let Some(queue) = self.queues.get_mut(&key.source) {
-            queue.remove(&place);
+            queue.remove(place);
         }
         if again {
             self.schedule_verification(key, settings);
@@ -73,7 +74,7 @@ impl PollSchedule {
         if let Some(place) = polls.reads.remove(key)
             && let Some(queue) = self.queues.get_mut(&key.source)
         {
-            queue.remove(&place);
+            queue.remove(place);
         }
     }
 
@@ -118,7 +119,7 @@ impl PollSchedule {
         });
         let Some(queue) = self.queues.get_mut(source) else { return };
         for place in reads.unwrap_or_default().into_values() {
-            queue.remove(&place);
+            queue.remove(place);
         }
     }
 

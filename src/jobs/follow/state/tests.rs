@@ -1,0 +1,205 @@
+//! Random histories: what is counted and ordered as jobs change is what the jobs say.
+
+use std::collections::HashSet;
+
+use jiff::Timestamp;
+use proptest::prelude::*;
+
+use super::*;
+use crate::domain::details::{Details, MindBridgeDetails};
+use crate::domain::id::ExternalId;
+use crate::domain::job::{Job, Life};
+use crate::domain::pace::PollIntervals;
+use crate::domain::sweep::id_hash;
+use crate::jobs::follow::coverage::SweepCoverage;
+use crate::jobs::follow::poll_queue::{PollMarks, PollQueue};
+use crate::jobs::follow::source_demand::{JobDemand, SourceDemand};
+use crate::jobs::follow::source_polls::PollCapacity;
+
+const fn s(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+const SETTINGS: FollowSettings = FollowSettings {
+    pace: PollIntervals { fastest: s(1), slowest: s(30) },
+    unsubscribe_grace: s(5),
+    missing_for: s(40),
+    unknown_for: s(60),
+    at_most: s(300),
+    verify_interval: s(120),
+};
+
+fn source() -> SourceName {
+    SourceName::parse("source").unwrap()
+}
+
+fn key(number: usize) -> JobKey {
+    JobKey { source: source(), external_id: ExternalId::parse(&format!("job-{number}")).unwrap() }
+}
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_700_000_000 + second).unwrap()
+}
+
+fn observation(key: &JobKey, life: Life, now: Timestamp) -> Observation {
+    let job = Job::new(key.clone(), life, Details::from(MindBridgeDetails::default()));
+    Observation::new(Arc::new(job), now, now)
+}
+
+/// What happens to one of the jobs.
+#[derive(Clone, Debug)]
+enum Event {
+    Watches(u32, Option<u64>, bool),
+    Leaves,
+    Answers(Life),
+    Fails(bool),
+    Lists(bool),
+    Reads,
+    Polls { room: usize, spaced: bool, broken: bool },
+    Passes(u64),
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let life = prop_oneof![4 => Just(Life::Running), 1 => Just(Life::Succeeded)];
+    prop_oneof![
+        3 => (0_u32..4, proptest::option::of(0_u64..9), any::<bool>())
+            .prop_map(|(client, limit, watches)| Event::Watches(client, limit, watches)),
+        2 => Just(Event::Leaves),
+        4 => life.prop_map(Event::Answers),
+        2 => any::<bool>().prop_map(Event::Fails),
+        1 => any::<bool>().prop_map(Event::Lists),
+        1 => Just(Event::Reads),
+        4 => (1_usize..5, any::<bool>(), any::<bool>())
+            .prop_map(|(room, spaced, broken)| Event::Polls { room, spaced, broken }),
+        3 => (0_u64..20).prop_map(Event::Passes),
+    ]
+}
+
+/// The followed jobs, and the numbers of the interests in each.
+#[derive(Default)]
+struct FollowHistory {
+    jobs: FollowedJobs,
+    interests: Vec<(JobKey, u64)>,
+    answers: i64,
+}
+
+impl FollowHistory {
+    async fn apply(&mut self, event: Event, key: JobKey) {
+        let now = Instant::now();
+        match event {
+            Event::Watches(client, limit, watches) => {
+                let client: Arc<str> = client.to_string().into();
+                let limit = limit.map(s);
+                let registered = self.jobs.register(&key, client, limit, watches, &SETTINGS);
+                self.interests.push((key, registered.number));
+            }
+            Event::Leaves => {
+                if let Some((key, number)) = self.interests.pop() {
+                    self.jobs.unregister(&key, number, &SETTINGS);
+                }
+            }
+            Event::Answers(life) => {
+                self.answers += 1;
+                let seen = observation(&key, life, at(self.answers));
+                self.jobs.apply_fetch(&key, Ok(&seen), &SETTINGS);
+                self.jobs.schedule.settle(&key, &SETTINGS);
+            }
+            Event::Fails(missing) => {
+                let error = if missing { FetchError::NotFound } else { FetchError::TimedOut };
+                self.jobs.apply_fetch(&key, Err(LookupError::Fetch(error)), &SETTINGS);
+                self.jobs.schedule.settle(&key, &SETTINGS);
+            }
+            Event::Lists(contains) => self.list(&key, contains, now),
+            Event::Reads => self.jobs.schedule.schedule_read(&key, now),
+            Event::Polls { room, spaced, broken } => self.poll(room, spaced, broken, now),
+            Event::Passes(seconds) => tokio::time::advance(s(seconds)).await,
+        }
+    }
+
+    fn list(&mut self, key: &JobKey, contains: bool, now: Instant) {
+        let listed: HashSet<u64> = contains.then(|| id_hash(&key.external_id)).into_iter().collect();
+        let coverage = SweepCoverage {
+            since: now,
+            interval: s(2),
+            verify_interval: s(120),
+            swept: (now, at(self.answers)),
+            detail_interval: Some(s(30)),
+        };
+        let schedule = &mut self.jobs.schedule;
+        schedule.set_coverage(&source(), Some(coverage), Some(&listed), &SETTINGS);
+        if !contains {
+            schedule.set_coverage(&source(), None, None, &SETTINGS);
+        }
+    }
+
+    fn poll(&mut self, room: usize, spaced: bool, broken: bool, now: Instant) {
+        let spacing = if spaced { s(1) } else { Duration::ZERO };
+        let room = PollCapacity {
+            jobs: room,
+            urgent: 2,
+            a_request: 2,
+            spacing,
+            opens: None,
+            broken_for: broken.then_some(Duration::ZERO),
+            recovered: !broken,
+        };
+        let schedule = &mut self.jobs.schedule;
+        schedule.forget_idle(now, &SETTINGS);
+        schedule.apply_capacity(&source(), &room, now, &SETTINGS);
+        let chosen = schedule.choose(&source(), &room, now, &SETTINGS);
+        let distinct: HashSet<&JobKey> = chosen.iter().collect();
+        assert_eq!(distinct.len(), chosen.len(), "no job is polled twice at once");
+        for key in &chosen[chosen.len() / 2..] {
+            self.jobs.clear_in_flight(key, &SETTINGS);
+        }
+    }
+
+    /// Everything that is counted or ordered as jobs change is what the jobs say.
+    fn check(&mut self) {
+        let now = Instant::now();
+        let demand = self.jobs.schedule.sweep_demand(&source(), &SETTINGS, 2);
+        let schedule = &self.jobs.schedule;
+        let mut expected = SourceDemand::default();
+        for followed in schedule.jobs.values() {
+            let mut counted = followed.sweep_demand(&SETTINGS, now);
+            if followed.scheduled_at.is_none() {
+                // it is counted again when it is scheduled
+                counted = counted.with_rate_of(followed.demand);
+            }
+            assert_eq!(followed.demand, counted);
+        }
+        for followed in schedule.jobs.values() {
+            expected.replace(JobDemand::default(), followed.demand);
+        }
+        assert_eq!(demand, expected.read(2));
+        let places: Vec<_> =
+            schedule.queues.get(&source()).into_iter().flat_map(PollQueue::entries).collect();
+        let scheduled = schedule.jobs.iter().filter_map(|(key, followed)| {
+            Some(((followed.scheduled_at?, followed.number), key.clone(), followed.marks()))
+        });
+        let mut scheduled: Vec<_> = scheduled.collect();
+        let reads = schedule.polls.get(&source()).into_iter().flat_map(|polls| &polls.reads);
+        scheduled.extend(reads.map(|(key, place)| (*place, key.clone(), PollMarks::default())));
+        scheduled.sort_by_key(|(place, _, _)| *place);
+        assert_eq!(places, scheduled);
+        schedule.check_idle();
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn order_and_demand_are_those_of_the_jobs(
+        events in proptest::collection::vec((event(), 0_usize..5), 1..60)
+    ) {
+        let paused = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+        paused.unwrap().block_on(async {
+            let mut history = FollowHistory::default();
+            for (event, job) in events {
+                history.apply(event, key(job)).await;
+                history.check();
+            }
+        });
+    }
+}
