@@ -2,6 +2,7 @@
 
 pub mod embedded;
 pub mod memory;
+mod recent_reads;
 pub(in crate::outbound) mod record;
 pub mod rows;
 #[cfg(test)]

@@ -11,6 +11,7 @@ use moka::future::Cache;
 use moka::ops::compute::{CompResult, Op};
 use tokio::time::Instant;
 
+use super::recent_reads::RecentReads;
 use crate::domain::history::Transition;
 use crate::domain::id::{JobHasher, JobKey};
 use crate::domain::job::Job;
@@ -44,6 +45,8 @@ pub struct Retention {
 pub struct MemoryStore {
     pub(super) jobs: Cache<JobKey, Observation, JobHasher>,
     pub(super) missing: Cache<JobKey, Instant>,
+    /// In front of `jobs`.
+    recent: Arc<RecentReads>,
 }
 
 /// The ledger of a memory store: lost at a restart.
@@ -54,10 +57,16 @@ impl MemoryStore {
     /// An empty store.
     pub fn new(retention: Retention) -> Self {
         let weigh = |key: &JobKey, held: &Observation| weight(key, held);
-        let jobs = Cache::builder().max_capacity(retention.max_bytes).weigher(weigh).expire_after(retention);
-        let jobs = jobs.build_with_hasher(JobHasher::default());
+        let recent = Arc::new(RecentReads::default());
+        let removed = Arc::clone(&recent);
+        let jobs = Cache::builder()
+            .max_capacity(retention.max_bytes)
+            .weigher(weigh)
+            .expire_after(retention)
+            .eviction_listener(move |key: Arc<JobKey>, _, _| removed.remove(&key))
+            .build_with_hasher(JobHasher::default());
         let missing = Cache::builder().max_capacity(MISSING_MAX).time_to_live(retention.missing).build();
-        Self { jobs, missing }
+        Self { jobs, missing, recent }
     }
 
     /// The observation of each key, not counted as a read of the whole store.
@@ -71,7 +80,14 @@ impl MemoryStore {
 
     /// The observation of a job, if the cache returns it at once.
     pub(in crate::outbound) fn find_now(&self, key: &JobKey) -> Option<Observation> {
-        self.jobs.get(key).now_or_never().flatten()
+        match self.recent.find(key) {
+            Ok(held) => Some(held),
+            Err(before) => {
+                let held = self.jobs.get(key).now_or_never().flatten()?;
+                self.recent.keep(before, &held);
+                Some(held)
+            }
+        }
     }
 
     /// The approximate number of jobs: a recent write may not be counted yet.
@@ -217,6 +233,8 @@ fn weight(key: &JobKey, held: &Observation) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicI64, Ordering};
+
     use super::*;
 
     use crate::domain::details::Details;
@@ -304,6 +322,43 @@ mod tests {
             assert_eq!(known.collect::<Vec<_>>(), expected, "at {second}");
         }
         assert_eq!(expected.len(), 4);
+    }
+
+    #[tokio::test]
+    async fn job_that_was_removed_is_not_found_by_a_read_without_waiting() {
+        let store = store(1 << 20);
+        let job = seen("a", "1", Life::Succeeded, 1);
+        store.keep(job.clone()).await;
+        assert_eq!(store.find_now(&job.job.key), Some(job.clone()));
+        store.jobs.invalidate(&job.job.key).await;
+        store.jobs.run_pending_tasks().await;
+        assert_eq!(store.find_now(&job.job.key), None);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn read_without_waiting_sees_each_write_that_has_ended() {
+        const LAST: i64 = 20_000;
+        let store = Arc::new(store(1 << 20));
+        let written = Arc::new(AtomicI64::new(0));
+        let reader = {
+            let (store, written) = (Arc::clone(&store), Arc::clone(&written));
+            let key = seen("a", "1", Life::Running, 0).job.key.clone();
+            tokio::spawn(async move {
+                loop {
+                    let at_least = written.load(Ordering::Acquire);
+                    let found = store.find_now(&key).map_or(0, |found| found.observed_at.as_second());
+                    assert!(found >= at_least, "{found} after {at_least} was written");
+                    if at_least == LAST {
+                        return;
+                    }
+                }
+            })
+        };
+        for second in 1..=LAST {
+            store.keep(seen("a", "1", Life::Running, second)).await;
+            written.store(second, Ordering::Release);
+        }
+        reader.await.unwrap();
     }
 
     #[tokio::test]
