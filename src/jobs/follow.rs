@@ -1,5 +1,6 @@
-//! What is followed, and when it is polled: `registry` has the lock, `state` and `schedule` the decisions, `poller` the
-//! loop with its `permits`, `sweep` what replaces polls where an upstream can list changes, and `resume` what a restart
+//! What is followed, and when it is polled: `registry` has the lock, `state` and `schedule` the decisions, with the
+//! `watch_requests` of each job, the `poll_queue` and the `source_demand` of each source; `poller` has the loop with its
+//! `permits`, `sweep` what replaces polls where an upstream can list changes, and `resume` what a restart
 //! restores. How an observation is obtained is in `fetch`; what a client receives is in `watch`.
 
 mod coverage;

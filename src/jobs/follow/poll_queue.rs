@@ -10,8 +10,8 @@ use tokio::time::Instant;
 use super::round_robin::{RoundRobin, by_rank};
 use crate::domain::id::JobKey;
 
-/// The place of a poll: its time, and the number of its job.
-pub(super) type Place = (Instant, u64);
+/// The position of a poll in a queue: its time, and the number of its job.
+pub(super) type QueuePosition = (Instant, u64);
 
 /// The client on whose behalf a job is polled; reads of jobs that are not followed have none.
 pub(super) type PollClient = Option<Arc<str>>;
@@ -29,10 +29,10 @@ pub(super) struct PollMarks {
 /// The scheduled polls of one source.
 #[derive(Debug, Default)]
 pub(super) struct PollQueue {
-    by_time: BTreeMap<Place, (JobKey, PollMarks)>,
-    by_client: HashMap<PollClient, BTreeSet<Place>>,
-    urgent: BTreeSet<Place>,
-    probes: BTreeSet<Place>,
+    by_time: BTreeMap<QueuePosition, (JobKey, PollMarks)>,
+    by_client: HashMap<PollClient, BTreeSet<QueuePosition>>,
+    urgent: BTreeSet<QueuePosition>,
+    probes: BTreeSet<QueuePosition>,
 }
 
 impl PollQueue {
@@ -40,140 +40,146 @@ impl PollQueue {
         self.by_time.len()
     }
 
-    pub(super) fn insert(&mut self, place: Place, key: JobKey, marks: PollMarks) {
-        self.remove(place);
-        self.by_client.entry(marks.client.clone()).or_default().insert(place);
+    pub(super) fn insert(&mut self, position: QueuePosition, key: JobKey, marks: PollMarks) {
+        self.remove(position);
+        self.by_client.entry(marks.client.clone()).or_default().insert(position);
         if marks.is_urgent {
-            self.urgent.insert(place);
+            self.urgent.insert(position);
         }
         if marks.is_probe {
-            self.probes.insert(place);
+            self.probes.insert(position);
         }
-        self.by_time.insert(place, (key, marks));
+        self.by_time.insert(position, (key, marks));
     }
 
-    pub(super) fn remove(&mut self, place: Place) {
-        let Some((_, marks)) = self.by_time.remove(&place) else { return };
+    pub(super) fn remove(&mut self, position: QueuePosition) {
+        let Some((_, marks)) = self.by_time.remove(&position) else { return };
         if marks.is_urgent {
-            self.urgent.remove(&place);
+            self.urgent.remove(&position);
         }
         if marks.is_probe {
-            self.probes.remove(&place);
+            self.probes.remove(&position);
         }
-        if let Some(places) = self.by_client.get_mut(&marks.client) {
-            places.remove(&place);
-            if places.is_empty() {
+        if let Some(positions) = self.by_client.get_mut(&marks.client) {
+            positions.remove(&position);
+            if positions.is_empty() {
                 self.by_client.remove(&marks.client);
             }
         }
     }
 
     /// Replaces the marks of a scheduled poll.
-    pub(super) fn mark(&mut self, place: Place, marks: PollMarks) {
-        let Some((key, before)) = self.by_time.get(&place) else { return };
+    pub(super) fn mark(&mut self, position: QueuePosition, marks: PollMarks) {
+        let Some((key, before)) = self.by_time.get(&position) else { return };
         if *before != marks {
             let key = key.clone();
-            self.insert(place, key, marks);
+            self.insert(position, key, marks);
         }
     }
 
-    /// The job of a place.
-    pub(super) fn key(&self, place: Place) -> Option<&JobKey> {
-        self.by_time.get(&place).map(|(key, _)| key)
+    /// The job at a position.
+    pub(super) fn key(&self, position: QueuePosition) -> Option<&JobKey> {
+        self.by_time.get(&position).map(|(key, _)| key)
     }
 
-    /// Every place, in order.
-    pub(super) fn places(&self) -> impl Iterator<Item = Place> {
+    /// Every position, in order.
+    pub(super) fn positions(&self) -> impl Iterator<Item = QueuePosition> {
         self.by_time.keys().copied()
     }
 
     /// Everything, in order.
     #[cfg(test)]
-    pub(super) fn entries(&self) -> Vec<(Place, JobKey, PollMarks)> {
+    pub(super) fn entries(&self) -> Vec<(QueuePosition, JobKey, PollMarks)> {
         let marked: usize = self.by_client.values().map(BTreeSet::len).sum();
-        assert_eq!(marked, self.by_time.len(), "each place has a client");
-        let entry = |(place, (key, marks)): (&Place, &(JobKey, PollMarks))| {
+        assert_eq!(marked, self.by_time.len(), "each position has a client");
+        let entry = |(position, (key, marks)): (&QueuePosition, &(JobKey, PollMarks))| {
             assert_eq!(
                 (marks.is_urgent, marks.is_probe),
-                (self.urgent.contains(place), self.probes.contains(place))
+                (self.urgent.contains(position), self.probes.contains(position))
             );
-            assert!(self.by_client[&marks.client].contains(place));
-            (*place, key.clone(), marks.clone())
+            assert!(self.by_client[&marks.client].contains(position));
+            (*position, key.clone(), marks.clone())
         };
         self.by_time.iter().map(entry).collect()
     }
 
-    /// The polls behind a place, or all, in order.
-    pub(super) fn behind(&self, place: Option<Place>) -> impl Iterator<Item = (Place, &JobKey)> {
-        let from = place.map_or(Bound::Unbounded, Bound::Excluded);
-        self.by_time.range((from, Bound::Unbounded)).map(|(place, (key, _))| (*place, key))
+    /// The polls behind a position, or all, in order.
+    pub(super) fn behind(
+        &self,
+        position: Option<QueuePosition>,
+    ) -> impl Iterator<Item = (QueuePosition, &JobKey)> {
+        let from = position.map_or(Bound::Unbounded, Bound::Excluded);
+        self.by_time.range((from, Bound::Unbounded)).map(|(position, (key, _))| (*position, key))
     }
 
     /// The polls that become due after `now`, in order.
-    pub(super) fn later(&self, now: Instant) -> impl Iterator<Item = (Place, &JobKey)> {
+    pub(super) fn later(&self, now: Instant) -> impl Iterator<Item = (QueuePosition, &JobKey)> {
         self.behind(Some((now, u64::MAX)))
     }
 
     /// Whether any poll is due.
     pub(super) fn has_due(&self, now: Instant) -> bool {
-        self.places().next().is_some_and(|(at, _)| at <= now)
+        self.positions().next().is_some_and(|(at, _)| at <= now)
     }
 
     /// The due polls that are made before others.
-    pub(super) fn urgent(&self, now: Instant, limit: usize) -> Vec<Place> {
+    pub(super) fn urgent(&self, now: Instant, limit: usize) -> Vec<QueuePosition> {
         self.urgent.iter().take_while(|(at, _)| *at <= now).take(limit).copied().collect()
     }
 
     /// The first poll that can find out whether the source has recovered.
-    pub(super) fn first_probe(&self) -> Option<Place> {
+    pub(super) fn first_probe(&self) -> Option<QueuePosition> {
         self.probes.first().copied()
     }
 
-    /// Chooses `room` of the due polls without those in `taken`: those that have been due longest if all fit, and in round
+    /// Chooses up to `limit` of the due polls without those in `taken`: those that have been due longest if all fit, and in round
     /// robin over the clients if not. While polls are spaced, `spaced` remembers which client was served.
     pub(super) fn choose(
         &self,
         now: Instant,
-        room: usize,
-        taken: &[Place],
+        limit: usize,
+        taken: &[QueuePosition],
         spaced: Option<&mut RoundRobin<PollClient>>,
-    ) -> Vec<Place> {
-        let is_due = move |place: &Place| place.0 <= now;
-        let mut chosen: HashSet<Place> = taken.iter().copied().collect();
-        let mut first: Vec<(Place, &PollClient)> = self
+    ) -> Vec<QueuePosition> {
+        if limit == 0 {
+            return Vec::new();
+        }
+        let is_due = move |position: &QueuePosition| position.0 <= now;
+        let mut chosen: HashSet<QueuePosition> = taken.iter().copied().collect();
+        let mut first: Vec<(QueuePosition, &PollClient)> = self
             .by_time
             .iter()
-            .map(|(place, (_, marks))| (*place, &marks.client))
-            .take_while(|(place, _)| is_due(place))
-            .filter(|(place, _)| !chosen.contains(place))
-            .take(room.saturating_add(1))
+            .map(|(position, (_, marks))| (*position, &marks.client))
+            .take_while(|(position, _)| is_due(position))
+            .filter(|(position, _)| !chosen.contains(position))
+            .take(limit.saturating_add(1))
             .collect();
-        if first.len() <= room {
-            return first.into_iter().map(|(place, _)| place).collect();
+        if first.len() <= limit {
+            return first.into_iter().map(|(position, _)| position).collect();
         }
         let mut spaced = spaced;
-        let by_age = spaced.as_mut().map_or(0, |order| order.by_age(room));
+        let by_age = spaced.as_mut().map_or(0, |order| order.by_age(limit));
         first.truncate(by_age);
-        let mut places = Vec::with_capacity(room);
-        for (place, client) in first {
+        let mut positions = Vec::with_capacity(limit);
+        for (position, client) in first {
             if let Some(order) = &mut spaced {
                 order.serve(client);
             }
-            places.push(place);
-            chosen.insert(place);
+            positions.push(position);
+            chosen.insert(position);
         }
-        let waiting = self.by_client.iter().map(|(client, places)| {
-            let due = places.iter().copied().take_while(is_due);
-            (client, due.filter(|place| !chosen.contains(place)))
+        let waiting = self.by_client.iter().map(|(client, positions)| {
+            let due = positions.iter().copied().take_while(is_due);
+            (client, due.filter(|position| !chosen.contains(position)))
         });
-        let left = room - places.len();
+        let left = limit - positions.len();
         if let Some(order) = spaced {
-            places.extend(order.choose(waiting, left));
+            positions.extend(order.choose(waiting, left));
         } else {
             let waiting = waiting.map(|(client, due)| (client, 0, due)).collect();
-            places.extend(by_rank(waiting, left, |_, rank| rank + 1));
+            positions.extend(by_rank(waiting, left, |_, rank| rank + 1));
         }
-        places
+        positions
     }
 }
 
@@ -213,8 +219,8 @@ mod tests {
             self.scheduled += 1;
             let client = self.clients[job].to_string().into();
             let marks = PollMarks { client: Some(client), ..PollMarks::default() };
-            let place = (self.began + Duration::from_micros(self.scheduled), job as u64);
-            self.queue.insert(place, key(job), marks);
+            let position = (self.began + Duration::from_micros(self.scheduled), job as u64);
+            self.queue.insert(position, key(job), marks);
         }
 
         /// The numbers of the jobs that are chosen.
@@ -239,12 +245,12 @@ mod tests {
         let mut due = Due::new(clients);
         let (mut last, mut longest) = (vec![0; clients.len()], vec![0; clients.len()]);
         for poll in 1..=polls / room {
-            let places: Vec<Place> = due.queue.places().collect();
+            let positions: Vec<QueuePosition> = due.queue.positions().collect();
             for job in due.choose(room, Some(&mut order)) {
                 longest[job] = longest[job].max(poll - last[job]);
                 last[job] = poll;
-                let place = places.iter().find(|(_, number)| *number == job as u64).unwrap();
-                due.queue.remove(*place);
+                let position = positions.iter().find(|(_, number)| *number == job as u64).unwrap();
+                due.queue.remove(*position);
                 due.schedule(job);
             }
         }
@@ -285,19 +291,19 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn marks_follow_their_poll() {
         let mut due = Due::new(&[0, 0, 1]);
-        let places: Vec<Place> = due.queue.places().collect();
+        let positions: Vec<QueuePosition> = due.queue.positions().collect();
         let later = due.began + Duration::from_secs(1);
         let marks = |is_urgent, is_probe| PollMarks { client: Some("b".into()), is_urgent, is_probe };
-        due.queue.mark(places[1], marks(true, false));
-        due.queue.mark(places[2], marks(false, true));
-        assert_eq!(due.queue.urgent(later, 9), [places[1]]);
+        due.queue.mark(positions[1], marks(true, false));
+        due.queue.mark(positions[2], marks(false, true));
+        assert_eq!(due.queue.urgent(later, 9), [positions[1]]);
         assert_eq!(due.queue.urgent(due.began, 9), [], "it is not due yet");
-        assert_eq!(due.queue.first_probe(), Some(places[2]));
-        assert_eq!(due.queue.choose(later, 9, &[places[1]], None), [places[0], places[2]]);
-        due.queue.mark(places[1], marks(false, false));
-        due.queue.remove(places[2]);
+        assert_eq!(due.queue.first_probe(), Some(positions[2]));
+        assert_eq!(due.queue.choose(later, 9, &[positions[1]], None), [positions[0], positions[2]]);
+        due.queue.mark(positions[1], marks(false, false));
+        due.queue.remove(positions[2]);
         assert_eq!((due.queue.urgent(later, 9), due.queue.first_probe()), (Vec::new(), None));
-        due.queue.mark(places[2], marks(true, true));
+        due.queue.mark(positions[2], marks(true, true));
         assert_eq!((due.queue.len(), due.queue.by_client.len()), (2, 2), "a removed poll stays removed");
     }
 }

@@ -128,7 +128,8 @@ impl FollowRegistry {
     ) -> Interest {
         let interest = self.unwatched_interest(key, client);
         let held = held.map(|held| ResumedJob::new(held, now));
-        if self.lock().resume(key, held, &self.settings()) {
+        let settings = self.settings();
+        if self.lock().change(key, &settings, |state| state.resume(key, held, &settings)) {
             self.wake();
         }
         interest
@@ -143,7 +144,8 @@ impl FollowRegistry {
     ) -> Interest {
         let settings = self.settings();
         let mut state = self.lock();
-        let registered = state.register(key, client, max_staleness, watches, &settings);
+        let registered = state
+            .change(key, &settings, |state| state.register(key, client, max_staleness, watches, &settings));
         let Registration { number, endings, updates, is_new, rescheduled } = registered;
         if is_new {
             // Under the lock, so that the ledger sees follows and forgets in their order.
@@ -288,8 +290,7 @@ impl FollowRegistry {
         apply: impl FnOnce(&mut FollowedJobs, &FollowSettings) -> Change,
     ) -> Option<KnownJob> {
         let (settings, mut state) = (self.settings(), self.lock());
-        let Change { turned, wakes } = apply(&mut state, &settings);
-        state.schedule.settle(key, &settings);
+        let Change { turned, wakes } = state.change(key, &settings, |state| apply(state, &settings));
         drop(state);
         if wakes {
             self.wake();
@@ -363,7 +364,8 @@ impl FollowRegistry {
     /// Ends a poll whose result was published before the poll began: it joined a single flight at the moment of its
     /// completion.
     pub(super) fn clear_in_flight(&self, key: &JobKey) {
-        if self.lock().clear_in_flight(key, &self.settings()) {
+        let settings = self.settings();
+        if self.lock().change(key, &settings, |state| state.clear_in_flight(key, &settings)) {
             self.wake();
         }
     }
@@ -468,7 +470,8 @@ impl Interest {
 impl Drop for Interest {
     fn drop(&mut self) {
         let settings = self.following.settings();
-        if self.following.lock().unregister(&self.key, self.number, &settings) {
+        let (key, number) = (&self.key, self.number);
+        if self.following.lock().change(key, &settings, |state| state.unregister(key, number)) {
             self.following.wake();
         }
     }

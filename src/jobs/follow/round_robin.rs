@@ -63,7 +63,7 @@ impl<O: Clone + Eq + Hash> RoundRobin<O> {
 }
 
 /// Chooses `room` items, each of the owner with the lowest rank: at the beginning the given one, and after each of its items
-/// as `next` says. Of owners of the same rank, the one whose item has been due longest is first.
+/// the one that `next` returns. Of owners of the same rank, the one whose item has been due longest is first.
 pub(super) fn by_rank<O, T: Ord + Copy>(
     mut owners: Vec<(O, u64, impl Iterator<Item = T>)>,
     room: usize,

@@ -4,13 +4,13 @@
 //! When a source allows fewer polls than are due, they are spaced over its hourly budget, or made one at a time while
 //! its circuit breaker is open.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::followed_job::FollowedJob;
-use super::poll_queue::{Place, PollQueue};
+use super::poll_queue::PollQueue;
 use super::settings::FollowSettings;
 use super::source_polls::{PollCapacity, PollLoad, SourcePolls};
 use crate::domain::id::{JobHasher, JobKey, SourceName};
@@ -30,7 +30,7 @@ pub(super) struct PollSchedule {
     pub(super) queues: HashMap<SourceName, PollQueue>,
     pub(super) polls: HashMap<SourceName, SourcePolls>,
     /// The jobs without an interest, by the time since which they have none, and by number.
-    idle: BTreeMap<Place, JobKey>,
+    idle: BTreeMap<(Instant, u64), JobKey>,
     /// The jobs that were forgotten since the last batch; they are reported to the ledger after it.
     forgotten: Vec<JobKey>,
     /// The number of the last read of a job that is not followed.
@@ -64,9 +64,10 @@ impl PollSchedule {
     ) -> Option<Instant> {
         let followed = self.jobs.get(key).filter(|followed| !followed.is_over())?;
         let forgotten_at = followed.idle_since.map(|since| since + settings.unsubscribe_grace);
-        let planned = followed.scheduled_at.filter(|at| forgotten_at.is_none_or(|end| *at < end))?;
+        let is_before = |at: &Instant| forgotten_at.is_none_or(|end| *at < end);
+        let planned = followed.scheduled_at?;
         if let Some(coverage) = self.coverage(&key.source).filter(|coverage| coverage.covers(followed)) {
-            return Some(planned.min((coverage.swept.0 + coverage.interval).max(now)));
+            return Some(planned.min((coverage.swept.0 + coverage.interval).max(now))).filter(is_before);
         }
         let slots = self.polls.get_mut(&key.source).and_then(|polls| polls.slots.as_mut());
         let at = match (slots, self.queues.get(&key.source)) {
@@ -75,7 +76,7 @@ impl PollSchedule {
             }
             (_, _) => planned,
         };
-        Some(at)
+        Some(at).filter(is_before)
     }
 
     /// Schedules a job, or removes it from the schedule.
@@ -111,8 +112,12 @@ impl PollSchedule {
         self.set_schedule(key, at);
     }
 
-    /// Applies what changed in a job to the order of its source's polls, and to the demand of the source.
-    pub(super) fn settle(&mut self, key: &JobKey, settings: &FollowSettings) {
+    /// Applies what changed in a job to the queue and the demand of its source. Required after each change of its
+    /// interests, its published state, or what decides about its interval. A job that is over needs no poll.
+    pub(super) fn update_indexes(&mut self, key: &JobKey, settings: &FollowSettings) {
+        if self.jobs.get(key).is_some_and(|followed| followed.is_over() && followed.scheduled_at.is_some()) {
+            self.set_schedule(key, None);
+        }
         let Some(followed) = self.jobs.get_mut(key) else { return };
         let demand = followed.sweep_demand(settings, Instant::now());
         let before = std::mem::replace(&mut followed.demand, demand);
@@ -124,14 +129,14 @@ impl PollSchedule {
         }
     }
 
-    pub(super) fn plan_if_idle(&mut self, key: &JobKey, settings: &FollowSettings) {
+    pub(super) fn plan_if_unscheduled(&mut self, key: &JobKey, settings: &FollowSettings) {
         if self.jobs.get(key).is_some_and(|followed| followed.scheduled_at.is_none()) {
             self.plan(key, settings, Duration::ZERO);
         }
     }
 
     /// Records that a job has an interest, or has none any more.
-    pub(super) fn set_idle(&mut self, key: &JobKey, since: Option<Instant>) {
+    pub(super) fn set_idle_since(&mut self, key: &JobKey, since: Option<Instant>) {
         let Some(followed) = self.jobs.get_mut(key) else { return };
         if let Some(before) = std::mem::replace(&mut followed.idle_since, since) {
             self.idle.remove(&(before, followed.number));
@@ -150,19 +155,19 @@ impl PollSchedule {
             idle.map(|(_, key)| key).filter(|key| !self.is_in_flight(key)).cloned().collect();
         for key in gone {
             self.set_schedule(&key, None);
-            self.set_idle(&key, None);
+            self.set_idle_since(&key, None);
             self.jobs.remove(&key);
             self.forgotten.push(key);
         }
     }
 
-    /// When the next job is forgotten.
+    /// When the next job is forgotten. The end of a poll wakes the loop, so jobs that are being polled do not count.
     pub(super) fn next_forgotten(&self, settings: &FollowSettings) -> Option<Instant> {
         let mut idle = self.idle.iter().filter(|(_, key)| !self.is_in_flight(key));
         idle.next().map(|((since, _), _)| *since + settings.unsubscribe_grace)
     }
 
-    /// The jobs without an interest are those that are forgotten.
+    /// Asserts that the idle index contains exactly the jobs without an interest.
     #[cfg(test)]
     pub(super) fn check_idle(&self) {
         let idle = self.jobs.iter().filter_map(|(key, followed)| {
@@ -246,11 +251,12 @@ impl PollSchedule {
         let is_spaced = !room.spacing.is_zero();
         let Some(queue) = self.queues.get(source) else { return Vec::new() };
         let polls = self.polls.entry(source.clone()).or_default();
-        let mut places = queue.urgent(now, room.urgent);
-        let free = room.jobs.saturating_sub(places.len());
-        let due = queue.choose(now, free, &places, is_spaced.then_some(&mut polls.order));
-        places.extend(due);
-        let mut chosen: Vec<JobKey> = places.iter().filter_map(|place| queue.key(*place)).cloned().collect();
+        let mut positions = queue.urgent(now, room.urgent);
+        let free = room.jobs.saturating_sub(positions.len());
+        let due = queue.choose(now, free, &positions, is_spaced.then_some(&mut polls.round_robin));
+        positions.extend(due);
+        let mut chosen: Vec<JobKey> =
+            positions.iter().filter_map(|position| queue.key(*position)).cloned().collect();
         if !queue.has_due(now) && room.broken_for.is_some_and(|wait| wait.is_zero()) {
             chosen.extend(self.probe_of(source));
             self.polls.entry(source.clone()).or_default().probe = chosen.first().cloned();
@@ -262,7 +268,9 @@ impl PollSchedule {
         } else {
             chosen.extend(self.batch_fillers(source, free, now, settings));
         }
-        chosen.retain(|key| self.start_polls(key, settings));
+        // a job can be scheduled for a poll and for a read
+        let mut started = HashSet::new();
+        chosen.retain(|key| started.insert(key.clone()) && self.start_polls(key, settings));
         chosen
     }
 
@@ -286,7 +294,7 @@ impl PollSchedule {
             return None;
         }
         let queue = self.queues.get(source)?;
-        queue.first_probe().and_then(|place| queue.key(place)).cloned()
+        queue.first_probe().and_then(|position| queue.key(position)).cloned()
     }
 
     /// The jobs that are added to a spaced request at no cost before they are due: the next ones. A job that failed
@@ -314,6 +322,7 @@ impl PollSchedule {
         }
         for (key, at) in due {
             self.set_schedule(&key, Some(at));
+            self.update_indexes(&key, settings);
         }
     }
 
@@ -344,13 +353,8 @@ impl PollSchedule {
     /// Marks a job as being polled. Returns `false` for a job that needs no poll.
     fn start_polls(&mut self, key: &JobKey, settings: &FollowSettings) -> bool {
         let is_read = self.start_read(key, settings);
-        let Some(followed) = self.jobs.get_mut(key).filter(|followed| !followed.in_flight) else {
-            return is_read;
-        };
-        if followed.is_over() {
-            self.set_schedule(key, None);
-            return is_read;
-        }
+        let can_start = |followed: &&mut FollowedJob| !followed.in_flight && !followed.is_over();
+        let Some(followed) = self.jobs.get_mut(key).filter(can_start) else { return is_read };
         followed.in_flight = true;
         followed.urgent = false;
         let late = followed.scheduled_at.and_then(|due| Instant::now().checked_duration_since(due));

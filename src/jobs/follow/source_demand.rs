@@ -25,7 +25,7 @@ pub(super) struct JobDemand {
     rate: u64,
 }
 
-/// The sum of these.
+/// The demand of all followed jobs of one source.
 #[derive(Debug, Default)]
 pub(super) struct SourceDemand {
     jobs: usize,
@@ -76,7 +76,7 @@ impl SourceDemand {
 
     /// The sum, where a request reads up to `ids_a_request` jobs.
     pub(super) fn read(&self, ids_a_request: usize) -> SweepDemand {
-        // As many nanoseconds as there are polls in 10^9 seconds are as many seconds as there are polls in one.
+        // `Duration` only converts the count of polls in 10^9 seconds to one of polls a second, as nanoseconds to seconds.
         let polls_per_second = Duration::from_nanos(self.rate).as_secs_f64();
         let ids_a_request = u32::try_from(ids_a_request.max(1)).unwrap_or(u32::MAX);
         SweepDemand {

@@ -6,14 +6,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::coverage::{SweepCoverage, UnlistedChange};
-use super::poll_queue::{Place, PollClient, PollQueue};
+use super::poll_queue::{PollClient, PollQueue, QueuePosition};
 use super::round_robin::RoundRobin;
 use super::source_demand::SourceDemand;
 use crate::domain::id::{JobHasher, JobKey};
 
-/// How long a copy of the places of a queue is accurate enough for a forecast.
+/// How long a copy of the positions of a queue is accurate enough for a forecast.
 const ORDER_LASTS: Duration = Duration::from_millis(250);
-/// A copy of at most this many places is made again after each round.
+/// A copy of at most this many positions is made again after each round.
 const ORDER_SMALL: usize = 1_000;
 
 /// The demand of the jobs of one source.
@@ -55,7 +55,7 @@ pub(in crate::jobs) struct PollCapacity {
 pub(super) struct SourcePolls {
     /// The number of interests that receive updates.
     pub(super) watchers: usize,
-    pub(super) order: RoundRobin<PollClient>,
+    pub(super) round_robin: RoundRobin<PollClient>,
     pub(super) slots: Option<RequestSlots>,
     pub(super) broken: bool,
     /// The job that is polled to find out whether the source has recovered.
@@ -64,12 +64,12 @@ pub(super) struct SourcePolls {
     pub(super) coverage: Option<SweepCoverage>,
     /// What the followed jobs require of sweeps.
     pub(super) demand: SourceDemand,
-    /// The place in the queue up to which the demand of its jobs was counted again.
-    pub(super) counted: Option<Place>,
+    /// The position in the queue up to which the demand of its jobs was counted again.
+    pub(super) recounted_to: Option<QueuePosition>,
     /// The changes of covered jobs that no list contained yet.
     pub(super) unlisted: Vec<UnlistedChange>,
-    /// The jobs that are not followed and scheduled for a read, with their places in the queue.
-    pub(super) reads: HashMap<JobKey, Place, JobHasher>,
+    /// The jobs that are not followed and scheduled for a read, with their positions in the queue.
+    pub(super) reads: HashMap<JobKey, QueuePosition, JobHasher>,
     /// Those of them that are read again at the verification interval.
     pub(super) verified: HashSet<JobKey, JobHasher>,
     /// The verification interval of the last sweeps that were in force.
@@ -84,8 +84,8 @@ pub(super) struct RequestSlots {
     pub(super) next: Instant,
     pub(super) spacing: Duration,
     pub(super) a_request: usize,
-    /// The places of the schedule in their order, as of `made`.
-    pub(super) order: Vec<Place>,
+    /// The positions of the schedule in their order, as of `made`.
+    pub(super) order: Vec<QueuePosition>,
     pub(super) made: Option<Instant>,
 }
 
@@ -112,20 +112,20 @@ impl RequestSlots {
     /// are not due, unless they failed.
     pub(super) fn expected(
         &mut self,
-        place: Place,
+        position: QueuePosition,
         failed: bool,
         queue: &PollQueue,
         now: Instant,
     ) -> Instant {
         if self.made.is_none_or(|made| made + ORDER_LASTS <= now) {
             self.order.clear();
-            self.order.extend(queue.places());
+            self.order.extend(queue.positions());
             self.made = Some(now);
         }
-        let before = self.order.partition_point(|other| *other < place) / self.a_request;
+        let before = self.order.partition_point(|other| *other < position) / self.a_request;
         let slot = self.next + self.spacing.saturating_mul(u32::try_from(before).unwrap_or(u32::MAX));
-        let first = self.order.get(before * self.a_request).map_or(place.0, |(at, _)| *at);
-        let due = if failed || self.spacing.is_zero() { place.0 } else { first.min(place.0) };
+        let first = self.order.get(before * self.a_request).map_or(position.0, |(at, _)| *at);
+        let due = if failed || self.spacing.is_zero() { position.0 } else { first.min(position.0) };
         slot.max(due)
     }
 }

@@ -92,6 +92,18 @@ impl FollowedJobs {
         self.schedule.jobs.get_mut(key)
     }
 
+    /// Changes a job by one of the methods below, and the indexes with it.
+    pub(super) fn change<R>(
+        &mut self,
+        key: &JobKey,
+        settings: &FollowSettings,
+        apply: impl FnOnce(&mut Self) -> R,
+    ) -> R {
+        let result = apply(self);
+        self.schedule.update_indexes(key, settings);
+        result
+    }
+
     /// Registers an interest of a client: the job is polled as often as `max_staleness` requires, and the client
     /// receives updates if it `watches`.
     pub(super) fn register(
@@ -127,22 +139,25 @@ impl FollowedJobs {
             self.schedule.set_schedule(key, Some(if paused { planned } else { planned.min(wished) }));
             rescheduled = true;
         }
-        self.schedule.set_idle(key, None);
-        self.schedule.settle(key, settings);
+        self.schedule.set_idle_since(key, None);
+        if restarts {
+            // Whatever its caller does next, a job with an interest is polled.
+            self.schedule.plan_if_unscheduled(key, settings);
+            rescheduled = true;
+        }
         Registration { number, endings, updates, is_new, rescheduled }
     }
 
     /// Removes an interest. After the last one, polling stops when the unsubscribe grace period is over. Returns
     /// whether it was the last one.
-    pub(super) fn unregister(&mut self, key: &JobKey, number: u64, settings: &FollowSettings) -> bool {
+    pub(super) fn unregister(&mut self, key: &JobKey, number: u64) -> bool {
         let Some(followed) = self.get_mut(key) else { return false };
         let watched = followed.requests.remove(number);
         let is_idle = followed.requests.is_empty();
         self.schedule.discount_watcher(key, watched);
         if is_idle {
-            self.schedule.set_idle(key, Some(Instant::now()));
+            self.schedule.set_idle_since(key, Some(Instant::now()));
         }
-        self.schedule.settle(key, settings);
         is_idle
     }
 
@@ -169,7 +184,6 @@ impl FollowedJobs {
             let at = Instant::now() + slowest.mul_f64(followed.phase);
             self.schedule.set_schedule(key, Some(at));
         }
-        self.schedule.settle(key, settings);
         polls
     }
 
@@ -180,7 +194,7 @@ impl FollowedJobs {
         let before = followed.stale();
         followed.publish(&mut self.duration_stats, |published| published.learn(observation));
         let turned = followed.turned(before);
-        self.schedule.plan_if_idle(key, settings);
+        self.schedule.plan_if_unscheduled(key, settings);
         Change { turned, wakes: true }
     }
 
@@ -203,7 +217,7 @@ impl FollowedJobs {
         let before = followed.stale();
         followed.updates.send_if_modified(|published| published.is_empty() && published.record_error(error));
         let turned = followed.turned(before);
-        self.schedule.plan_if_idle(key, settings);
+        self.schedule.plan_if_unscheduled(key, settings);
         Change { turned, wakes: true }
     }
 
@@ -325,7 +339,6 @@ impl FollowedJobs {
         let Some(followed) = in_flight else { return false };
         followed.in_flight = false;
         self.schedule.plan(key, settings, Duration::ZERO);
-        self.schedule.settle(key, settings);
         true
     }
 
@@ -348,7 +361,7 @@ impl FollowedJobs {
         for key in vanished.map(|(key, _)| key.clone()).collect::<Vec<JobKey>>() {
             self.expire_if_due(&key, settings);
             self.schedule.plan(&key, settings, Duration::ZERO);
-            self.schedule.settle(&key, settings);
+            self.schedule.update_indexes(&key, settings);
         }
     }
 

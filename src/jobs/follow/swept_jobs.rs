@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use tokio::time::Instant;
 
 use super::coverage::{SweepCoverage, UnlistedChange};
-use super::poll_queue::Place;
+use super::poll_queue::QueuePosition;
 use super::schedule::PollSchedule;
 use super::settings::FollowSettings;
 use crate::domain::id::{JobKey, SourceName};
@@ -15,7 +15,7 @@ use crate::domain::sweep::{SweepDemand, id_hash};
 /// The maximum number of changes that are compared with the next lists. More than these in one minute are not compared.
 const UNLISTED_MAX: usize = 1_000;
 /// For how many jobs [`PollSchedule::sweep_demand`] counts again what they require.
-const COUNTED_AGAIN: usize = 1_000;
+const RECOUNTED_PER_CALL: usize = 1_000;
 
 impl PollSchedule {
     /// The sweeps of a source that are in force.
@@ -80,7 +80,7 @@ impl PollSchedule {
             let Some(planned) = followed.scheduled_at else { continue };
             let at = if was_listed {
                 now
-            } else if coverage.covers(followed) && followed.idle_since.is_none() {
+            } else if coverage.covers(followed) {
                 planned.max(now + coverage.read_interval(followed, settings, now))
             } else {
                 planned
@@ -93,25 +93,25 @@ impl PollSchedule {
     }
 
     /// What the jobs of a source require of its sweeps. What a job requires changes with its age; here it is counted again
-    /// for up to [`COUNTED_AGAIN`] jobs, those of the next places in the queue.
+    /// for up to [`RECOUNTED_PER_CALL`] jobs, those of the next positions in the queue.
     pub(super) fn sweep_demand(
         &mut self,
         source: &SourceName,
         settings: &FollowSettings,
         ids_a_request: usize,
     ) -> SweepDemand {
-        let counted = self.polls.get(source).and_then(|polls| polls.counted);
-        let next: Vec<(Place, JobKey)> = self.queues.get(source).map_or_else(Vec::new, |queue| {
-            let next = queue.behind(counted).take(COUNTED_AGAIN);
-            next.map(|(place, key)| (place, key.clone())).collect()
+        let recounted_to = self.polls.get(source).and_then(|polls| polls.recounted_to);
+        let next: Vec<(QueuePosition, JobKey)> = self.queues.get(source).map_or_else(Vec::new, |queue| {
+            let next = queue.behind(recounted_to).take(RECOUNTED_PER_CALL);
+            next.map(|(position, key)| (position, key.clone())).collect()
         });
         for (_, key) in &next {
-            self.settle(key, settings);
+            self.update_indexes(key, settings);
         }
-        let is_last = next.len() < COUNTED_AGAIN;
+        let reached_end = next.len() < RECOUNTED_PER_CALL;
         let verified = self.count_verified(source);
         let Some(polls) = self.polls.get_mut(source) else { return SweepDemand::default() };
-        polls.counted = next.last().map(|(place, _)| *place).filter(|_| !is_last);
+        polls.recounted_to = next.last().map(|(position, _)| *position).filter(|_| !reached_end);
         let mut demand = polls.demand.read(ids_a_request);
         demand.verified += verified;
         demand

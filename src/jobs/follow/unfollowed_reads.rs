@@ -19,13 +19,17 @@ impl PollSchedule {
     /// scheduled first is read first.
     pub(super) fn schedule_read(&mut self, key: &JobKey, at: Instant) {
         self.last_read += 1;
-        let place = (at, FIRST | self.last_read);
+        let position = (at, FIRST | self.last_read);
         let reads = &mut self.polls.entry(key.source.clone()).or_default().reads;
         if reads.contains_key(key) {
             return;
         }
-        reads.insert(key.clone(), place);
-        self.queues.entry(key.source.clone()).or_default().insert(place, key.clone(), PollMarks::default());
+        reads.insert(key.clone(), position);
+        self.queues.entry(key.source.clone()).or_default().insert(
+            position,
+            key.clone(),
+            PollMarks::default(),
+        );
     }
 
     /// Whether a job is scheduled for a read, or being read, although it is not followed.
@@ -38,11 +42,11 @@ impl PollSchedule {
     /// A job that is verified is scheduled again.
     pub(super) fn start_read(&mut self, key: &JobKey, settings: &FollowSettings) -> bool {
         let Some(polls) = self.polls.get_mut(&key.source) else { return false };
-        let Some(place) = polls.reads.remove(key) else { return false };
+        let Some(position) = polls.reads.remove(key) else { return false };
         polls.reading.insert(key.clone());
         let again = polls.verified.contains(key);
         if let Some(queue) = self.queues.get_mut(&key.source) {
-            queue.remove(place);
+            queue.remove(position);
         }
         if again {
             self.schedule_verification(key, settings);
@@ -71,10 +75,10 @@ impl PollSchedule {
         if !polls.verified.remove(key) {
             return;
         }
-        if let Some(place) = polls.reads.remove(key)
+        if let Some(position) = polls.reads.remove(key)
             && let Some(queue) = self.queues.get_mut(&key.source)
         {
-            queue.remove(place);
+            queue.remove(position);
         }
     }
 
@@ -118,8 +122,8 @@ impl PollSchedule {
             std::mem::take(&mut polls.reads)
         });
         let Some(queue) = self.queues.get_mut(source) else { return };
-        for place in reads.unwrap_or_default().into_values() {
-            queue.remove(place);
+        for position in reads.unwrap_or_default().into_values() {
+            queue.remove(position);
         }
     }
 

@@ -18,7 +18,7 @@ pub(super) struct WatchRequests {
     limits: StalenessLimits,
 }
 
-/// How many allow each staleness.
+/// How many interests, or jobs, allow each staleness at most.
 #[derive(Debug, Default)]
 pub(super) struct StalenessLimits(BTreeMap<Duration, usize>);
 

@@ -1,4 +1,4 @@
-//! Random histories: what is counted and ordered as jobs change is what the jobs say.
+//! Random histories: what is counted and ordered as jobs change is what the jobs contain.
 
 use std::collections::HashSet;
 
@@ -10,7 +10,7 @@ use crate::domain::details::{Details, MindBridgeDetails};
 use crate::domain::id::ExternalId;
 use crate::domain::job::{Job, Life};
 use crate::domain::pace::PollIntervals;
-use crate::domain::sweep::id_hash;
+use crate::domain::sweep::{SweepDemand, id_hash};
 use crate::jobs::follow::coverage::SweepCoverage;
 use crate::jobs::follow::poll_queue::{PollMarks, PollQueue};
 use crate::jobs::follow::source_demand::{JobDemand, SourceDemand};
@@ -51,27 +51,41 @@ fn observation(key: &JobKey, life: Life, now: Timestamp) -> Observation {
 enum Event {
     Watches(u32, Option<u64>, bool),
     Leaves,
+    Resumes,
     Answers(Life),
+    AnswersOther(Life),
+    IsListed(Life),
+    IsCached(Life),
     Fails(bool),
+    EndsPoll,
     Lists(bool),
     Reads,
-    Polls { room: usize, spaced: bool, broken: bool },
+    Verifies,
+    Proves,
+    Polls { jobs: usize, spaced: bool, broken: bool },
     Passes(u64),
 }
 
 fn event() -> impl Strategy<Value = Event> {
-    let life = prop_oneof![4 => Just(Life::Running), 1 => Just(Life::Succeeded)];
+    let life = || prop_oneof![4 => Just(Life::Running), 1 => Just(Life::Succeeded)];
     prop_oneof![
-        3 => (0_u32..4, proptest::option::of(0_u64..9), any::<bool>())
+        6 => (0_u32..4, proptest::option::of(0_u64..9), any::<bool>())
             .prop_map(|(client, limit, watches)| Event::Watches(client, limit, watches)),
-        2 => Just(Event::Leaves),
-        4 => life.prop_map(Event::Answers),
-        2 => any::<bool>().prop_map(Event::Fails),
-        1 => any::<bool>().prop_map(Event::Lists),
-        1 => Just(Event::Reads),
-        4 => (1_usize..5, any::<bool>(), any::<bool>())
-            .prop_map(|(room, spaced, broken)| Event::Polls { room, spaced, broken }),
-        3 => (0_u64..20).prop_map(Event::Passes),
+        4 => Just(Event::Leaves),
+        1 => Just(Event::Resumes),
+        6 => life().prop_map(Event::Answers),
+        2 => life().prop_map(Event::AnswersOther),
+        2 => life().prop_map(Event::IsListed),
+        1 => life().prop_map(Event::IsCached),
+        4 => any::<bool>().prop_map(Event::Fails),
+        3 => Just(Event::EndsPoll),
+        2 => any::<bool>().prop_map(Event::Lists),
+        2 => Just(Event::Reads),
+        2 => Just(Event::Verifies),
+        1 => Just(Event::Proves),
+        8 => (0_usize..5, any::<bool>(), any::<bool>())
+            .prop_map(|(jobs, spaced, broken)| Event::Polls { jobs, spaced, broken }),
+        6 => (0_u64..20).prop_map(Event::Passes),
     ]
 }
 
@@ -86,32 +100,53 @@ struct FollowHistory {
 impl FollowHistory {
     async fn apply(&mut self, event: Event, key: JobKey) {
         let now = Instant::now();
+        self.answers += 1;
+        let seen = |life| observation(&key, life, at(self.answers));
         match event {
             Event::Watches(client, limit, watches) => {
                 let client: Arc<str> = client.to_string().into();
-                let limit = limit.map(s);
-                let registered = self.jobs.register(&key, client, limit, watches, &SETTINGS);
+                let registered = self.jobs.change(&key, &SETTINGS, |jobs| {
+                    jobs.register(&key, client, limit.map(s), watches, &SETTINGS)
+                });
                 self.interests.push((key, registered.number));
             }
             Event::Leaves => {
                 if let Some((key, number)) = self.interests.pop() {
-                    self.jobs.unregister(&key, number, &SETTINGS);
+                    self.jobs.change(&key, &SETTINGS, |jobs| jobs.unregister(&key, number));
                 }
             }
+            Event::Resumes => {
+                self.jobs.change(&key, &SETTINGS, |jobs| jobs.resume(&key, None, &SETTINGS));
+            }
             Event::Answers(life) => {
-                self.answers += 1;
-                let seen = observation(&key, life, at(self.answers));
-                self.jobs.apply_fetch(&key, Ok(&seen), &SETTINGS);
-                self.jobs.schedule.settle(&key, &SETTINGS);
+                let seen = seen(life);
+                self.jobs.change(&key, &SETTINGS, |jobs| jobs.apply_fetch(&key, Ok(&seen), &SETTINGS));
+            }
+            Event::AnswersOther(life) => {
+                let seen = seen(life);
+                self.jobs.change(&key, &SETTINGS, |jobs| jobs.apply_remote(&seen, &SETTINGS));
+            }
+            Event::IsListed(life) => {
+                let seen = seen(life);
+                self.jobs.change(&key, &SETTINGS, |jobs| jobs.apply_listed(&seen, &SETTINGS));
+            }
+            Event::IsCached(life) => {
+                let seen = seen(life);
+                self.jobs.change(&key, &SETTINGS, |jobs| jobs.offer_cached(&seen, &SETTINGS));
             }
             Event::Fails(missing) => {
                 let error = if missing { FetchError::NotFound } else { FetchError::TimedOut };
-                self.jobs.apply_fetch(&key, Err(LookupError::Fetch(error)), &SETTINGS);
-                self.jobs.schedule.settle(&key, &SETTINGS);
+                let error = LookupError::Fetch(error);
+                self.jobs.change(&key, &SETTINGS, |jobs| jobs.apply_fetch(&key, Err(error), &SETTINGS));
+            }
+            Event::EndsPoll => {
+                self.jobs.change(&key, &SETTINGS, |jobs| jobs.clear_in_flight(&key, &SETTINGS));
             }
             Event::Lists(contains) => self.list(&key, contains, now),
             Event::Reads => self.jobs.schedule.schedule_read(&key, now),
-            Event::Polls { room, spaced, broken } => self.poll(room, spaced, broken, now),
+            Event::Verifies => self.jobs.schedule.verify(&key, true, &SETTINGS),
+            Event::Proves => self.jobs.proved(&source(), &SETTINGS),
+            Event::Polls { jobs, spaced, broken } => self.poll(jobs, spaced, broken, now),
             Event::Passes(seconds) => tokio::time::advance(s(seconds)).await,
         }
     }
@@ -132,57 +167,58 @@ impl FollowHistory {
         }
     }
 
-    fn poll(&mut self, room: usize, spaced: bool, broken: bool, now: Instant) {
-        let spacing = if spaced { s(1) } else { Duration::ZERO };
+    fn poll(&mut self, jobs: usize, spaced: bool, broken: bool, now: Instant) {
         let room = PollCapacity {
-            jobs: room,
+            jobs,
             urgent: 2,
             a_request: 2,
-            spacing,
+            spacing: if spaced { s(1) } else { Duration::ZERO },
             opens: None,
             broken_for: broken.then_some(Duration::ZERO),
             recovered: !broken,
         };
         let schedule = &mut self.jobs.schedule;
         schedule.forget_idle(now, &SETTINGS);
+        assert!(schedule.next_forgotten(&SETTINGS).is_none_or(|next| next > now), "the loop would spin");
         schedule.apply_capacity(&source(), &room, now, &SETTINGS);
         let chosen = schedule.choose(&source(), &room, now, &SETTINGS);
         let distinct: HashSet<&JobKey> = chosen.iter().collect();
         assert_eq!(distinct.len(), chosen.len(), "no job is polled twice at once");
-        for key in &chosen[chosen.len() / 2..] {
-            self.jobs.clear_in_flight(key, &SETTINGS);
-        }
+        assert!(chosen.len() <= jobs.max(room.urgent), "{chosen:?} for {room:?}");
     }
 
-    /// Everything that is counted or ordered as jobs change is what the jobs say.
+    /// Everything that is counted or ordered as jobs change is what the jobs contain.
     fn check(&mut self) {
         let now = Instant::now();
-        let demand = self.jobs.schedule.sweep_demand(&source(), &SETTINGS, 2);
         let schedule = &self.jobs.schedule;
-        let mut expected = SourceDemand::default();
+        let mut total = SourceDemand::default();
         for followed in schedule.jobs.values() {
-            let mut counted = followed.sweep_demand(&SETTINGS, now);
-            if followed.scheduled_at.is_none() {
-                // it is counted again when it is scheduled
-                counted = counted.with_rate_of(followed.demand);
-            }
-            assert_eq!(followed.demand, counted);
+            let expected = followed.sweep_demand(&SETTINGS, now).with_rate_of(followed.demand);
+            assert_eq!(followed.demand, expected);
+            assert!(!followed.is_over() || followed.scheduled_at.is_none(), "it needs no poll");
+            total.replace(JobDemand::default(), followed.demand);
         }
-        for followed in schedule.jobs.values() {
-            expected.replace(JobDemand::default(), followed.demand);
-        }
-        assert_eq!(demand, expected.read(2));
-        let places: Vec<_> =
-            schedule.queues.get(&source()).into_iter().flat_map(PollQueue::entries).collect();
+        let queue = schedule.queues.get(&source());
         let scheduled = schedule.jobs.iter().filter_map(|(key, followed)| {
             Some(((followed.scheduled_at?, followed.number), key.clone(), followed.marks()))
         });
         let mut scheduled: Vec<_> = scheduled.collect();
-        let reads = schedule.polls.get(&source()).into_iter().flat_map(|polls| &polls.reads);
-        scheduled.extend(reads.map(|(key, place)| (*place, key.clone(), PollMarks::default())));
-        scheduled.sort_by_key(|(place, _, _)| *place);
-        assert_eq!(places, scheduled);
+        let polls = schedule.polls.get(&source());
+        let reads = polls.into_iter().flat_map(|polls| &polls.reads);
+        scheduled.extend(reads.map(|(key, position)| (*position, key.clone(), PollMarks::default())));
+        scheduled.sort_by_key(|(position, _, _)| *position);
+        assert_eq!(queue.map(PollQueue::entries).unwrap_or_default(), scheduled);
         schedule.check_idle();
+        assert_eq!(polls.map_or_else(SweepDemand::default, |polls| polls.demand.read(2)), total.read(2));
+        self.check_rates(now);
+    }
+
+    /// The rates of scheduled jobs are counted again.
+    fn check_rates(&mut self, now: Instant) {
+        self.jobs.schedule.sweep_demand(&source(), &SETTINGS, 2);
+        for followed in self.jobs.schedule.jobs.values().filter(|followed| followed.scheduled_at.is_some()) {
+            assert_eq!(followed.demand, followed.sweep_demand(&SETTINGS, now));
+        }
     }
 }
 
