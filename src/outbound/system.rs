@@ -145,6 +145,7 @@ mod tests {
     use tracing::Instrument as _;
 
     use super::*;
+    use crate::telemetry::trace::testing::second_subscriber;
 
     #[tokio::test]
     async fn only_a_panic_of_a_vital_task_ends_the_process() {
@@ -161,6 +162,7 @@ mod tests {
         let (spawner, request) =
             (RuntimeSpawner::default(), RequestScope::of(HeaderValue::from_static("r1")));
         let subscriber = Arc::new(tracing_subscriber::registry());
+        let _second = second_subscriber();
         let _set = tracing::subscriber::set_default(Arc::clone(&subscriber));
         let (seen, within) = oneshot::channel();
         let task = async {

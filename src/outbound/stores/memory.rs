@@ -335,7 +335,7 @@ mod tests {
         assert_eq!(store.find_now(&job.job.key), None);
     }
 
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    #[tokio::test]
     async fn read_without_waiting_sees_each_write_that_has_ended() {
         const LAST: i64 = 20_000;
         let store = Arc::new(store(1 << 20));
@@ -343,7 +343,7 @@ mod tests {
         let reader = {
             let (store, written) = (Arc::clone(&store), Arc::clone(&written));
             let key = seen("a", "1", Life::Running, 0).job.key.clone();
-            tokio::spawn(async move {
+            std::thread::spawn(move || {
                 loop {
                     let at_least = written.load(Ordering::Acquire);
                     let found = store.find_now(&key).map_or(0, |found| found.observed_at.as_second());
@@ -358,7 +358,7 @@ mod tests {
             store.keep(seen("a", "1", Life::Running, second)).await;
             written.store(second, Ordering::Release);
         }
-        reader.await.unwrap();
+        reader.join().unwrap();
     }
 
     #[tokio::test]

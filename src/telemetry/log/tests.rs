@@ -17,7 +17,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 
 use super::writer::LINES;
 use super::*;
-use crate::telemetry::trace;
+use crate::telemetry::trace::{self, testing::second_subscriber};
 
 #[derive(Clone, Default)]
 struct Buffer(Arc<Mutex<Vec<u8>>>);
@@ -48,6 +48,7 @@ pub(super) fn log_text_in(kind: LogFormatKind, work: impl FnOnce(), later: Durat
     let (mut writer, guard) = writer::start(buffer.clone());
     let events = EventFormat::new(LineFormat { kind, ansi: false });
     let layer = events.layer(writer.clone()).with_filter(level);
+    let _second = second_subscriber();
     tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), work);
     events.report_suppressed(&mut writer, Instant::now() + later);
     drop(guard);
@@ -141,6 +142,7 @@ fn the_log_alone_creates_no_span_of_the_traces() {
     let log = events.layer(writer).with_filter(filter);
     let enabled = || (tracing::enabled!(tracing::Level::TRACE), trace::is_on());
     let subscriber = tracing_subscriber::registry().with(log);
+    let _second = second_subscriber();
     assert_eq!(tracing::subscriber::with_default(subscriber, enabled), (true, false));
 }
 

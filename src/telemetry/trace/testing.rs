@@ -2,7 +2,8 @@
 
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::SpanData;
-use tracing::subscriber::DefaultGuard;
+use tracing::Dispatch;
+use tracing::subscriber::{DefaultGuard, NoSubscriber};
 use tracing_subscriber::layer::SubscriberExt as _;
 
 use super::job::TraceKey;
@@ -12,7 +13,14 @@ use super::provider::{Batches, Sampling, TracePipeline};
 #[derive(Debug)]
 pub(crate) struct RecordedSpans {
     pipeline: TracePipeline,
+    _second: Dispatch,
     _set: DefaultGuard,
+}
+
+/// A subscriber beside that of a test, to be held as long. With a single subscriber, tracing decides about a call site in
+/// the thread that reaches it first, which may belong to another test and have none: nothing is recorded there any more.
+pub(crate) fn second_subscriber() -> Dispatch {
+    Dispatch::new(NoSubscriber::default())
 }
 
 impl RecordedSpans {
@@ -26,10 +34,8 @@ impl RecordedSpans {
         let resource = Resource::builder_empty().build();
         let pipeline = TracePipeline::new(resource, key, sampling, Batches::default());
         let subscriber = tracing_subscriber::registry().with(pipeline.layer());
-        let set = tracing::subscriber::set_default(subscriber);
-        // a test of another thread may have registered a call site at this moment, without knowing this subscriber
-        tracing::callsite::rebuild_interest_cache();
-        Self { pipeline, _set: set }
+        let second = second_subscriber();
+        Self { pipeline, _second: second, _set: tracing::subscriber::set_default(subscriber) }
     }
 
     /// The spans that have ended since the last call, in the order of their ends.

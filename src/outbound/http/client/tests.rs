@@ -4,6 +4,7 @@ use super::*;
 use crate::domain::id::ExternalId;
 use crate::outbound::http::{BaseUrl, BaseUrlError, CallQuery, UrlSegment};
 use crate::outbound::testing::{ScriptedServer, answer};
+use crate::telemetry::trace::testing::second_subscriber;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use reqwest::{Method, StatusCode};
@@ -187,8 +188,7 @@ async fn log_contains_the_url_but_no_secret() {
         .with_max_level(tracing::Level::TRACE)
         .with_writer(move || writer.clone())
         .finish();
-    // with a single subscriber, tracing uses the thread of the first event, which may belong to another test
-    let _second = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::default());
+    let _second = second_subscriber();
     let _guard = tracing::subscriber::set_default(subscriber);
     let echoing = ScriptedServer::start(|seen| answer(200, "", &seen.head));
     let closing = ScriptedServer::start(|_| Vec::new());
