@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::domain::id::{JobHasher, JobKey};
 use crate::domain::observation::Observation;
 
-/// How many sets of slots there are. A slot takes some 150 bytes.
+/// How many sets of slots there are. A slot in use takes some 150 bytes.
 const SETS: usize = 2 * 1024;
 /// How many jobs a set holds.
 const SLOTS: usize = 2;
@@ -26,7 +26,7 @@ pub(super) struct RecentReads {
 /// The slots of some jobs.
 #[derive(Default)]
 struct SlotSet {
-    slots: [Option<RecentRead>; SLOTS],
+    slots: [Option<Box<RecentRead>>; SLOTS],
     /// The slot that is filled next.
     next: usize,
     /// How often one of these jobs was replaced or removed.
@@ -72,10 +72,9 @@ impl RecentReads {
             .position(|slot| slot.as_ref().is_some_and(|read| read.is_of(&observation.job.key)));
         let index = known.unwrap_or(slots.next);
         slots.next = (index + 1) % SLOTS;
-        let replaced = slots
-            .slots
-            .get_mut(index)
-            .and_then(|slot| slot.replace(RecentRead { observation: observation.clone(), reads: READS }));
+        let replaced = slots.slots.get_mut(index).and_then(|slot| {
+            slot.replace(Box::new(RecentRead { observation: observation.clone(), reads: READS }))
+        });
         drop(slots);
         drop(replaced);
     }
@@ -84,7 +83,7 @@ impl RecentReads {
     pub(super) fn remove(&self, key: &JobKey) {
         let mut slots = self.lock(self.set_of(key));
         slots.removals += 1;
-        let removed: [Option<RecentRead>; SLOTS] = array::from_fn(|index| {
+        let removed: [Option<Box<RecentRead>>; SLOTS] = array::from_fn(|index| {
             slots.slots.get_mut(index).and_then(|slot| slot.take_if(|read| read.is_of(key)))
         });
         drop(slots);
