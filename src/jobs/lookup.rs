@@ -121,15 +121,16 @@ impl Lookup {
         let rules = self.freshness.rules();
         let limits = (max_staleness.unwrap_or(rules.fresh_for), rules.rerun_check);
         let now = self.clock.reading();
+        let sources = self.visibility.sources();
         let held_one = |reference: &RequestedRef| {
-            let CheckedRef { key, reader } = self.visibility.resolve(principal, reference).ok()?;
-            let held = self.cache.held(&key)?;
+            let (key, reader) = self.visibility.resolve_among(&sources, principal, reference).ok()?;
+            let held = self.cache.held(key)?;
             let is_answer = self.visibility.may_see(principal, &held.job)
-                && verdict(&self.ingest, &held, &*reader, now, limits) == Cacheability::Serve;
+                && verdict(&self.ingest, &held, &**reader, now, limits) == Cacheability::Serve;
             is_answer.then(|| {
                 // a terminal job is not polled
                 let is_polled = !held.job.is_terminal();
-                let next_poll = || self.following.next_poll(&key, self.clock.time_of_day());
+                let next_poll = || self.following.next_poll(key, self.clock.time_of_day());
                 let next_poll = if is_polled { next_poll() } else { None };
                 JobSnapshot { next_poll, ..JobSnapshot::fresh(held, now) }
             })

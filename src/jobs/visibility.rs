@@ -11,7 +11,7 @@ use super::answer::LookupResult;
 use super::list::filter::JobListFilter;
 pub use super::reference::{RequestedRef, WrittenRef};
 use super::reference::{invalid, not_found};
-use super::sources::Readers;
+use super::sources::{Readers, SourcesByName};
 use super::tracked_jobs::TrackedJobs;
 use crate::domain::error::Problem;
 use crate::domain::id::JobKey;
@@ -62,14 +62,32 @@ impl Visibility {
         principal: &Principal,
         reference: &RequestedRef,
     ) -> Result<CheckedRef, Problem> {
+        let sources = self.sources();
+        let (key, reader) = self.resolve_among(&sources, principal, reference)?;
+        Ok(CheckedRef { key: key.clone(), reader: Arc::clone(reader) })
+    }
+
+    /// The same for one of many references of a request, by the sources of its beginning: nothing is copied, since threads
+    /// that answer for the same jobs would wait for each other's counts of references.
+    pub(super) fn resolve_among<'a>(
+        &self,
+        readers: &'a SourcesByName,
+        principal: &Principal,
+        reference: &'a RequestedRef,
+    ) -> Result<(&'a JobKey, &'a Arc<dyn JobReader>), Problem> {
         let key = reference.key()?;
-        let reader = self.readers.get(&key.source);
+        let reader = readers.get(&key.source);
         let Some(reader) = reader.filter(|_| self.may_read(principal, key)) else {
             return Err(not_found(key));
         };
         (reader.upstream().profile().check_id)(&key.external_id)
             .map_err(|error| invalid("externalId", error))?;
-        Ok(CheckedRef { key: key.clone(), reader })
+        Ok((key, reader))
+    }
+
+    /// The sources at this moment.
+    pub(super) fn sources(&self) -> Arc<SourcesByName> {
+        self.readers.all()
     }
 
     /// The same for a change: with a watch token it always fails.
