@@ -9,6 +9,7 @@ import difflib
 import json
 import os
 import pathlib
+import random
 import re
 import shutil
 import socket
@@ -356,9 +357,12 @@ def published():
 
 
 def free_port():
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
+    """A port that nothing listens on, below those that the system gives to connections: one of these could take it first."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as one:
+            if one.connect_ex(("127.0.0.1", port)):
+                return port
 
 
 def fetched(url):

@@ -22,6 +22,7 @@ import hashlib
 import http.client
 import json
 import os
+import random
 import re
 import socket
 import subprocess
@@ -155,9 +156,12 @@ def watch(public, mindbridge, transport):
 
 
 def free_port():
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
+    """A port that nothing listens on, below those that the system gives to connections: one of these could take it first."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as one:
+            if one.connect_ex(("127.0.0.1", port)):
+                return port
 
 
 def until_ready(port, deadline, log):
