@@ -121,6 +121,8 @@ async fn traced(
         if let Some(ratio) = ratio {
             env.extend([
                 ("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url.as_str()),
+                // the cost of traces alone
+                ("OTEL_METRICS_EXPORTER", "none"),
                 ("OTEL_TRACES_SAMPLER", "parentbased_traceidratio"),
                 ("OTEL_TRACES_SAMPLER_ARG", ratio),
                 // large enough for the spans of one core, so that exporting is measured and no span is dropped
