@@ -190,7 +190,18 @@ async fn answer(router: &PublicRoutes, call: &GraphqlCall) -> Answer {
     let response = router.clone().oneshot(request).await.unwrap();
     let (status, headers) = (response.status(), texts(response.headers()));
     let body = response.into_body().collect().await.unwrap().to_bytes();
-    Answer { status, headers, body: String::from_utf8(body.to_vec()).unwrap() }
+    Answer { status, headers, body: in_order(String::from_utf8(body.to_vec()).unwrap()) }
+}
+
+/// A body with its errors in order, if it has no data: of a document with several operations, the engine lists the faults
+/// in the order of a hash map, another one each time.
+fn in_order(body: String) -> String {
+    let Ok(mut value) = serde_json::from_str::<Value>(&body) else { return body };
+    match value.get_mut("errors").and_then(Value::as_array_mut) {
+        Some(errors) if !body.contains("\"data\":") => errors.sort_by_cached_key(Value::to_string),
+        Some(_) | None => return body,
+    }
+    value.to_string()
 }
 
 fn texts(headers: &HeaderMap) -> BTreeMap<String, String> {
