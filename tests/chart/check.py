@@ -9,7 +9,6 @@ import difflib
 import json
 import os
 import pathlib
-import random
 import re
 import shutil
 import socket
@@ -24,6 +23,10 @@ import yaml
 from schema import removed_options, renamed_options
 
 HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "support"))
+
+from free_ports import free_ports  # noqa: E402
+
 ROOT = HERE.parent.parent
 CHART = ROOT / "charts/jobgate"
 TRIAL = ROOT / "config/trial"
@@ -317,7 +320,7 @@ def demo(jobgate, objects):
     env = {one["name"]: one["value"] for one in container["env"]}
     if env.get("JOBGATE_TELEMETRY__LOG_LEVEL") != "debug":
         fault("demo: config.telemetry.log_level does not reach the process")
-    public, admin = free_port(), free_port()
+    public, admin = free_ports(2)
     given = " ".join(container["args"]).replace("127.0.0.1:8080", f"127.0.0.1:{public}").replace("0.0.0.0:9090", f"0.0.0.0:{admin}")
     plain = {key: value for key, value in os.environ.items() if not key.startswith("JOBGATE_")}
     log = OUT / "demo.log"
@@ -354,15 +357,6 @@ def published():
     for owner, version in (("Acme", "1.2.3"), ("acme", "v1"), ("a b", "1.2.3")):
         if run(["bash", HERE / "publish.sh", owner, version, OUT / "never"]).returncode == 0:
             fault(f"publish.sh: takes {owner} {version}")
-
-
-def free_port():
-    """A port that nothing listens on, below those that the system gives to connections: one of these could take it first."""
-    while True:
-        port = random.randrange(20_000, 32_000)
-        with socket.socket() as one:
-            if one.connect_ex(("127.0.0.1", port)):
-                return port
 
 
 def fetched(url):

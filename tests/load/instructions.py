@@ -22,13 +22,16 @@ import hashlib
 import http.client
 import json
 import os
-import random
 import re
 import socket
 import subprocess
 import sys
 import tempfile
 import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
+
+from free_ports import free_ports  # noqa: E402
 
 # the same build varies by less than 1 % between runs, and by some 2 % between models of processors
 TOLERANCE_PERCENT = 5
@@ -155,15 +158,6 @@ def watch(public, mindbridge, transport):
     return deliver
 
 
-def free_port():
-    """A port that nothing listens on, below those that the system gives to connections: one of these could take it first."""
-    while True:
-        port = random.randrange(20_000, 32_000)
-        with socket.socket() as one:
-            if one.connect_ex(("127.0.0.1", port)):
-                return port
-
-
 def until_ready(port, deadline, log):
     while time.monotonic() < deadline:
         try:
@@ -195,7 +189,7 @@ def total_of(path):
 
 def count(binary, case, functions, folder):
     jobs, times = CASES[case]
-    mindbridge, supermetrics, public, admin = (free_port() for _ in range(4))
+    mindbridge, supermetrics, public, admin = free_ports(4)
     scenario = os.path.join(folder, "scenario.yaml")
     with open(scenario, "w", encoding="utf-8") as file:
         steps = [(1, "COMPLETE"), (2, "IN_PROGRESS")]
