@@ -129,6 +129,7 @@ impl PollSchedule {
         }
     }
 
+    /// Schedules the next poll of a job that has none.
     pub(super) fn plan_if_unscheduled(&mut self, key: &JobKey, settings: &FollowSettings) {
         if self.jobs.get(key).is_some_and(|followed| followed.scheduled_at.is_none()) {
             self.plan(key, settings, Duration::ZERO);
@@ -288,7 +289,7 @@ impl PollSchedule {
     /// The job to poll before it is due, to find out whether the source has recovered: a watched one. `None` while the
     /// previous probe is in flight.
     fn probe_of(&self, source: &SourceName) -> Option<JobKey> {
-        let polls = self.polls.get(source).filter(|polls| polls.watchers > 0)?;
+        let polls = self.polls.get(source)?;
         let probed = polls.probe.as_ref().and_then(|key| self.jobs.get(key));
         if probed.is_some_and(|followed| followed.in_flight) {
             return None;
