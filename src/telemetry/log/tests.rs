@@ -140,10 +140,13 @@ fn the_log_alone_creates_no_span_of_the_traces() {
     let (writer, _guard) = writer::start(Buffer::default());
     let events = EventFormat::new(LineFormat { kind: LogFormatKind::Json, ansi: false });
     let log = events.layer(writer).with_filter(filter);
-    let enabled = || (tracing::enabled!(tracing::Level::TRACE), trace::is_on());
+    let disabled = || {
+        let other = tracing::info_span!("other").is_disabled();
+        (other, tracing::info_span!(target: trace::TARGET, "of the traces").is_disabled())
+    };
     let subscriber = tracing_subscriber::registry().with(log);
     let _second = second_subscriber();
-    assert_eq!(tracing::subscriber::with_default(subscriber, enabled), (true, false));
+    assert_eq!(tracing::subscriber::with_default(subscriber, disabled), (false, true));
 }
 
 /// Accepts one piece of output each time it is released.

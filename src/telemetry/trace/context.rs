@@ -1,5 +1,7 @@
 //! Whether spans are created, and the context that a span, a log line or a task belongs to.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use http::HeaderMap;
 use opentelemetry::Context;
 use opentelemetry::context::{ContextGuard, FutureExt as _, WithContext};
@@ -7,14 +9,25 @@ use opentelemetry::propagation::TextMapPropagator as _;
 use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt as _, TraceFlags, TraceId, TraceState};
 use opentelemetry_http::HeaderExtractor;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
-use tracing::{Level, Span};
+use tracing::Span;
 
 /// The target of every span: the filters of the log and of the traces distinguish spans by it.
 pub const TARGET: &str = "jobgate::trace";
 
-/// Returns whether spans are created.
+/// Set when the layer of a pipeline is made.
+static ON: AtomicBool = AtomicBool::new(false);
+
+/// Returns whether spans are created: whether this process has the layer of the traces.
+///
+/// `tracing::span_enabled!` is no replacement: it asks the filters without a span that consumes their answers, and what
+/// the filter of the log answered then suppresses the next line of the thread.
 pub fn is_on() -> bool {
-    tracing::span_enabled!(target: TARGET, Level::INFO)
+    ON.load(Ordering::Relaxed)
+}
+
+/// Called for the layer that creates the spans.
+pub(super) fn turn_on() {
+    ON.store(true, Ordering::Relaxed);
 }
 
 /// The current span: trace, span, and whether it is sampled. For exemplars and log lines.

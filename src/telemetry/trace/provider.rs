@@ -21,7 +21,7 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::Layer;
 use tracing_subscriber::registry::LookupSpan;
 
-use super::context::TARGET;
+use super::context::{TARGET, turn_on};
 use super::job::{DeterministicIds, JobTraces, TraceKey};
 use crate::telemetry::throttle::Throttle;
 
@@ -167,11 +167,12 @@ impl TracePipeline {
     }
 
     /// The layer that turns the spans of [`TARGET`] into spans of the pipeline. It has its own filter: no event becomes
-    /// part of a span.
+    /// part of a span. From now on spans are created.
     pub fn layer<S>(&self) -> impl Layer<S> + Send + Sync + use<S>
     where
         S: Subscriber + for<'a> LookupSpan<'a> + Send + Sync,
     {
+        turn_on();
         tracing_opentelemetry::layer()
             .with_tracer(self.traces.tracer().clone())
             .with_location(false)
