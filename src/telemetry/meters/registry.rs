@@ -102,7 +102,7 @@ impl RecentMetric {
                 recent.resize_with(Instrument::ALL.len() << RECENT_BITS, || None);
             }
             let Some(slot) = recent.get_mut(index) else { return };
-            let is_held = |held: &Self| held.instrument == instrument && held.labels == labels;
+            let is_held = |held: &Self| held.instrument == instrument && held.labels.is_same(&labels);
             if !slot.as_ref().is_some_and(is_held) {
                 *slot = Self::new(instrument, labels.clone());
             }
@@ -165,6 +165,9 @@ pub(super) fn observe(instrument: Instrument, words: LabelValues, value: f64) {
 impl Exemplar {
     /// The current trace, if it is sampled.
     fn current() -> Option<Self> {
+        if !trace::is_on() {
+            return None;
+        }
         let (trace, span, sampled) = trace::current()?;
         sampled.then_some(Self { trace, span })
     }
