@@ -67,6 +67,7 @@ use crate::domain::id::{JobKey, SourceName};
 use crate::domain::observation::Observation;
 use crate::domain::principal::Principal;
 use crate::domain::source::SourceStatus;
+use crate::domain::upstream::Upstream;
 use crate::domain::viewer::ViewerGrant;
 pub use crate::ports::shared_store::SharedStoreHealth;
 use crate::ports::spawner::TaskKind;
@@ -212,6 +213,11 @@ impl Jobs {
     pub fn source(&self, principal: &Principal, name: &SourceName) -> Option<SourceView> {
         let reader = self.services.readers.get(name).filter(|_| principal.may_read(name))?;
         Some(SourceView::new(&*reader, &self.services.sweeps, principal))
+    }
+
+    /// The upstream of a source; `None` if the source is not configured.
+    pub fn upstream_of(&self, name: &SourceName) -> Option<Upstream> {
+        Some(self.services.readers.get(name)?.upstream())
     }
 
     /// The grant of the client that shows this job to it now; `None` if none does any more.

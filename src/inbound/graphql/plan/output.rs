@@ -148,6 +148,20 @@ pub(super) fn selects<T: OutputObject>(selection: &Selection, name: &str) -> boo
     selection.of(T::NAME).is_some_and(|selected| selected.fields.iter().any(is_it))
 }
 
+/// Whether nothing but the fields of an object type `B` is selected from an `A`, of which these are the first fields.
+pub(in crate::inbound::graphql) fn selects_only<A: OutputObject, B: OutputObject>(
+    selection: &Selection,
+) -> bool {
+    debug_assert!(
+        A::NAME == B::NAME && A::FIELDS.iter().zip(B::FIELDS).all(|(one, other)| one.name == other.name)
+    );
+    let is_first = |field: &SelectedField| match field.value {
+        SelectedValue::TypeName => true,
+        SelectedValue::Field(index) => index < B::FIELDS.len(),
+    };
+    selection.of(A::NAME).is_none_or(|selected| selected.fields.iter().all(is_first))
+}
+
 /// The name of a field in the schema: camel case, as the engine derives it.
 pub(in crate::inbound::graphql) fn graphql_name(name: &'static str) -> Cow<'static, str> {
     let mut words = name.split('_');

@@ -10,6 +10,7 @@ use super::rendered::{LiveField, RenderedJobs};
 use super::selection::SelectedField;
 use crate::domain::id::{JobKey, SourceName};
 use crate::domain::principal::Principal;
+use crate::domain::upstream::Upstream;
 use crate::domain::viewer::ViewerGrant;
 use crate::jobs::answer::JobSnapshot;
 use crate::jobs::{JobEstimate, Jobs, SourceView};
@@ -142,6 +143,11 @@ impl<'a> AnswerWriter<'a> {
     pub(in crate::inbound::graphql) fn source(&mut self, name: &SourceName) -> Option<SourceView> {
         self.is_for_client = true;
         self.client.jobs.source(self.client.principal, name)
+    }
+
+    /// The upstream of a source, which is the same for each client; `None` if it is no longer configured.
+    pub(in crate::inbound::graphql) fn upstream_of(&self, name: &SourceName) -> Option<Upstream> {
+        self.client.jobs.upstream_of(name)
     }
 
     /// The grant of the client that shows a job to it.

@@ -8,13 +8,13 @@ use crate::domain::state;
 use crate::jobs::answer::JobSnapshot;
 use crate::jobs::{JobEstimate, Jobs};
 
-use crate::inbound::graphql::plan::output::{output_enum, output_object};
+use crate::inbound::graphql::plan::output::{output_enum, output_object, selects_only};
 use crate::inbound::graphql::plan::selection::SelectedField;
 use crate::inbound::graphql::plan::writer::{AnswerWriter, WriteJson as _};
 
 use super::problem::GqlStaleReason;
 use super::scalars::{DateTime, UpstreamText};
-use super::source::GqlSource;
+use super::source::{GqlSource, SourceIdentity};
 use super::viewer::GqlViewerGrant;
 
 /// The possible states of a job, the same for all upstreams. An upstream's state that the gateway does not know is
@@ -196,9 +196,18 @@ pub(super) fn write_viewer_grant(seen: &JobSnapshot, of: &SelectedField, out: &m
     out.viewer_grant(seen).map(GqlViewerGrant::from).write(of, out);
 }
 
-/// Writes the source of a job; the engine reports one that is no longer configured.
+/// Writes the source of a job; the engine reports one that is no longer configured. Its state is read only for a field
+/// that shows it.
 pub(super) fn write_source(seen: &JobSnapshot, of: &SelectedField, out: &mut AnswerWriter<'_>) {
-    match out.source(&seen.observation.job.key.source) {
+    let name = &seen.observation.job.key.source;
+    if selects_only::<GqlSource, SourceIdentity>(&of.below) {
+        match out.upstream_of(name) {
+            Some(upstream) => SourceIdentity::new(name, upstream).write(of, out),
+            None => out.leave_to_engine(),
+        }
+        return;
+    }
+    match out.source(name) {
         Some(view) => GqlSource::from(view).write(of, out),
         None => out.leave_to_engine(),
     }

@@ -7,11 +7,13 @@ use async_graphql::parser::types::Field;
 use async_graphql::registry::{MetaEnumValue, MetaType, MetaTypeId, Registry};
 use async_graphql::{ContextSelectionSet, Enum, Name, OutputType, Positioned, ServerResult, Value};
 
+use crate::domain::id::SourceName;
 use crate::domain::source::{self, BudgetUse, CredentialStatus};
 use crate::domain::upstream::Upstream;
 use crate::jobs::{SourceView, SweepStatus};
 
-use crate::inbound::graphql::plan::output::{output_enum, output_object};
+use crate::inbound::graphql::document::limits::field_cost::FieldCost;
+use crate::inbound::graphql::plan::output::{ObjectField, OutputObject, output_enum, output_object};
 use crate::inbound::graphql::plan::selection::SelectedField;
 use crate::inbound::graphql::plan::writer::{AnswerWriter, WriteJson};
 
@@ -199,6 +201,38 @@ output_object! {
         /// listed, or if the client is allowed to read only some jobs of the source.
         Free discovery: Option<SourceDiscovery>,
     }
+}
+
+/// The fields of a source that never change, which are the first of [`GqlSource`].
+#[derive(Debug)]
+pub struct SourceIdentity {
+    name: SourceName,
+    upstream: GqlUpstream,
+}
+
+impl SourceIdentity {
+    /// The identity of a configured source.
+    pub fn new(name: &SourceName, upstream: Upstream) -> Self {
+        Self { name: name.clone(), upstream: GqlUpstream(upstream) }
+    }
+}
+
+impl OutputObject for SourceIdentity {
+    const NAME: &'static str = GqlSource::NAME;
+    const FIELDS: &'static [ObjectField<Self>] = &[
+        ObjectField {
+            name: "name",
+            cost: FieldCost::Free,
+            write: Some(|this, _, out| out.quoted_text(this.name.as_str())),
+            is_live: false,
+        },
+        ObjectField {
+            name: "upstream",
+            cost: FieldCost::Free,
+            write: Some(|this, field, out| this.upstream.write(field, out)),
+            is_live: false,
+        },
+    ];
 }
 
 output_object! {
