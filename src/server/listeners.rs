@@ -29,6 +29,7 @@ use tower::Service;
 use crate::inbound::auth::last_credential::LastCredential;
 use crate::inbound::http::concurrency_limit::ConcurrencyLimit;
 use crate::inbound::http::peer;
+use crate::inbound::http::request_facts::RequestFacts;
 use crate::inbound::streams::ConnectionPermit;
 use crate::ports::spawner::{Spawner, TaskKind};
 
@@ -233,11 +234,11 @@ async fn serve<IO, R: Routes>(
     let mut http = http1::Builder::new();
     // `TimeoutStream` has the timeouts: hyper's own would count an idle connection as a slow head
     http.header_read_timeout(None).max_buf_size(HEAD_MAX);
-    let connection = peer::Connection {
+    let connection = Arc::new(peer::Connection {
         peer: connection,
         permit: ConnectionPermit(Arc::new(room)),
         last_credential: LastCredential::default(),
-    };
+    });
     let activity = RequestActivity::default();
     let wire = TimeoutStream::new(io, timeouts, HEAD_MAX, activity.clone());
     let over = over(ends.clone(), activity.clone());
@@ -247,7 +248,7 @@ async fn serve<IO, R: Routes>(
         let (head, body) = request.into_parts();
         let body = remainder.lend(&head.headers, body);
         let mut request = http::Request::from_parts(head, body);
-        request.extensions_mut().insert(connection.clone());
+        request.extensions_mut().insert(RequestFacts::on(Arc::clone(&connection)));
         let answer = routes.clone().call(request);
         let (activity, leaving, remainder) = (activity.clone(), ends.leaving.clone(), remainder.clone());
         async move {

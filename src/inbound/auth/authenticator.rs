@@ -9,7 +9,7 @@ use secrecy::SecretString;
 use super::bearer;
 use crate::domain::principal::Principal;
 use crate::inbound::http::error::{HttpRefusal, RefusalKind};
-use crate::inbound::http::peer::Connection;
+use crate::inbound::http::request_facts::RequestFacts;
 use crate::jobs::Jobs;
 use crate::jobs::visibility;
 
@@ -45,7 +45,7 @@ pub(in crate::inbound) fn authenticate_request(
     headers: &HeaderMap,
     extensions: &Extensions,
 ) -> Result<Principal, HttpRefusal> {
-    let connection = extensions.get::<Connection>();
+    let connection = RequestFacts::connection(extensions);
     // read first: a client of a later generation is not kept as one of this
     let last = connection.map(|connection| &connection.last_credential).zip(authenticator.generation());
     if let Some(client) = last.and_then(|(last, generation)| last.client(headers, generation)) {

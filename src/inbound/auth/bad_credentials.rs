@@ -13,7 +13,7 @@ use http::{StatusCode, header};
 use tokio::time::Instant;
 
 use crate::inbound::http::error::{HttpRefusal, RefusalKind};
-use crate::inbound::http::peer::Peer;
+use crate::inbound::http::request_facts::RequestFacts;
 
 /// The limit of each address in the window. It has no option: valid credentials are not affected by it.
 const LIMIT: u32 = 30;
@@ -77,7 +77,7 @@ impl PresentedCredential {
     /// Of a request.
     pub(in crate::inbound) fn of(request: &Request) -> Self {
         let presented = request.headers().contains_key(header::AUTHORIZATION);
-        let peer = request.extensions().get::<Peer>().filter(|_| presented);
+        let peer = RequestFacts::peer(request.extensions()).filter(|_| presented);
         Self { from: peer.map(|peer| peer.address) }
     }
 

@@ -31,8 +31,7 @@ pub(super) fn begin(
     if which == AccessLog::Off {
         return None;
     }
-    let facts = RequestFacts::default();
-    request.extensions_mut().insert(facts.clone());
+    let facts = RequestFacts::of(request.extensions_mut());
     let line = AccessLogLine {
         which,
         begun: Instant::now(),

@@ -7,8 +7,9 @@ use axum::response::Response;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
 use super::error::{HttpRefusal, RefusalKind};
+use super::fixed_headers::ORIGIN;
 use super::origins::Origins;
-use super::peer::Peer;
+use super::request_facts::RequestFacts;
 use super::route::{self, Route};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -44,7 +45,7 @@ pub(super) fn check(
     request: &Request,
 ) -> Result<(), HttpRefusal> {
     let headers = request.headers();
-    let secure = request.extensions().get::<Peer>().and_then(|peer| peer.secure);
+    let secure = RequestFacts::peer(request.extensions()).and_then(|peer| peer.secure);
     origins.check(headers, secure)?;
     same_site(route, headers, request.method())?;
     if open { origins.check_host(headers) } else { Ok(()) }
@@ -104,5 +105,8 @@ fn requested(headers: &HeaderMap) -> Option<HeaderValue> {
 
 /// Every response depends on the origin, also one to a request without any.
 pub(super) fn vary(response: &mut Response) {
-    response.headers_mut().append(header::VARY, HeaderValue::from_static("origin"));
+    let headers = response.headers_mut();
+    if headers.get(header::VARY) != Some(&ORIGIN) {
+        headers.append(header::VARY, ORIGIN);
+    }
 }

@@ -14,7 +14,7 @@ use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use futures_util::FutureExt as _;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use tower::{Layer as _, ServiceExt as _, service_fn};
 use tower_http::CompressionLevel;
 use tower_http::compression::CompressionLayer;
@@ -27,13 +27,15 @@ use super::concurrency_limit::ConcurrencyLimit;
 use super::cors;
 use super::deadline;
 use super::error::{HttpRefusal, RefusalKind};
+use super::fixed_headers;
 use super::host;
 use super::load_shed::LoadShed;
 use super::min_rate_body::BodyRate;
 use super::origins::Origins;
-use super::peer::{Connection, TrustedProxies};
+use super::peer::TrustedProxies;
 use super::refusal_form::refuse;
-use super::request_id::{self, REQUEST_ID};
+use super::request_facts::RequestFacts;
+use super::request_id;
 use super::request_metrics::RequestTimer;
 use super::request_span;
 use super::route::Route;
@@ -41,8 +43,6 @@ use crate::config::AccessLog;
 use crate::inbound::auth::bad_credentials::{BadCredentials, PresentedCredential};
 use crate::telemetry::log::RequestScope;
 use crate::telemetry::trace::{self, RequestTrace};
-
-const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
 /// The settings of the layers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,9 +71,6 @@ pub struct LayerSettings {
 
 /// The smallest answer that is compressed, in bytes: a smaller one fits in one packet anyway.
 const COMPRESSED_FROM: u16 = 1024;
-
-/// Makes browsers use `https` only, for a year.
-const TRANSPORT_SECURITY: &str = "max-age=31536000";
 
 impl Default for LayerSettings {
     fn default() -> Self {
@@ -133,8 +130,6 @@ struct LayerState {
     settings: LayerSettings,
     live: LiveSettings,
     load_shed: LoadShed,
-    /// The headers of every response that does not have them. Cloned for each response: cheaper than as many insertions.
-    fixed: HeaderMap,
     compression: CompressionLayer<Compressible>,
 }
 
@@ -142,15 +137,7 @@ impl Layers {
     /// The layers with these settings, and those that a reload can change.
     pub(in crate::inbound) fn new(settings: &LayerSettings, live: LiveSettings) -> Self {
         let load_shed = LoadShed::new(settings.concurrency.clone(), settings.retry_after);
-        let secure = settings.tls.then_some((header::STRICT_TRANSPORT_SECURITY, TRANSPORT_SECURITY));
-        let fixed = FIXED.into_iter().chain(secure);
-        Self(Arc::new(LayerState {
-            settings: settings.clone(),
-            live,
-            load_shed,
-            fixed: fixed_headers(fixed),
-            compression: compression(),
-        }))
+        Self(Arc::new(LayerState { settings: settings.clone(), live, load_shed, compression: compression() }))
     }
 
     /// Adds them to all routes and the fallback of a router.
@@ -191,32 +178,10 @@ impl Layers {
         }
         trace.answered(response.status());
         drop(trace);
-        layers.add_fixed_headers(response.headers_mut());
-        response.headers_mut().insert(REQUEST_ID, id);
+        fixed_headers::complete(response.headers_mut(), id, layers.settings.tls);
         timer.count(&response);
         response
     }
-}
-
-/// The headers that nearly every response sets.
-const SET_BY_MOST: [HeaderName; 2] = [header::CONTENT_TYPE, header::VARY];
-
-/// The headers of every response, also of those that a layer rejects. A route may override them.
-const FIXED: [(HeaderName, &str); 5] = [
-    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    (header::REFERRER_POLICY, "no-referrer"),
-    // an answer is data: it may load nothing, and not be framed. The live page sets its own
-    (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
-    // no other site may embed an answer as an image or a script
-    (CROSS_ORIGIN_RESOURCE_POLICY, "same-origin"),
-    // answers depend on the client and the time: no cache may store one
-    (header::CACHE_CONTROL, "no-store"),
-];
-
-/// The headers with these values, and a place for each of those that nearly every response sets.
-fn fixed_headers(headers: impl Iterator<Item = (HeaderName, &'static str)>) -> HeaderMap {
-    let places = SET_BY_MOST.into_iter().chain([REQUEST_ID]).map(|name| (name, ""));
-    headers.chain(places).map(|(name, value)| (name, HeaderValue::from_static(value))).collect()
 }
 
 /// Which answers are compressed: large ones, but never a stream, of which each event is sent at once.
@@ -234,18 +199,6 @@ fn compression() -> CompressionLayer<Compressible> {
 }
 
 impl LayerState {
-    /// Adds the fixed headers that a route has not set. Its own are put into a copy of the fixed ones, which has a place for
-    /// most of them: a map grows with nearly each insertion, and hashes each name.
-    fn add_fixed_headers(&self, headers: &mut HeaderMap) {
-        let set_by_route = std::mem::replace(headers, self.fixed.clone());
-        headers.extend(set_by_route);
-        for place in SET_BY_MOST {
-            if headers.get(&place).is_some_and(HeaderValue::is_empty) {
-                headers.remove(place);
-            }
-        }
-    }
-
     /// The layers that can reject a request, and those that need its peer; the first outermost.
     async fn checked<F: Future<Output = Response>>(
         &self,
@@ -356,14 +309,14 @@ fn panicked(_payload: Box<dyn Any + Send>) -> Response {
         .into_response()
 }
 
-/// Adds the peer of a request as an extension, and determines its host.
+/// Determines the host and the peer of a request.
 fn locate(proxies: &TrustedProxies, request: &mut Request) -> Result<(), HttpRefusal> {
-    if let Some(connection) = request.extensions().get::<Connection>() {
+    if let Some(connection) = RequestFacts::connection(request.extensions()) {
         let peer = connection.peer;
         host::settle(request)?;
         let peer = proxies.peer(peer, request.headers());
         trace::sent_securely(peer.secure == Some(true));
-        request.extensions_mut().insert(peer);
+        RequestFacts::set_peer(request.extensions(), peer);
     }
     Ok(())
 }

@@ -14,7 +14,7 @@ const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto
 /// The most entries of a forwarding header that are read, from its end; longer chains of proxies do not occur.
 const MOST_HOPS: usize = 16;
 
-/// The connection of a request, as an extension that the listener adds.
+/// The connection of a request.
 #[derive(Clone, Debug)]
 pub struct Connection {
     /// Who opened it.
@@ -34,7 +34,7 @@ pub struct ConnectionPeer {
     pub tls: bool,
 }
 
-/// The peer of a request, as an extension of it.
+/// The peer of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer {
     /// The address of the sender, as far as it is known.

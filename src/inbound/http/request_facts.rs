@@ -1,31 +1,63 @@
-//! What a handler finds out about a request: its client and its operation. The layers read it after the response.
+//! What is known of a request apart from its head: its connection, its peer, and what a handler finds out. One extension has
+//! all of it, since each takes a lookup, an insertion and two allocations.
 
 use std::sync::{Arc, OnceLock};
 
 use async_graphql::parser::types::OperationType;
+use http::Extensions;
 
+use super::peer::{Connection, Peer};
 use crate::domain::principal::Principal;
 
-/// Facts that handlers record about a request, as an extension of it.
+/// The facts of a request, as an extension of it. A clone shares them.
 #[derive(Clone, Debug, Default)]
-pub(in crate::inbound) struct RequestFacts(Arc<RequestFactsState>);
+pub struct RequestFacts(Arc<RequestFactsState>);
 
 #[derive(Debug, Default)]
 struct RequestFactsState {
+    connection: Option<Arc<Connection>>,
+    peer: OnceLock<Peer>,
     client: OnceLock<Arc<str>>,
     operation: OnceLock<&'static str>,
 }
 
 impl RequestFacts {
+    /// A request on a connection; the listener adds it to the request.
+    pub fn on(connection: Arc<Connection>) -> Self {
+        Self(Arc::new(RequestFactsState { connection: Some(connection), ..RequestFactsState::default() }))
+    }
+
+    /// The facts of a request; new ones, which are added, for one that no listener received.
+    pub(super) fn of(extensions: &mut Extensions) -> Self {
+        extensions.get_or_insert_default::<Self>().clone()
+    }
+
+    /// The connection of a request; `None` if no listener received it.
+    pub(in crate::inbound) fn connection(extensions: &Extensions) -> Option<&Connection> {
+        extensions.get::<Self>()?.0.connection.as_deref()
+    }
+
+    /// The peer of a request, once it is determined.
+    pub(in crate::inbound) fn peer(extensions: &Extensions) -> Option<&Peer> {
+        extensions.get::<Self>()?.0.peer.get()
+    }
+
+    /// Records the peer.
+    pub(super) fn set_peer(extensions: &Extensions, peer: Peer) {
+        if let Some(facts) = extensions.get::<Self>() {
+            facts.0.peer.set(peer).ok();
+        }
+    }
+
     /// Records the name of the client.
-    pub(in crate::inbound) fn set_client(extensions: &http::Extensions, client: &Principal) {
+    pub(in crate::inbound) fn set_client(extensions: &Extensions, client: &Principal) {
         if let Some(facts) = extensions.get::<Self>() {
             facts.0.client.set(client.shared_name()).ok();
         }
     }
 
     /// Records the type of the operation.
-    pub(in crate::inbound) fn set_operation(extensions: &http::Extensions, kind: OperationType) {
+    pub(in crate::inbound) fn set_operation(extensions: &Extensions, kind: OperationType) {
         if let Some(facts) = extensions.get::<Self>() {
             let word = match kind {
                 OperationType::Query => "query",

@@ -24,7 +24,6 @@ use crate::inbound::graphql::execution::endpoint::GraphqlEndpoint;
 use crate::inbound::graphql::execution::response::{first_code, was_executed};
 use crate::inbound::graphql::plan::query::PlannedAnswer;
 use crate::inbound::http::error::{HttpRefusal, RefusalKind};
-use crate::inbound::http::peer::Peer;
 use crate::inbound::http::request_facts::RequestFacts;
 use crate::inbound::http::route::Route;
 use crate::telemetry::{meters, trace};
@@ -70,7 +69,7 @@ async fn answer(endpoint: &GraphqlEndpoint, request: Request) -> Result<Response
     }
     match (accepted.form(operation), prepared) {
         (ResponseForm::Stream(transport), prepared) => {
-            let secure = parts.extensions.get::<Peer>().and_then(|peer| peer.secure);
+            let secure = RequestFacts::peer(&parts.extensions).and_then(|peer| peer.secure);
             endpoint.streams().settings().origins.check(&parts.headers, secure)?;
             // a wrong method is an error of the request, not of the document
             let prepared = match prepared {

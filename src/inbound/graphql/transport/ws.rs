@@ -16,7 +16,6 @@ use crate::inbound::graphql::execution::endpoint::GraphqlEndpoint;
 
 use crate::inbound::auth::bearer;
 use crate::inbound::http::error::{HttpRefusal, RefusalKind};
-use crate::inbound::http::peer::{Connection, Peer};
 use crate::inbound::http::request_facts::RequestFacts;
 use crate::inbound::streams::Transport;
 use crate::telemetry::trace;
@@ -52,7 +51,7 @@ pub(super) fn is_handshake(request: &Request) -> bool {
 pub(super) fn upgrade(endpoint: &GraphqlEndpoint, mut request: Request) -> Result<Response, HttpRefusal> {
     let headers = request.headers();
     let streams = endpoint.streams();
-    let secure = request.extensions().get::<Peer>().and_then(|peer| peer.secure);
+    let secure = RequestFacts::peer(request.extensions()).and_then(|peer| peer.secure);
     streams.settings().origins.check(headers, secure)?;
     let key = handshake(headers)?;
     let principal = match bearer::token(headers)? {
@@ -70,7 +69,7 @@ pub(super) fn upgrade(endpoint: &GraphqlEndpoint, mut request: Request) -> Resul
 
     let accept = derive_accept_key(key.as_bytes());
     let accept = HeaderValue::try_from(accept).map_err(|_| bad("sec-websocket-key cannot be answered"))?;
-    let room = request.extensions().get::<Connection>().map(|connection| connection.permit.clone());
+    let room = RequestFacts::connection(request.extensions()).map(|connection| connection.permit.clone());
     let upgraded = hyper::upgrade::on(&mut request);
     // boxed apart from the task, which lasts for hours and has a place for all that it captures
     let opening = Box::new(session::Opening { endpoint: endpoint.clone(), guard, principal, room });

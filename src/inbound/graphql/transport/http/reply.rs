@@ -13,6 +13,7 @@ use crate::inbound::graphql::execution::response::{finish, to_json, was_executed
 use crate::inbound::graphql::plan::query::PlannedAnswer;
 use crate::inbound::http::error::{GRAPHQL_RESPONSE, RefusalKind};
 use crate::inbound::http::etag;
+use crate::inbound::http::fixed_headers;
 
 /// A browser may keep the answer to a GET for itself, and asks each time whether it is still the same.
 const REVALIDATED: HeaderValue = HeaderValue::from_static("private, no-cache");
@@ -73,14 +74,14 @@ fn send(
     } else {
         let mut response = Response::new(Body::from(meter.sent(body)));
         *response.status_mut() = status;
-        response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+        *response.headers_mut() = fixed_headers::with_content_type(content_type);
         response
     };
     if let Some((etag, _)) = etag {
         let headers = response.headers_mut();
         headers.insert(header::ETAG, etag);
         headers.insert(header::CACHE_CONTROL, REVALIDATED);
-        headers.append(header::VARY, REQUESTED_FORM);
+        headers.insert(header::VARY, REQUESTED_FORM);
     }
     response
 }
