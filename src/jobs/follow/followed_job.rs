@@ -27,7 +27,7 @@ pub(super) struct FollowedJob {
     pub(super) number: u64,
     pub(super) source: SourceName,
     pub(super) phase: f64,
-    pub(super) updates: watch::Sender<PublishedState>,
+    pub(super) updates: watch::Sender<Arc<PublishedState>>,
     pub(super) requests: WatchRequests,
     /// When the present state began, or, without a state, since when it has been unknown.
     pub(super) since: Instant,
@@ -66,7 +66,7 @@ impl FollowedJob {
             number,
             source: key.source.clone(),
             phase: phase(key),
-            updates: watch::Sender::new(PublishedState::default()),
+            updates: watch::Sender::new(Arc::default()),
             requests: WatchRequests::default(),
             since: Instant::now(),
             seen_at: Instant::now(),
@@ -98,7 +98,7 @@ impl FollowedJob {
         let before = self.updates.borrow().seen().map(|seen| Arc::clone(&seen.job));
         let mut change = ObservedChange::Nothing;
         self.updates.send_if_modified(|published| {
-            change = take_in(published);
+            change = take_in(Arc::make_mut(published));
             change != ObservedChange::Nothing
         });
         let now = Instant::now();
@@ -157,7 +157,7 @@ impl FollowedJob {
             };
             let over = lasted >= limit && !published.is_over();
             if over {
-                published.expire(why);
+                Arc::make_mut(published).expire(why);
             }
             over
         });
@@ -192,7 +192,7 @@ impl FollowedJob {
 
     /// Restarts a job that has expired, because it has a new interest. Returns whether it had expired.
     pub(super) fn restart(&mut self) -> bool {
-        let begins = self.updates.send_if_modified(PublishedState::restart);
+        let begins = self.updates.send_if_modified(|published| Arc::make_mut(published).restart());
         if begins {
             self.since = Instant::now();
             self.vanished_since = None;

@@ -185,11 +185,12 @@ impl PublishedState {
 
     /// The state for an interest that was registered after `endings` expiries: a later expiry applies to it even if it
     /// was cleared since.
-    pub(super) fn for_one_who_came_after(mut self, endings: u64) -> Self {
-        if self.given_up.is_none() && self.endings > endings {
-            self.given_up = self.taken_back;
+    pub(super) fn for_one_who_came_after(mut published: Arc<Self>, endings: u64) -> Arc<Self> {
+        if published.given_up.is_none() && published.endings > endings && published.taken_back.is_some() {
+            let own = Arc::make_mut(&mut published);
+            own.given_up = own.taken_back;
         }
-        self
+        published
     }
 
     /// Whether the upstream does not know the job and it was never observed.

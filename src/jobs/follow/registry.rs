@@ -52,7 +52,7 @@ pub(in crate::jobs) struct Interest {
     /// The number of times the job had expired when this interest was registered.
     endings: u64,
     following: Arc<FollowRegistry>,
-    updates: watch::Receiver<PublishedState>,
+    updates: watch::Receiver<Arc<PublishedState>>,
 }
 
 /// A followed job as its watchers know it.
@@ -454,8 +454,15 @@ impl Interest {
     }
 
     /// The published state, marked as read.
-    pub(in crate::jobs) fn read(&mut self) -> PublishedState {
-        self.updates.borrow_and_update().clone().for_one_who_came_after(self.endings)
+    pub(in crate::jobs) fn read(&mut self) -> Arc<PublishedState> {
+        // a copy: a publisher waits for readers, and what a reader needs may wait for the publisher
+        let published = Arc::clone(&self.updates.borrow_and_update());
+        PublishedState::for_one_who_came_after(published, self.endings)
+    }
+
+    /// Whether there is a state that was not read yet.
+    pub(in crate::jobs) fn is_unread(&self) -> bool {
+        self.updates.has_changed().unwrap_or(true)
     }
 
     /// Waits for a state that was not read yet. Cancel safe.

@@ -66,7 +66,7 @@ pub(super) struct Registration {
     pub(super) number: u64,
     /// The number of times the job had expired before.
     pub(super) endings: u64,
-    pub(super) updates: watch::Receiver<PublishedState>,
+    pub(super) updates: watch::Receiver<Arc<PublishedState>>,
     /// Whether the job was not in the registry.
     pub(super) is_new: bool,
     /// Whether the schedule changed.
@@ -215,7 +215,9 @@ impl FollowedJobs {
     ) -> Change {
         let Some(followed) = self.get_mut(key) else { return Change::default() };
         let before = followed.stale();
-        followed.updates.send_if_modified(|published| published.is_empty() && published.record_error(error));
+        followed.updates.send_if_modified(|published| {
+            published.is_empty() && Arc::make_mut(published).record_error(error)
+        });
         let turned = followed.turned(before);
         self.schedule.plan_if_unscheduled(key, settings);
         Change { turned, wakes: true }
@@ -264,7 +266,7 @@ impl FollowedJobs {
                 if !matches!(error, LookupError::Fetch(FetchError::ConflictingVersion)) {
                     followed.failures = followed.failures.saturating_add(1);
                 }
-                followed.updates.send_if_modified(|published| published.record_error(error));
+                followed.updates.send_if_modified(|published| Arc::make_mut(published).record_error(error));
                 let state = followed.updates.borrow().state();
                 followed.state_count.set(state);
             }

@@ -1,6 +1,7 @@
 //! What sweeps change in the schedule: which jobs are covered, and which changes no list contained.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use tokio::time::Instant;
 
@@ -125,7 +126,7 @@ impl PollSchedule {
             let (swept, swept_at) = coverage.swept;
             followed.seen_at = followed.seen_at.max(swept);
             followed.updates.send_if_modified(|published| {
-                published.confirm(swept_at);
+                Arc::make_mut(published).confirm(swept_at);
                 false
             });
         }

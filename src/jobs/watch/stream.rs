@@ -185,10 +185,13 @@ impl WatchedJob {
         if self.over {
             return None;
         }
+        // what was read for the last update needs no second look
+        let mut is_unread = self.last.is_none() || self.interest.is_unread();
         let PendingUpdate { answer, last, is_final, .. } = loop {
-            if let Some(update) = self.pending_update() {
+            if is_unread && let Some(update) = self.pending_update() {
                 break update;
             }
+            is_unread = true;
             match &mut self.missing_timer {
                 None => self.interest.changed().await,
                 Some(missing_timer) => tokio::select! {
