@@ -217,7 +217,7 @@ impl Jobs {
 
     /// The upstream of a source; `None` if the source is not configured.
     pub fn upstream_of(&self, name: &SourceName) -> Option<Upstream> {
-        Some(self.services.readers.get(name)?.upstream())
+        self.services.readers.upstream(name)
     }
 
     /// The grant of the client that shows this job to it now; `None` if none does any more.
@@ -258,13 +258,16 @@ impl Jobs {
 
     /// Looks up jobs without waiting: same order, same length. `None`, with nothing done, unless the client may read each
     /// of them, and each is in memory and as fresh as required.
-    pub fn held(
+    ///
+    /// `convert` is called for each, so that the jobs of a long list are not moved a second time.
+    pub fn held<T>(
         &self,
         principal: &Principal,
         refs: &[RequestedRef],
         max_staleness: Option<Duration>,
-    ) -> Option<Vec<JobSnapshot>> {
-        self.services.lookup.held(principal, refs, max_staleness)
+        convert: impl Fn(JobSnapshot) -> T,
+    ) -> Option<Vec<T>> {
+        self.services.lookup.held(principal, refs, max_staleness, convert)
     }
 
     /// Waits at most `timeout` until a job is terminal, and returns the state reached.

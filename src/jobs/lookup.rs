@@ -112,12 +112,13 @@ impl Lookup {
 
     /// Looks up jobs without waiting: same order, same length. `None`, with nothing done, unless the client may read each
     /// of them, and each is in memory and as fresh as required.
-    pub(super) fn held(
+    pub(super) fn held<T>(
         &self,
         principal: &Principal,
         refs: &[RequestedRef],
         max_staleness: Option<Duration>,
-    ) -> Option<Vec<JobSnapshot>> {
+        convert: impl Fn(JobSnapshot) -> T,
+    ) -> Option<Vec<T>> {
         let rules = self.freshness.rules();
         let limits = (max_staleness.unwrap_or(rules.fresh_for), rules.rerun_check);
         let now = self.clock.reading();
@@ -132,7 +133,7 @@ impl Lookup {
                 let is_polled = !held.job.is_terminal();
                 let next_poll = || self.following.next_poll(key, self.clock.time_of_day());
                 let next_poll = if is_polled { next_poll() } else { None };
-                JobSnapshot { next_poll, ..JobSnapshot::fresh(held, now) }
+                convert(JobSnapshot { next_poll, ..JobSnapshot::fresh(held, now) })
             })
         };
         let mut answers = Vec::with_capacity(refs.len());

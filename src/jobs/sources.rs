@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 
 use crate::domain::id::SourceName;
+use crate::domain::upstream::Upstream;
 use crate::ports::upstream::JobReader;
 
 /// Sources by their names.
@@ -28,6 +29,11 @@ impl Readers {
 
     pub(super) fn get(&self, source: &SourceName) -> Option<Arc<dyn JobReader>> {
         self.now.load().get(source).cloned()
+    }
+
+    /// The upstream of a source, without a count of references, for which threads would wait.
+    pub(super) fn upstream(&self, source: &SourceName) -> Option<Upstream> {
+        Some(self.now.load().get(source)?.upstream())
     }
 
     pub(super) fn contains_key(&self, source: &SourceName) -> bool {

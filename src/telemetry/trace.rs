@@ -2,8 +2,7 @@
 //! of `tracing` with one target, exported by a layer with a filter of its own, so that no log level disables a span.
 //! `job.observe` alone is created with the OpenTelemetry API, because it starts in the past.
 //!
-//! Off unless the subscriber has that layer ([`provider::TracePipeline::layer`]): then creating a span only checks its
-//! call site.
+//! Off unless this process has made that layer ([`provider::TracePipeline::layer`]).
 
 mod context;
 mod job;

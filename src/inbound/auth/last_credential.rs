@@ -2,7 +2,7 @@
 //! in each request, which then is neither parsed nor hashed again.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use http::{HeaderMap, HeaderValue, header};
@@ -10,9 +10,9 @@ use secrecy::{ExposeSecret as _, SecretSlice};
 
 use crate::domain::principal::Principal;
 
-/// The last credential of a connection. A clone shares it.
-#[derive(Clone, Default)]
-pub struct LastCredential(Arc<Mutex<Option<PresentedBefore>>>);
+/// The last credential of a connection.
+#[derive(Default)]
+pub struct LastCredential(Mutex<Option<PresentedBefore>>);
 
 struct PresentedBefore {
     header: SecretSlice<u8>,

@@ -20,7 +20,7 @@ use crate::telemetry::trace::TraceContext;
 /// The status of a request whose client disconnected before there was a response: only for logs, never sent.
 const LEFT: u16 = 499;
 
-/// Begins the line of a request, and adds its facts to the request; none if no request is logged. The line is written when
+/// Begins the line of a request with its facts; none if no request is logged. The line is written when
 /// it is dropped: also if the client disconnects before there is a response.
 pub(super) fn begin(
     which: AccessLog,

@@ -7,7 +7,7 @@ use axum::response::Response;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
 use super::error::{HttpRefusal, RefusalKind};
-use super::fixed_headers::ORIGIN;
+use super::fixed_headers::VARY_ORIGIN;
 use super::origins::Origins;
 use super::request_facts::RequestFacts;
 use super::route::{self, Route};
@@ -103,10 +103,10 @@ fn requested(headers: &HeaderMap) -> Option<HeaderValue> {
     names.split(',').all(is_name).then(|| list.clone())
 }
 
-/// Every response depends on the origin, also one to a request without any.
+/// Adds what every response depends on.
 pub(super) fn vary(response: &mut Response) {
     let headers = response.headers_mut();
-    if headers.get(header::VARY) != Some(&ORIGIN) {
-        headers.append(header::VARY, ORIGIN);
+    if headers.get(header::VARY) != Some(&VARY_ORIGIN) {
+        headers.append(header::VARY, VARY_ORIGIN);
     }
 }

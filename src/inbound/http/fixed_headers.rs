@@ -12,10 +12,10 @@ const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-
 const TRANSPORT_SECURITY: HeaderValue = HeaderValue::from_static("max-age=31536000");
 
 /// Every response depends on the origin, also one to a request without any.
-pub(super) const ORIGIN: HeaderValue = HeaderValue::from_static("origin");
+pub(super) const VARY_ORIGIN: HeaderValue = HeaderValue::from_static("origin");
 
 /// The fixed headers and, empty, those that each response sets: a map grows with nearly each insertion, and hashes each
-/// name.
+/// name. That of TLS is removed without TLS.
 static FIXED: LazyLock<HeaderMap> = LazyLock::new(|| {
     let fixed = [
         (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
@@ -29,7 +29,8 @@ static FIXED: LazyLock<HeaderMap> = LazyLock::new(|| {
         (CROSS_ORIGIN_RESOURCE_POLICY, HeaderValue::from_static("same-origin")),
         // answers depend on the client and the time: no cache may store one
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
-        (header::VARY, ORIGIN),
+        (header::VARY, VARY_ORIGIN),
+        (header::STRICT_TRANSPORT_SECURITY, TRANSPORT_SECURITY),
     ];
     let set_by_each = [header::CONTENT_TYPE, REQUEST_ID].map(|name| (name, HeaderValue::from_static("")));
     fixed.into_iter().chain(set_by_each).collect()
@@ -46,16 +47,16 @@ pub(in crate::inbound) fn with_content_type(content_type: HeaderValue) -> Header
 /// Adds the fixed headers that a response does not have, and its request id. `tls`: whether the listener uses TLS, so that
 /// browsers should not use plain HTTP again.
 pub(super) fn complete(headers: &mut HeaderMap, id: HeaderValue, tls: bool) {
-    // those of `with_content_type` are complete
-    if !headers.contains_key(header::X_CONTENT_TYPE_OPTIONS) {
+    // only a copy of the fixed ones has the place of the id
+    if !headers.contains_key(REQUEST_ID) {
         let set_by_route = std::mem::replace(headers, FIXED.clone());
         headers.extend(set_by_route);
         if headers.get(header::CONTENT_TYPE).is_some_and(HeaderValue::is_empty) {
             headers.remove(header::CONTENT_TYPE);
         }
     }
-    if tls {
-        headers.entry(header::STRICT_TRANSPORT_SECURITY).or_insert(TRANSPORT_SECURITY);
+    if !tls {
+        headers.remove(header::STRICT_TRANSPORT_SECURITY);
     }
     headers.insert(REQUEST_ID, id);
 }

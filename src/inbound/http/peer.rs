@@ -15,7 +15,7 @@ const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto
 const MOST_HOPS: usize = 16;
 
 /// The connection of a request.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Connection {
     /// Who opened it.
     pub peer: ConnectionPeer,

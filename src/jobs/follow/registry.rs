@@ -455,7 +455,7 @@ impl Interest {
 
     /// The published state, marked as read.
     pub(in crate::jobs) fn read(&mut self) -> Arc<PublishedState> {
-        // a copy: a publisher waits for readers, and what a reader needs may wait for the publisher
+        // not the guard: a publisher waits for it, and its holder may wait for the publisher
         let published = Arc::clone(&self.updates.borrow_and_update());
         PublishedState::for_one_who_came_after(published, self.endings)
     }

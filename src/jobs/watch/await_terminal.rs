@@ -102,6 +102,8 @@ impl AwaitTerminal {
                     | ProblemCode::Internal => Some(deadline),
                 },
             };
+            // a publisher would copy a state that is held across the wait
+            drop(published);
             let waited = match until {
                 Some(until) => tokio::time::timeout_at(until, interest.changed()).await.map_err(drop),
                 None => Err(()),

@@ -185,7 +185,7 @@ impl WatchedJob {
         if self.over {
             return None;
         }
-        // what was read for the last update needs no second look
+        // what was read for the last update is not read again: each change of what a watcher may see is published
         let mut is_unread = self.last.is_none() || self.interest.is_unread();
         let PendingUpdate { answer, last, is_final, .. } = loop {
             if is_unread && let Some(update) = self.pending_update() {

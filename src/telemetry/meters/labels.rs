@@ -60,7 +60,7 @@ impl LabelSet {
         Self { names: instrument.labels(), words }
     }
 
-    /// A number of the values for a cache: equal values mostly have the same. A constant is told by its address.
+    /// A number of the values for a cache: equal values mostly have the same. A constant is identified by its address.
     pub(super) fn place(&self) -> u64 {
         self.words.iter().fold(0, |number: u64, word| {
             let text = match word {

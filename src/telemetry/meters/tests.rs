@@ -10,6 +10,7 @@ use opentelemetry_sdk::metrics::exporter::PushMetricExporter;
 use opentelemetry_sdk::metrics::{SdkMeterProvider, Temporality};
 
 use super::*;
+use crate::telemetry::trace::testing::RecordedSpans;
 
 #[derive(Debug)]
 struct Nothing;
@@ -79,6 +80,7 @@ fn metrics_are_exported_before_their_first_event() {
 
 #[test]
 fn sampled_traces_appear_as_exemplars_only_in_openmetrics() {
+    let _spans = RecordedSpans::start();
     let (trace, span) = (TraceId::from(0xa1_u128), SpanId::from(0xb2_u64));
     let within = |flags: TraceFlags| {
         let span = SpanContext::new(trace, span, flags, true, TraceState::default());

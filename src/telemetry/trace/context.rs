@@ -19,8 +19,8 @@ static ON: AtomicBool = AtomicBool::new(false);
 
 /// Returns whether spans are created: whether this process has the layer of the traces.
 ///
-/// `tracing::span_enabled!` is no replacement: it asks the filters without a span that consumes their answers, and what
-/// the filter of the log answered then suppresses the next line of the thread.
+/// `tracing::span_enabled!` is no replacement: it runs the filters without a span that consumes their results, and the
+/// result of the filter of the log then suppresses the next line of the thread.
 pub fn is_on() -> bool {
     ON.load(Ordering::Relaxed)
 }

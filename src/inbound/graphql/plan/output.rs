@@ -152,9 +152,6 @@ pub(super) fn selects<T: OutputObject>(selection: &Selection, name: &str) -> boo
 pub(in crate::inbound::graphql) fn selects_only<A: OutputObject, B: OutputObject>(
     selection: &Selection,
 ) -> bool {
-    debug_assert!(
-        A::NAME == B::NAME && A::FIELDS.iter().zip(B::FIELDS).all(|(one, other)| one.name == other.name)
-    );
     let is_first = |field: &SelectedField| match field.value {
         SelectedValue::TypeName => true,
         SelectedValue::Field(index) => index < B::FIELDS.len(),

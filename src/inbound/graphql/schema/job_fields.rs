@@ -14,7 +14,7 @@ use crate::inbound::graphql::plan::writer::{AnswerWriter, WriteJson as _};
 
 use super::problem::GqlStaleReason;
 use super::scalars::{DateTime, UpstreamText};
-use super::source::{GqlSource, SourceIdentity};
+use super::source::{ConstantSource, GqlSource};
 use super::viewer::GqlViewerGrant;
 
 /// The possible states of a job, the same for all upstreams. An upstream's state that the gateway does not know is
@@ -200,9 +200,9 @@ pub(super) fn write_viewer_grant(seen: &JobSnapshot, of: &SelectedField, out: &m
 /// that shows it.
 pub(super) fn write_source(seen: &JobSnapshot, of: &SelectedField, out: &mut AnswerWriter<'_>) {
     let name = &seen.observation.job.key.source;
-    if selects_only::<GqlSource, SourceIdentity>(&of.below) {
+    if selects_only::<GqlSource, ConstantSource>(&of.below) {
         match out.upstream_of(name) {
-            Some(upstream) => SourceIdentity::new(name, upstream).write(of, out),
+            Some(upstream) => ConstantSource::new(name, upstream).write(of, out),
             None => out.leave_to_engine(),
         }
         return;

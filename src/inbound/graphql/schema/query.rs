@@ -211,8 +211,8 @@ pub(in crate::inbound::graphql) fn held_job(
     max_staleness: Option<Duration>,
 ) -> Option<JobResult> {
     let max_staleness = max_staleness.map(|max| max.0);
-    let seen = jobs.held(principal, std::slice::from_ref(reference), max_staleness)?.pop()?;
-    Some(GqlJob::new(seen).into())
+    jobs.held(principal, std::slice::from_ref(reference), max_staleness, |seen| GqlJob::new(seen).into())?
+        .pop()
 }
 
 /// The same for `jobs`.
@@ -225,8 +225,7 @@ pub(in crate::inbound::graphql) fn held_jobs(
     if !is_count(refs.len()) {
         return None;
     }
-    let held = jobs.held(principal, refs, max_staleness.map(|max| max.0))?;
-    Some(held.into_iter().map(|seen| GqlJob::new(seen).into()).collect())
+    jobs.held(principal, refs, max_staleness.map(|max| max.0), |seen| GqlJob::new(seen).into())
 }
 
 /// Resolves `jobs`.

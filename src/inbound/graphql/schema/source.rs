@@ -205,19 +205,19 @@ output_object! {
 
 /// The fields of a source that never change, which are the first of [`GqlSource`].
 #[derive(Debug)]
-pub struct SourceIdentity {
+pub struct ConstantSource {
     name: SourceName,
     upstream: GqlUpstream,
 }
 
-impl SourceIdentity {
-    /// The identity of a configured source.
+impl ConstantSource {
+    /// Those of a configured source.
     pub fn new(name: &SourceName, upstream: Upstream) -> Self {
         Self { name: name.clone(), upstream: GqlUpstream(upstream) }
     }
 }
 
-impl OutputObject for SourceIdentity {
+impl OutputObject for ConstantSource {
     const NAME: &'static str = GqlSource::NAME;
     const FIELDS: &'static [ObjectField<Self>] = &[
         ObjectField {
@@ -359,5 +359,13 @@ mod tests {
         let SourceBudget { per_second, per_hour, concurrency, in_flight, left_this_hour } = budget.into();
         assert_eq!((per_second, in_flight), (7, 0));
         assert_eq!([per_hour, concurrency, left_this_hour], [i32::MAX; 3]);
+    }
+
+    #[test]
+    fn constant_fields_are_the_first_of_a_source() {
+        let all = GqlSource::FIELDS.iter().map(|field| field.name);
+        let constant: Vec<_> = ConstantSource::FIELDS.iter().map(|field| field.name).collect();
+        assert_eq!(all.take(constant.len()).collect::<Vec<_>>(), constant);
+        assert_eq!(ConstantSource::NAME, GqlSource::NAME);
     }
 }

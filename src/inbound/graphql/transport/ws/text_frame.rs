@@ -12,7 +12,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 /// The longest message that is copied into one part: for less, a write of several parts takes longer than the copy.
 const COPIED: usize = 4 * 1024;
 
-/// A message that is written in parts.
+/// A message that is written in up to three parts.
 #[derive(Debug)]
 pub(super) struct TextFrame<'a> {
     head: Vec<u8>,
