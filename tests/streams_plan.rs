@@ -149,15 +149,25 @@ async fn subscriptions_are_answered_like_the_graphql_engine() {
     }
 }
 
-/// What concurrent subscribers of one job receive: two that send the same request, two with other selections, of which one
-/// depends on the present state of the source, and one that subscribes later.
+/// What concurrent subscribers of one job receive: two that send the same request, those with other selections, of which one
+/// depends on the present state of the source and one on its constants, and one that subscribes later.
 async fn concurrently(by_plans: bool) -> Vec<String> {
     let gateway = running();
     let (app, _, _) = public_with(&gateway.jobs, by_plans.then(|| gateway.jobs.clone()));
     let all = "kind sequence isFinal result { __typename ... on Job { id state freshness { observedAt ageMs isStale } } \
                ... on MindBridgeJob { version kind } }";
     let source = "kind result { ... on Job { id source { name health budget { inFlight } } } }";
-    let subscriptions = [(all, 0), (all, 0), ("number: sequence", 0), (source, 0), (source, 0), (all, 5)];
+    let constant = "kind result { ... on Job { id source { __typename upstream n: name name } } }";
+    let subscriptions = [
+        (all, 0),
+        (all, 0),
+        ("number: sequence", 0),
+        (source, 0),
+        (source, 0),
+        (constant, 0),
+        (constant, 0),
+        (all, 5),
+    ];
     let answers = subscriptions.map(|(selection, after)| {
         let (app, query) = (app.clone(), format!("subscription {{ jobUpdates({MIND}) {{ {selection} }} }}"));
         async move {
@@ -179,7 +189,7 @@ async fn concurrently(by_plans: bool) -> Vec<String> {
 async fn concurrent_subscribers_get_the_answers_of_the_engine() {
     let answers = concurrently(true).await;
     assert_eq!(answers, concurrently(false).await);
-    let [first, second, numbers, _, _, late] = &answers[..] else { panic!("{answers:?}") };
+    let [first, second, numbers, _, _, _, _, late] = &answers[..] else { panic!("{answers:?}") };
     assert_eq!(first, second);
     assert!(first.contains("\"kind\":\"SNAPSHOT\"") && first.contains("\"kind\":\"ENDED\""), "{first}");
     assert!(numbers.contains(r#"{"data":{"jobUpdates":{"number":1}}}"#), "{numbers}");

@@ -15,7 +15,7 @@ const TRANSPORT_SECURITY: HeaderValue = HeaderValue::from_static("max-age=315360
 pub(super) const VARY_ORIGIN: HeaderValue = HeaderValue::from_static("origin");
 
 /// The fixed headers and, empty, those that each response sets: a map grows with nearly each insertion, and hashes each
-/// name. That of TLS is removed without TLS.
+/// name.
 static FIXED: LazyLock<HeaderMap> = LazyLock::new(|| {
     let fixed = [
         (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
@@ -30,7 +30,6 @@ static FIXED: LazyLock<HeaderMap> = LazyLock::new(|| {
         // answers depend on the client and the time: no cache may store one
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
         (header::VARY, VARY_ORIGIN),
-        (header::STRICT_TRANSPORT_SECURITY, TRANSPORT_SECURITY),
     ];
     let set_by_each = [header::CONTENT_TYPE, REQUEST_ID].map(|name| (name, HeaderValue::from_static("")));
     fixed.into_iter().chain(set_by_each).collect()
@@ -55,8 +54,9 @@ pub(super) fn complete(headers: &mut HeaderMap, id: HeaderValue, tls: bool) {
             headers.remove(header::CONTENT_TYPE);
         }
     }
-    if !tls {
-        headers.remove(header::STRICT_TRANSPORT_SECURITY);
+    // without a place, since most listeners are behind a proxy, and to remove it would take as long
+    if tls {
+        headers.entry(header::STRICT_TRANSPORT_SECURITY).or_insert(TRANSPORT_SECURITY);
     }
     headers.insert(REQUEST_ID, id);
 }
