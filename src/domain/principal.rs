@@ -8,9 +8,12 @@ use jiff::Timestamp;
 
 use super::id::{JobKey, SourceName};
 
-/// An authenticated client: a name for the logs, its grant, and its credential.
+/// An authenticated client: a name for the logs, its grant, and its credential. A clone is cheap: each request has some.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Principal {
+pub struct Principal(Arc<Client>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Client {
     name: Arc<str>,
     grant: Grant,
     credential: CredentialInfo,
@@ -99,16 +102,12 @@ impl Principal {
     /// A client that may read all jobs of some sources, with a credential that is valid until it is revoked.
     pub fn new(name: impl Into<Arc<str>>, sources: impl IntoIterator<Item = SourceName>) -> Self {
         let sources = sources.into_iter().map(|source| (source, Scope::default())).collect();
-        Self {
-            name: name.into(),
-            grant: Grant::Sources(Arc::new(sources)),
-            credential: CredentialInfo::default(),
-        }
+        Self::with_grant(name, Grant::Sources(Arc::new(sources)))
     }
 
     /// A client with a grant.
     pub fn with_grant(name: impl Into<Arc<str>>, grant: Grant) -> Self {
-        Self { name: name.into(), grant, credential: CredentialInfo::default() }
+        Self(Arc::new(Client { name: name.into(), grant, credential: CredentialInfo::default() }))
     }
 
     /// Any caller of a gateway without configured clients, which listens on loopback only.
@@ -119,69 +118,71 @@ impl Principal {
     /// The same client with another credential.
     #[must_use]
     pub fn with_credential(self, credential: CredentialInfo) -> Self {
-        Self { credential, ..self }
+        Self(Arc::new(Client { credential, ..Arc::unwrap_or_clone(self.0) }))
     }
 
     /// The client's name, for logs and spans.
     pub fn name(&self) -> &str {
-        &self.name
+        &self.0.name
     }
 
     /// The client's name, shared.
     pub fn shared_name(&self) -> Arc<str> {
-        Arc::clone(&self.name)
+        Arc::clone(&self.0.name)
     }
 
     /// What the client may read.
-    pub const fn grant(&self) -> &Grant {
-        &self.grant
+    pub fn grant(&self) -> &Grant {
+        &self.0.grant
     }
 
     /// Returns whether it is the caller of a gateway without configured clients, where no other client exists.
-    pub const fn is_local(&self) -> bool {
-        matches!(self.grant, Grant::All)
+    pub fn is_local(&self) -> bool {
+        matches!(self.0.grant, Grant::All)
     }
 
     /// The credential of the client.
-    pub const fn credential(&self) -> &CredentialInfo {
-        &self.credential
+    pub fn credential(&self) -> &CredentialInfo {
+        &self.0.credential
     }
 
     /// Returns whether another principal is the same client with the same rights, with any credential.
     pub fn is_same_client(&self, other: &Self) -> bool {
-        self.name == other.name && self.grant == other.grant && self.credential.jobs == other.credential.jobs
+        self.0.name == other.0.name
+            && self.0.grant == other.0.grant
+            && self.0.credential.jobs == other.0.credential.jobs
     }
 
     /// Returns whether the client may read at least some jobs of a source.
     pub fn may_read(&self, source: &SourceName) -> bool {
-        let granted = match &self.grant {
+        let granted = match &self.0.grant {
             Grant::All => true,
             Grant::Sources(sources) => sources.contains_key(source),
         };
         granted
-            && self.credential.jobs.as_ref().is_none_or(|jobs| jobs.iter().any(|job| job.source == *source))
+            && self.0.credential.jobs.as_ref().is_none_or(|jobs| jobs.iter().any(|job| job.source == *source))
     }
 
     /// Returns whether the client may request a job of which nothing is known yet.
     pub fn may_read_job(&self, job: &JobKey) -> bool {
-        let granted = match &self.grant {
+        let granted = match &self.0.grant {
             Grant::All => true,
             Grant::Sources(sources) => sources.contains_key(&job.source),
         };
-        granted && self.credential.jobs.as_ref().is_none_or(|jobs| jobs.contains(job))
+        granted && self.0.credential.jobs.as_ref().is_none_or(|jobs| jobs.contains(job))
     }
 
     /// The scope that restricts the client in a source; `None` if it may read all of the source, or nothing.
     pub fn scope(&self, source: &SourceName) -> Option<&Scope> {
-        match &self.grant {
+        match &self.0.grant {
             Grant::All => None,
             Grant::Sources(sources) => sources.get(source).filter(|scope| !scope.is_whole()),
         }
     }
 
     /// Returns whether the client uses a watch token, which reads and watches some jobs and changes nothing.
-    pub const fn only_watches(&self) -> bool {
-        self.credential.jobs.is_some()
+    pub fn only_watches(&self) -> bool {
+        self.0.credential.jobs.is_some()
     }
 }
 

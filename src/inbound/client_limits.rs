@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use super::http::error::{HttpRefusal, RefusalKind};
 use crate::domain::principal::Principal;
 
-/// After this many requests, clients without a recent request are removed.
+/// After this many requests, clients without a recent request or without a permit are removed.
 const FORGET_EVERY: usize = 4096;
 /// The retry delay for a client with too many concurrent requests.
 const BREATH: Duration = Duration::from_secs(1);
@@ -43,7 +43,9 @@ pub struct ClientLimits(Option<Arc<ClientLimitState>>);
 /// By the names of the clients, with a seed of this process.
 type HeldByName = HashMap<Arc<str>, ClientUsage, foldhash::quality::RandomState>;
 
-type RequestRate = RateLimiter<Arc<str>, HashMapStateStore<Arc<str>>, RuntimeClock, NoOpMiddleware<Duration>>;
+type RateStates = HashMapStateStore<Arc<str>, foldhash::quality::RandomState>;
+
+type RequestRate = RateLimiter<Arc<str>, RateStates, RuntimeClock, NoOpMiddleware<Duration>>;
 
 struct ClientLimitState {
     rules: ArcSwap<ClientRules>,
@@ -57,7 +59,7 @@ struct ClientRules {
     pace: Arc<RequestRate>,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct ClientUsage {
     requests: usize,
     jobs: usize,
@@ -107,6 +109,7 @@ impl ClientLimits {
         let rules = inner.rules.load();
         if inner.admissions.fetch_add(1, Ordering::Relaxed) % FORGET_EVERY == FORGET_EVERY - 1 {
             rules.pace.retain_recent();
+            inner.lock().retain(|_, usage| usage.requests > 0 || usage.jobs > 0);
         }
         rules.pace.check_key(&client.shared_name()).map_err(|until| {
             let wait = until.wait_time_from(inner.clock.now());
@@ -168,14 +171,11 @@ impl ClientLimits {
         let Some(inner) = self.with_settings(client) else { return Ok(RequestPermit { _taken: None }) };
         let name = client.shared_name();
         let mut held = inner.lock();
-        let before = held.get(&name);
-        let mut usage = ClientUsage {
-            requests: before.map_or(0, |usage| usage.requests),
-            jobs: before.map_or(0, |usage| usage.jobs),
-        };
-        let taken = more(&mut usage, &inner.rules.load().settings)
+        let usage = held.entry(Arc::clone(&name)).or_default();
+        let mut changed = usage.clone();
+        let taken = more(&mut changed, &inner.rules.load().settings)
             .map_err(|(message, limit, value)| refused(BREATH, message, limit).with("value", value))?;
-        held.insert(Arc::clone(&name), usage);
+        *usage = changed;
         drop(held);
         let taken = Admitted { inner: Arc::clone(inner), client: name, requests: taken.0, jobs: taken.1 };
         Ok(RequestPermit { _taken: Some(taken) })
@@ -184,7 +184,7 @@ impl ClientLimits {
 
 fn pace(settings: ClientSettings, clock: &RuntimeClock) -> Arc<RequestRate> {
     let quota = Quota::per_second(settings.per_second).allow_burst(settings.burst);
-    Arc::new(RateLimiter::new(quota, HashMapStateStore::default(), clock.clone()))
+    Arc::new(RateLimiter::new(quota, RateStates::default(), clock.clone()))
 }
 
 fn refused(wait: Duration, message: &'static str, limit: &'static str) -> HttpRefusal {
@@ -224,9 +224,6 @@ impl Drop for Admitted {
         let Some(usage) = held.get_mut(&self.client) else { return };
         usage.requests -= self.requests;
         usage.jobs -= self.jobs;
-        if usage.requests == 0 && usage.jobs == 0 {
-            held.remove(&self.client);
-        }
     }
 }
 
@@ -313,11 +310,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn client_without_permits_is_removed() {
+    async fn client_without_permits_is_removed_after_some_requests() {
         let limits = limits();
         let _calm = limits.admit(&client("calm")).unwrap();
         drop(limits.admit(&client("busy")).unwrap());
         drop((limits.watch(&client("busy"), 8).unwrap(), limits.watch(&client("busy"), 2).unwrap()));
+        for _ in 0..FORGET_EVERY {
+            limits.pace(&client("other")).ok();
+        }
         let held = limits.0.as_ref().unwrap().lock().keys().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!(held, ["calm"]);
     }

@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::domain::principal::Principal;
 
-/// The values by the name of the client.
+/// The values by the name of the client, with a seed of this process.
 #[derive(Debug)]
-pub(in crate::inbound) struct ByClient<T>(Mutex<HashMap<Arc<str>, Weak<T>>>);
+pub(in crate::inbound) struct ByClient<T>(Mutex<HashMap<Arc<str>, Weak<T>, foldhash::quality::RandomState>>);
 
 impl<T> Default for ByClient<T> {
     fn default() -> Self {
