@@ -30,6 +30,9 @@ pub struct ConnectionTimeouts {
 const LINGERING_TIMEOUT: Duration = Duration::from_secs(2);
 const LINGERING_BYTES: usize = 16 * 1024 * 1024;
 
+/// Buffers that are together not longer are written as one: a copy takes less time than a list of buffers in the system.
+const ONE_PART: usize = 2048;
+
 /// The header names of an upgrade's response as RFC 6455 spells them. A client with a case-sensitive comparison needs
 /// this spelling.
 const SPELLED: [&[u8]; 2] = [b"Sec-WebSocket-Protocol", b"Sec-WebSocket-Accept"];
@@ -114,6 +117,25 @@ impl Drop for TrackedResponseBody {
     }
 }
 
+/// Until when something must be read.
+#[derive(Clone, Copy)]
+enum ReadDeadline {
+    Never,
+    At(Instant),
+    /// This long after the stream waits for the first time: most heads arrive at once, and their time is not needed.
+    After(Duration),
+}
+
+impl ReadDeadline {
+    /// Called when the stream waits.
+    fn at(&mut self) -> Option<Instant> {
+        if let Self::After(wait) = *self {
+            *self = Self::At(Instant::now() + wait);
+        }
+        if let Self::At(at) = *self { Some(at) } else { None }
+    }
+}
+
 /// A connection with timeouts.
 pub(super) struct TimeoutStream<IO> {
     io: IO,
@@ -127,7 +149,7 @@ pub(super) struct TimeoutStream<IO> {
     head: usize,
     /// When the sending side was closed, and the bytes read since.
     lingering: Option<(Instant, usize)>,
-    read_by: Option<Instant>,
+    read_by: ReadDeadline,
     write_by: Option<Instant>,
     reading: LazyTimer,
     writing: LazyTimer,
@@ -148,21 +170,24 @@ impl<IO> TimeoutStream<IO> {
             activity,
             head: 0,
             lingering: None,
-            read_by: Some(Instant::now() + timeouts.header),
+            read_by: ReadDeadline::At(Instant::now() + timeouts.header),
             write_by: None,
             reading: LazyTimer::default(),
             writing: LazyTimer::default(),
         }
     }
 
-    /// Resets the read deadline when a request has begun or ended.
-    fn notice(&mut self) {
+    /// Resets the read deadline when a request has begun or ended, and returns whether one has.
+    fn notice(&mut self) -> bool {
         let sequence = self.activity.now();
-        if sequence != self.seen {
-            self.seen = sequence;
-            self.head = 0;
-            self.read_by = sequence.is_multiple_of(2).then(|| Instant::now() + self.timeouts.idle);
+        if sequence == self.seen {
+            return false;
         }
+        self.seen = sequence;
+        self.head = 0;
+        let idle = sequence.is_multiple_of(2);
+        self.read_by = if idle { ReadDeadline::After(self.timeouts.idle) } else { ReadDeadline::Never };
+        true
     }
 
     /// Records the result of a write: if the peer accepted data, its deadline starts again.
@@ -223,6 +248,17 @@ impl<IO: AsyncWrite + Unpin> TimeoutStream<IO> {
     }
 }
 
+/// Joins some buffers, if they are short.
+fn joined<'a>(bufs: &[io::IoSlice<'_>], parts: &'a mut [u8; ONE_PART]) -> Option<&'a [u8]> {
+    let mut end = 0;
+    for buf in bufs {
+        let start = end;
+        end += buf.len();
+        parts.get_mut(start..end)?.copy_from_slice(buf);
+    }
+    parts.get(..end)
+}
+
 fn late(what: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, what)
 }
@@ -235,7 +271,9 @@ impl<IO: AsyncRead + Unpin> AsyncRead for TimeoutStream<IO> {
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         this.notice();
-        let Some(by) = this.read_by else { return Pin::new(&mut this.io).poll_read(cx, buf) };
+        if let ReadDeadline::Never = this.read_by {
+            return Pin::new(&mut this.io).poll_read(cx, buf);
+        }
         let before = buf.filled().len();
         let room = this.head_max.saturating_sub(this.head).max(1);
         let polled = if buf.remaining() <= room {
@@ -251,11 +289,12 @@ impl<IO: AsyncRead + Unpin> AsyncRead for TimeoutStream<IO> {
         let more = buf.filled().len() - before;
         if let Poll::Ready(read) = polled {
             if this.head == 0 && more > 0 {
-                this.read_by = Some(Instant::now() + this.timeouts.header);
+                this.read_by = ReadDeadline::After(this.timeouts.header);
             }
             this.head += more;
             return Poll::Ready(read);
         }
+        let Some(by) = this.read_by.at() else { return Poll::Pending };
         ready!(this.reading.poll(by, cx));
         let what = if this.head > 0 { "the head did not come in time" } else { "nothing came in time" };
         Poll::Ready(Err(late(what)))
@@ -275,10 +314,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TimeoutStream<IO> {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let polled = Pin::new(&mut self.io).poll_flush(cx);
         // hyper reads again only when it is woken, and between two requests nothing else would wake it
-        self.notice();
-        if let Some(by) = self.read_by {
+        if self.notice()
+            && let this = &mut *self
+            && let Some(by) = this.read_by.at()
+        {
             // if it has fired, the next read returns the error
-            let _rung = self.reading.poll(by, cx);
+            let _rung = this.reading.poll(by, cx);
         }
         self.wrote(polled, cx)
     }
@@ -301,7 +342,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TimeoutStream<IO> {
             let first = bufs.iter().find(|buf| !buf.is_empty()).map_or(&[][..], |buf| buf);
             return self.poll_write(cx, first);
         }
-        let polled = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
+        let mut parts = [0; ONE_PART];
+        let polled = match joined(bufs, &mut parts) {
+            Some(whole) => Pin::new(&mut self.io).poll_write(cx, whole),
+            None => Pin::new(&mut self.io).poll_write_vectored(cx, bufs),
+        };
         self.wrote(polled, cx)
     }
 
@@ -316,17 +361,23 @@ impl<IO> fmt::Debug for TimeoutStream<IO> {
     }
 }
 
-/// A timer that is created when it is first needed.
+/// A timer that is created when it is first needed. A later deadline is set only when the earlier one has passed: each
+/// request has one, and to move a timer takes longer than to compare two times.
 #[derive(Default)]
 struct LazyTimer(Option<Pin<Box<Sleep>>>);
 
 impl LazyTimer {
     fn poll(&mut self, at: Instant, cx: &mut Context<'_>) -> Poll<()> {
         let timer = self.0.get_or_insert_with(|| Box::pin(sleep_until(at)));
-        if timer.deadline() != at {
+        if timer.deadline() > at {
             timer.as_mut().reset(at);
         }
-        timer.as_mut().poll(cx)
+        ready!(timer.as_mut().poll(cx));
+        if timer.deadline() < at {
+            timer.as_mut().reset(at);
+            ready!(timer.as_mut().poll(cx));
+        }
+        Poll::Ready(())
     }
 }
 
@@ -389,6 +440,22 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn each_request_starts_the_idle_timeout_again() {
+        let (mut wire, mut far, activity) = wire();
+        let request = || {
+            activity.begin();
+            drop(activity.end_with(Body::empty()));
+        };
+        for _ in 0..3 {
+            request();
+            let waits = tokio::time::timeout(Duration::from_secs(50), wire.read_u8());
+            assert!(waits.await.is_err(), "the connection is open until 60 s after the last request");
+        }
+        request();
+        assert_eq!(gives_up(&mut wire, &mut far, false).await, 60);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn connection_of_a_running_request_has_no_idle_timeout() {
         let (mut wire, mut far, activity) = wire();
         activity.begin();
@@ -435,6 +502,18 @@ mod tests {
             wire.shutdown().await.unwrap();
             assert_eq!(began.elapsed().as_secs(), expected, "{lingers} {sends} {hangs_up}");
             drop(far);
+        }
+    }
+
+    #[test]
+    fn short_buffers_are_joined() {
+        let mut parts = [0; ONE_PART];
+        let long = vec![b'x'; ONE_PART - 1];
+        for (bufs, expected) in
+            [(&[&b"ab"[..], b"", b"c"][..], Some(&b"abc"[..])), (&[], Some(b"")), (&[&long, b"yz"], None)]
+        {
+            let bufs: Vec<io::IoSlice<'_>> = bufs.iter().map(|buf| io::IoSlice::new(buf)).collect();
+            assert_eq!(joined(&bufs, &mut parts), expected);
         }
     }
 

@@ -99,6 +99,9 @@ impl<B: HttpBody<Data = Bytes> + Unpin> HttpBody for LentBody<B> {
             Poll::Ready(Some(Ok(frame))) => {
                 let more = frame.data_ref().map_or(0, Bytes::len);
                 unread.read = unread.read.saturating_add(more as u64);
+                if unread.body.is_end_stream() {
+                    self.unread = None;
+                }
             }
             Poll::Ready(Some(Err(_)) | None) => self.unread = None,
             Poll::Pending => {}
