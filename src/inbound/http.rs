@@ -5,7 +5,7 @@ mod access_log;
 pub(in crate::inbound) mod body_limit;
 pub mod concurrency_limit;
 mod cors;
-mod deadline;
+pub(in crate::inbound) mod deadline;
 pub mod error;
 pub(in crate::inbound) mod etag;
 pub(in crate::inbound) mod fixed_headers;

@@ -14,7 +14,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
-pub use context::{TARGET, TraceContext, boxed, current, is_on, is_sampled};
+pub use context::{TARGET, TraceContext, UnsampledSpan, boxed, current, is_on, is_sampled, sampled};
 pub use job::TraceKey;
 pub use names::{SPANS, SpanAttribute, SpanDescriptor};
 pub use spans::{

@@ -5,46 +5,63 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use axum::body::{Body, Bytes, HttpBody};
-use axum::extract::Request;
 use axum::response::Response;
 use http::{Method, StatusCode};
 use hyper::body::{Frame, SizeHint};
 use tokio::time::Instant;
 
 use super::request_facts::RequestFacts;
+use super::request_metrics::RequestTimer;
 use super::route::{self, Route};
 use crate::config::AccessLog;
+use crate::domain::principal::Principal;
 use crate::telemetry::log::{ACCESS, RequestScope};
-use crate::telemetry::trace::TraceContext;
+use crate::telemetry::trace::{RequestTrace, TraceContext};
 
 /// The status of a request whose client disconnected before there was a response: only for logs, never sent.
 const LEFT: u16 = 499;
 
-/// Begins the line of a request with its facts; none if no request is logged. The line is written when
-/// it is dropped: also if the client disconnects before there is a response.
-pub(super) fn begin(
-    which: AccessLog,
-    route: Option<Route>,
-    scope: &RequestScope,
-    request: &mut Request,
-) -> Option<AccessLogGuard> {
-    if which == AccessLog::Off {
-        return None;
+/// The log of one request: which of its facts are needed is known when its response is.
+pub(super) struct AccessLogRequest<'a> {
+    pub(super) which: AccessLog,
+    pub(super) timer: &'a RequestTimer,
+    pub(super) route: Option<Route>,
+    pub(super) scope: &'a RequestScope,
+    pub(super) trace: &'a RequestTrace,
+    pub(super) facts: &'a RequestFacts,
+}
+
+impl AccessLogRequest<'_> {
+    /// Begins the line of a request, if each is logged. The line is written when it is dropped: also if the client
+    /// disconnects before there is a response.
+    pub(super) fn begin(&self) -> Option<AccessLogGuard> {
+        (self.which == AccessLog::All).then(|| self.line())
     }
-    let facts = RequestFacts::of(request.extensions_mut());
-    let line = AccessLogLine {
-        which,
-        begun: Instant::now(),
-        method: method(request.method()),
-        route: route::log_label(route),
-        status: StatusCode::from_u16(LEFT).unwrap_or_default(),
-        bytes: 0,
-        complete: false,
-        scope: scope.clone(),
-        trace: TraceContext::here(),
-        facts,
-    };
-    Some(AccessLogGuard(Box::new(line)))
+
+    /// Adds the response to the line, which begins now if only failures are logged. It is written when the body has ended.
+    pub(super) fn answered(&self, begun: Option<AccessLogGuard>, response: Response) -> Response {
+        let failed = || self.which == AccessLog::Errors && response.status().is_server_error();
+        match begun.or_else(|| failed().then(|| self.line())) {
+            Some(line) => line.around(response),
+            None => response,
+        }
+    }
+
+    fn line(&self) -> AccessLogGuard {
+        let line = AccessLogLine {
+            which: self.which,
+            begun: self.timer.began(),
+            method: method(self.timer.method()),
+            route: route::log_label(self.route),
+            status: StatusCode::from_u16(LEFT).unwrap_or_default(),
+            bytes: 0,
+            complete: false,
+            scope: self.scope.clone(),
+            trace: self.trace.in_scope(TraceContext::here),
+            facts: self.facts.clone(),
+        };
+        AccessLogGuard(Box::new(line))
+    }
 }
 
 /// The method from a closed list: a client may send others.
@@ -72,12 +89,8 @@ struct AccessLogLine {
 pub(super) struct AccessLogGuard(Box<AccessLogLine>);
 
 impl AccessLogGuard {
-    /// Adds the response to the line. The line of one that is logged in any case is written when its body has ended.
-    pub(super) fn around(mut self, response: Response) -> Response {
+    fn around(mut self, response: Response) -> Response {
         self.0.status = response.status();
-        if self.0.which == AccessLog::Errors && !response.status().is_server_error() {
-            return response;
-        }
         let head = self.0.method == "HEAD";
         response.map(|body| {
             self.0.complete = head || body.is_end_stream();
@@ -90,12 +103,9 @@ impl Drop for AccessLogGuard {
     fn drop(&mut self) {
         let AccessLogLine { which, begun, method, route, status, bytes, complete, scope, trace, facts } =
             &*self.0;
-        let failed = status.is_server_error();
-        if *which != AccessLog::All && !failed {
-            return;
-        }
         let duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         let (client, operation) = (facts.client(), facts.operation());
+        let client = client.as_ref().map(Principal::name);
         let (status, whole) = (status.as_u16(), complete);
         // the body may end anywhere: the line belongs to its request all the same
         let _entered = trace.enter();

@@ -2,7 +2,6 @@
 
 use axum::body::{Body, HttpBody as _};
 use axum::extract::Request;
-use http::header;
 use http_body_util::Limited;
 
 use super::error::{HttpRefusal, RefusalKind};
@@ -12,21 +11,20 @@ use super::min_rate_body::{BodyRate, MinRateBody};
 ///
 /// # Errors
 /// When its announced length is over the limit.
-pub(super) fn bounded(max_body: usize, pace: BodyRate, request: Request) -> Result<Request, HttpRefusal> {
-    let announced = request.headers().get(header::CONTENT_LENGTH);
-    let announced = announced.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    if announced.is_some_and(|length| length > max_body as u64) {
+pub(super) fn bound(max_body: usize, pace: BodyRate, request: &mut Request) -> Result<(), HttpRefusal> {
+    let size = request.body().size_hint();
+    if size.lower() > max_body as u64 {
         return Err(body_too_large(Some(max_body)));
     }
     if request.body().is_end_stream() {
-        return Ok(request);
+        return Ok(());
     }
-    Ok(request.map(|body| {
-        // most bodies state their length, beyond which they are not read
-        let is_within = body.size_hint().upper().is_some_and(|bytes| bytes <= max_body as u64);
-        let body = if is_within { body } else { Body::new(Limited::new(body, max_body)) };
-        Body::new(MinRateBody::new(body, pace))
-    }))
+    // most bodies state their length, beyond which they are not read
+    let is_within = size.upper().is_some_and(|bytes| bytes <= max_body as u64);
+    let body = std::mem::take(request.body_mut());
+    let body = if is_within { body } else { Body::new(Limited::new(body, max_body)) };
+    *request.body_mut() = Body::new(MinRateBody::new(body, pace));
+    Ok(())
 }
 
 /// The refusal of a body that is longer than the limit, whether announced or found while reading.

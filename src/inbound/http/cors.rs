@@ -51,12 +51,6 @@ pub(super) fn check(
     if open { origins.check_host(headers) } else { Ok(()) }
 }
 
-/// Permits the page of an origin that was checked to read the response.
-pub(super) fn expose(response: &mut Response, origin: HeaderValue) {
-    response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-    response.headers_mut().insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
-}
-
 /// Applies the same rule to requests that a browser sends without an origin: an image, a script, a form by GET. A
 /// person may still follow a link to a page.
 fn same_site(route: Option<Route>, headers: &HeaderMap, method: &Method) -> Result<(), HttpRefusal> {
@@ -103,10 +97,15 @@ fn requested(headers: &HeaderMap) -> Option<HeaderValue> {
     names.split(',').all(is_name).then(|| list.clone())
 }
 
-/// Adds what every response depends on.
-pub(super) fn vary(response: &mut Response) {
+/// Completes a response: it depends on the origin, and the page of an origin that was checked may read it.
+pub(super) fn done(mut response: Response, origin: Option<HeaderValue>) -> Response {
     let headers = response.headers_mut();
     if headers.get(header::VARY) != Some(&VARY_ORIGIN) {
         headers.append(header::VARY, VARY_ORIGIN);
     }
+    if let Some(origin) = origin {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
+    }
+    response
 }

@@ -1,8 +1,12 @@
 //! The time until the response of a request must start.
 
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::response::Response;
+use futures_util::poll;
+use tokio::time::error::Elapsed;
 
 use super::error::{HttpRefusal, RefusalKind};
 
@@ -17,9 +21,24 @@ pub(super) async fn in_time(
     deadline: Duration,
     running: impl Future<Output = Response>,
 ) -> Result<Response, HttpRefusal> {
-    tokio::time::timeout(deadline, running).await.map_err(|_| {
+    timeout(deadline, running).await.map_err(|_| {
         let message =
             format!("no response within {deadline:?}; request fewer jobs at a time, or retry later");
         HttpRefusal::new(RefusalKind::DeadlineExceeded, message).retry_after(AGAIN)
     })
+}
+
+/// As [`tokio::time::timeout`], without a timer for what is ready at once, which most requests are.
+///
+/// # Errors
+/// When the future does not complete in time.
+pub(in crate::inbound) async fn timeout<T>(
+    wait: Duration,
+    running: impl Future<Output = T>,
+) -> Result<T, Elapsed> {
+    let mut running = pin!(running);
+    match poll!(running.as_mut()) {
+        Poll::Ready(done) => Ok(done),
+        Poll::Pending => tokio::time::timeout(wait, running).await,
+    }
 }

@@ -47,16 +47,18 @@ pub(in crate::inbound) fn with_content_type(content_type: HeaderValue) -> Header
 /// browsers should not use plain HTTP again.
 pub(super) fn complete(headers: &mut HeaderMap, id: HeaderValue, tls: bool) {
     // only a copy of the fixed ones has the place of the id
-    if !headers.contains_key(REQUEST_ID) {
+    if let Some(place) = headers.get_mut(REQUEST_ID) {
+        *place = id;
+    } else {
         let set_by_route = std::mem::replace(headers, FIXED.clone());
         headers.extend(set_by_route);
         if headers.get(header::CONTENT_TYPE).is_some_and(HeaderValue::is_empty) {
             headers.remove(header::CONTENT_TYPE);
         }
+        headers.insert(REQUEST_ID, id);
     }
     // without a place, since most listeners are behind a proxy, and to remove it would take as long
     if tls {
         headers.entry(header::STRICT_TRANSPORT_SECURITY).or_insert(TRANSPORT_SECURITY);
     }
-    headers.insert(REQUEST_ID, id);
 }

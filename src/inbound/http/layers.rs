@@ -3,6 +3,7 @@
 
 use std::any::Any;
 use std::future::ready;
+use std::ops::ControlFlow;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,13 +16,14 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
+use tokio::sync::SemaphorePermit;
 use tower::{Layer as _, ServiceExt as _, service_fn};
 use tower_http::CompressionLevel;
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{And, NotForContentType, Predicate as _, SizeAbove};
 use tracing::Instrument as _;
 
-use super::access_log;
+use super::access_log::AccessLogRequest;
 use super::body_limit;
 use super::concurrency_limit::ConcurrencyLimit;
 use super::cors;
@@ -149,7 +151,7 @@ impl Layers {
     }
 
     /// Runs every layer around the handler of a request, the first outermost. Only what must be around a future is: the
-    /// rest is done before and after it.
+    /// rest is done before and after it, so that the future stays small.
     pub(in crate::inbound) async fn around<F: Future<Output = Response>>(
         &self,
         route: Option<Route>,
@@ -164,20 +166,26 @@ impl Layers {
         let scope = RequestScope::of(id.clone());
         // around everything that takes time or logs
         let trace = request_span::of(route, &request);
+        let facts = RequestFacts::of(request.extensions_mut());
         // next: the line about a request contains its outcome, whichever layer rejected it
-        let line =
-            trace.in_scope(|| access_log::begin(layers.settings.access_log, route, &scope, &mut request));
-        let checked = layers.checked(route, request, handler);
-        let mut response = match &trace {
-            RequestTrace::Off => scope.hold(checked).await,
-            RequestTrace::Dropped(context) => scope.hold(context.hold(checked)).await,
-            RequestTrace::Sampled(span) => scope.hold(checked.instrument(span.clone())).await,
+        let which = layers.settings.access_log;
+        let (scope, trace) = (&scope, &trace);
+        let log = AccessLogRequest { which, timer: &timer, route, scope, trace, facts: &facts };
+        let line = log.begin();
+        let passed = scope.within(|| trace.in_scope(|| layers.before(route, &mut request)));
+        let response = match passed {
+            ControlFlow::Break(response) => response,
+            ControlFlow::Continue(passed) => {
+                let running = layers.run(route, passed, handler(request));
+                match trace {
+                    RequestTrace::Off => scope.clone().hold(running).await,
+                    RequestTrace::Dropped(span) => scope.clone().hold(span.hold(running)).await,
+                    RequestTrace::Sampled(span) => scope.clone().hold(running.instrument(span.clone())).await,
+                }
+            }
         };
-        if let Some(line) = line {
-            response = line.around(response);
-        }
+        let mut response = log.answered(line, response);
         trace.answered(response.status());
-        drop(trace);
         fixed_headers::complete(response.headers_mut(), id, layers.settings.tls);
         timer.count(&response);
         response
@@ -198,61 +206,68 @@ fn compression() -> CompressionLayer<Compressible> {
     CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(compressible())
 }
 
+/// A request that passed the layers before its handler: what it holds while it runs, and what the layers after it need.
+struct PassedRequest<'a> {
+    _permit: SemaphorePermit<'a>,
+    origin: Option<HeaderValue>,
+    presented: PresentedCredential,
+    encodings: AcceptedEncodings,
+}
+
 impl LayerState {
-    /// The layers that can reject a request, and those that need its peer; the first outermost.
-    async fn checked<F: Future<Output = Response>>(
+    /// The layers before the handler, the first outermost. Breaks with the response to a request that one of them rejects or
+    /// answers.
+    fn before(
         &self,
         route: Option<Route>,
-        mut request: Request,
-        handler: impl FnOnce(Request) -> F,
-    ) -> Response {
-        let Self { settings, live, .. } = self;
+        request: &mut Request,
+    ) -> ControlFlow<Response, PassedRequest<'_>> {
+        let Self { settings, live, load_shed, .. } = self;
         // before every layer that reads the peer
-        if let Err(refusal) = locate(&live.proxies.load(), &mut request) {
-            return refuse(route, refusal);
+        if let Err(refusal) = locate(&live.proxies.load(), request) {
+            return ControlFlow::Break(refuse(route, refusal));
         }
         // outside of all layers that can reject a request, so that a page may read why; before anything is read or run
-        let checked = cors::check(&live.origins.load(), settings.open, route, &request);
-        let origin = request.headers().get(header::ORIGIN).filter(|_| checked.is_ok()).cloned();
-        let mut response = match checked {
-            Err(refusal) => refuse(route, refusal),
-            Ok(()) if cors::is_preflight(&request) => cors::permission(request.headers()),
-            Ok(()) => {
-                let running = self.admitted(route, request, handler);
-                // a bug in one request becomes its 500, not an aborted connection
-                AssertUnwindSafe(running).catch_unwind().await.unwrap_or_else(panicked)
-            }
-        };
-        cors::vary(&mut response);
-        if let Some(origin) = origin {
-            cors::expose(&mut response, origin);
+        if let Err(refusal) = cors::check(&live.origins.load(), settings.open, route, request) {
+            return ControlFlow::Break(cors::done(refuse(route, refusal), None));
         }
-        response
+        let origin = request.headers().get(header::ORIGIN).cloned();
+        if origin.is_some() && cors::is_preflight(request) {
+            return ControlFlow::Break(cors::done(cors::permission(request.headers()), origin));
+        }
+        // before any work is done or body read; rejected at once, since a queue would only add waiting
+        let permit = load_shed.admit();
+        // innermost, around the body that the routes read
+        let permit = permit.and_then(|permit| {
+            body_limit::bound(settings.max_body, settings.pace, request)?;
+            Ok(permit)
+        });
+        match permit {
+            Err(refusal) => ControlFlow::Break(cors::done(refuse(route, refusal), origin)),
+            Ok(permit) => ControlFlow::Continue(PassedRequest {
+                _permit: permit,
+                origin,
+                presented: PresentedCredential::of(request),
+                encodings: AcceptedEncodings::of(request.headers()),
+            }),
+        }
     }
 
-    /// The layers that limit a request, the first outermost.
-    async fn admitted<F: Future<Output = Response>>(
+    /// The handler of a request, and the layers after it, the innermost first.
+    async fn run(
         &self,
         route: Option<Route>,
-        request: Request,
-        handler: impl FnOnce(Request) -> F,
+        passed: PassedRequest<'_>,
+        handler: impl Future<Output = Response>,
     ) -> Response {
-        let Self { settings, live, load_shed, .. } = self;
-        // before any work is done or body read; rejected at once, since a queue would only add waiting
-        let _permit = match load_shed.admit() {
-            Ok(permit) => permit,
-            Err(refusal) => return refuse(route, refusal),
+        let PassedRequest { _permit, origin, presented, encodings } = passed;
+        // a bug in one request becomes its 500, not an aborted connection; inside the load shedding, so that a request that
+        // hangs releases its permit
+        let handler = AssertUnwindSafe(deadline::in_time(self.settings.deadline, handler)).catch_unwind();
+        let mut response = match handler.await {
+            Ok(response) => response.unwrap_or_else(|refusal| refuse(route, refusal)),
+            Err(panic) => panicked(panic),
         };
-        // around the authentication, whose 401 it counts
-        let presented = PresentedCredential::of(&request);
-        let encodings = AcceptedEncodings::of(request.headers());
-        // innermost, around the body that the routes read
-        let response = match body_limit::bounded(settings.max_body, settings.pace, request) {
-            // inside the load shedding, so that a request that hangs releases its permit
-            Ok(request) => deadline::in_time(settings.deadline, handler(request)).await,
-            Err(refusal) => Err(refusal),
-        };
-        let mut response = response.unwrap_or_else(|refusal| refuse(route, refusal));
         // inside the access log, so that it has the bytes that are sent
         if compressible().should_compress(&response) {
             if encodings.is_some() {
@@ -261,8 +276,9 @@ impl LayerState {
                 response.headers_mut().append(header::VARY, HeaderValue::from_static("accept-encoding"));
             }
         }
-        let limited = presented.limit(&live.bad_credentials, response);
-        limited.unwrap_or_else(|refusal| refuse(route, refusal))
+        // around the authentication, whose 401 it counts
+        let limited = presented.limit(&self.live.bad_credentials, response);
+        cors::done(limited.unwrap_or_else(|refusal| refuse(route, refusal)), origin)
     }
 
     /// Compresses a response by one of the encodings that its request accepts.

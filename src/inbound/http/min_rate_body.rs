@@ -32,18 +32,19 @@ impl Default for BodyRate {
 #[error("the body was sent too slowly")]
 pub(in crate::inbound) struct BodyTooSlow;
 
-/// A body with a minimum rate. The time starts with the first poll.
+/// A body with a minimum rate. The time starts when it is waited for: most bodies arrive at once.
 pub(in crate::inbound) struct MinRateBody {
     body: Body,
     pace: BodyRate,
-    /// The start, and the bytes received since.
-    since: Option<(Instant, usize)>,
+    began: Option<Instant>,
+    /// The bytes received so far.
+    bytes: usize,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl MinRateBody {
     pub(in crate::inbound) fn new(body: Body, pace: BodyRate) -> Self {
-        Self { body, pace, since: None, timer: None }
+        Self { body, pace, began: None, bytes: 0, timer: None }
     }
 
     fn deadline(&self, began: Instant, bytes: usize) -> Instant {
@@ -62,16 +63,16 @@ impl HttpBody for MinRateBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::BoxError>>> {
         let this = self.get_mut();
-        let (began, bytes) = *this.since.get_or_insert_with(|| (Instant::now(), 0));
         if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) {
             let more = match &frame {
                 Some(Ok(frame)) => frame.data_ref().map_or(0, Bytes::len),
                 Some(Err(_)) | None => 0,
             };
-            this.since = Some((began, bytes.saturating_add(more)));
+            this.bytes = this.bytes.saturating_add(more);
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
-        let deadline = this.deadline(began, bytes);
+        let began = *this.began.get_or_insert_with(Instant::now);
+        let deadline = this.deadline(began, this.bytes);
         let timer = this.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
         if timer.deadline() != deadline {
             timer.as_mut().reset(deadline);

@@ -1,7 +1,7 @@
 //! What is known of a request apart from its head: its connection, its peer, and what a handler finds out. One extension has
 //! all of it, since each takes a lookup, an insertion and two allocations.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_graphql::parser::types::OperationType;
 use http::Extensions;
@@ -16,15 +16,21 @@ pub struct RequestFacts(Arc<RequestFactsState>);
 #[derive(Debug, Default)]
 struct RequestFactsState {
     connection: Option<Arc<Connection>>,
-    peer: OnceLock<Peer>,
-    client: OnceLock<Arc<str>>,
-    operation: OnceLock<&'static str>,
+    found: Mutex<FoundFacts>,
+}
+
+/// What is found out while the request is handled.
+#[derive(Debug, Default)]
+struct FoundFacts {
+    peer: Option<Peer>,
+    client: Option<Principal>,
+    operation: Option<&'static str>,
 }
 
 impl RequestFacts {
     /// A request on a connection; the listener adds it to the request.
     pub fn on(connection: Arc<Connection>) -> Self {
-        Self(Arc::new(RequestFactsState { connection: Some(connection), ..RequestFactsState::default() }))
+        Self(Arc::new(RequestFactsState { connection: Some(connection), found: Mutex::default() }))
     }
 
     /// The facts of a request; new ones, which are added, for one that no listener received.
@@ -38,21 +44,21 @@ impl RequestFacts {
     }
 
     /// The peer of a request, once it is determined.
-    pub(in crate::inbound) fn peer(extensions: &Extensions) -> Option<&Peer> {
-        extensions.get::<Self>()?.0.peer.get()
+    pub(in crate::inbound) fn peer(extensions: &Extensions) -> Option<Peer> {
+        extensions.get::<Self>()?.found().peer
     }
 
     /// Records the peer.
     pub(super) fn set_peer(extensions: &Extensions, peer: Peer) {
         if let Some(facts) = extensions.get::<Self>() {
-            facts.0.peer.set(peer).ok();
+            facts.found().peer = Some(peer);
         }
     }
 
-    /// Records the name of the client.
+    /// Records the client.
     pub(in crate::inbound) fn set_client(extensions: &Extensions, client: &Principal) {
         if let Some(facts) = extensions.get::<Self>() {
-            facts.0.client.set(client.shared_name()).ok();
+            facts.found().client = Some(client.clone());
         }
     }
 
@@ -64,17 +70,21 @@ impl RequestFacts {
                 OperationType::Mutation => "mutation",
                 OperationType::Subscription => "subscription",
             };
-            facts.0.operation.set(word).ok();
+            facts.found().operation = Some(word);
         }
     }
 
-    /// The name of the client, if it is known.
-    pub(super) fn client(&self) -> Option<&str> {
-        self.0.client.get().map(|name| &**name)
+    /// The client, if it is known.
+    pub(super) fn client(&self) -> Option<Principal> {
+        self.found().client.clone()
     }
 
     /// The type of the operation, if it is known.
     pub(super) fn operation(&self) -> Option<&'static str> {
-        self.0.operation.get().copied()
+        self.found().operation
+    }
+
+    fn found(&self) -> MutexGuard<'_, FoundFacts> {
+        self.0.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

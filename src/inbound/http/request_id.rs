@@ -31,13 +31,17 @@ fn fresh_id() -> HeaderValue {
     HeaderValue::from_bytes(&id).unwrap_or_else(|_| HeaderValue::from_static("none"))
 }
 
-/// The hexadecimal digits of a number.
+/// The hexadecimal digits of a number, eight at a time: each byte of a word is one digit.
 fn hexadecimal(number: u64) -> [u8; 16] {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut digits = [0; 16];
-    for (index, byte) in number.to_be_bytes().into_iter().enumerate() {
-        digits[2 * index] = DIGITS[usize::from(byte >> 4)];
-        digits[2 * index + 1] = DIGITS[usize::from(byte & 15)];
+    for (eight, half) in digits.chunks_exact_mut(8).zip([number >> 32, number & 0xffff_ffff]) {
+        let pairs = (half | half << 16) & 0x0000_ffff_0000_ffff;
+        let bytes = (pairs | pairs << 8) & 0x00ff_00ff_00ff_00ff;
+        let values = (bytes | bytes << 4) & 0x0f0f_0f0f_0f0f_0f0f;
+        // 1 where a digit is a letter
+        let letters = (values + 0x0606_0606_0606_0606) >> 4 & 0x0101_0101_0101_0101;
+        let text = values + 0x3030_3030_3030_3030 + letters * u64::from(b'a' - b'0' - 10);
+        eight.copy_from_slice(&text.to_be_bytes());
     }
     digits
 }

@@ -22,6 +22,16 @@ impl RequestTimer {
         Self { began: Instant::now(), handler, method: request.method().clone() }
     }
 
+    /// When the request started.
+    pub(super) const fn began(&self) -> Instant {
+        self.began
+    }
+
+    /// The method of the request.
+    pub(super) const fn method(&self) -> &Method {
+        &self.method
+    }
+
     /// Counts the request with its response.
     pub(super) fn count(self, response: &Response) {
         let Self { began, handler, method } = self;

@@ -168,8 +168,8 @@ impl Exemplar {
         if !trace::is_on() {
             return None;
         }
-        let (trace, span, sampled) = trace::current()?;
-        sampled.then_some(Self { trace, span })
+        let (trace, span) = trace::sampled()?;
+        Some(Self { trace, span })
     }
 }
 

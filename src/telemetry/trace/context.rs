@@ -2,13 +2,14 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use opentelemetry::Context;
 use opentelemetry::context::{ContextGuard, FutureExt as _, WithContext};
 use opentelemetry::propagation::TextMapPropagator as _;
 use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt as _, TraceFlags, TraceId, TraceState};
 use opentelemetry_http::HeaderExtractor;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
+use tokio::task::futures::TaskLocalFuture;
 use tracing::Span;
 
 /// The target of every span: the filters of the log and of the traces distinguish spans by it.
@@ -30,27 +31,80 @@ pub(super) fn turn_on() {
     ON.store(true, Ordering::Relaxed);
 }
 
-/// The current span: trace, span, and whether it is sampled. For exemplars and log lines.
+/// The header with the parent of another process (W3C Trace Context).
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+tokio::task_local! {
+    /// The span of the current request, if it is not sampled.
+    static UNSAMPLED: UnsampledSpan;
+}
+
+/// A span that is not sampled and never created. Its ids are for the log and for the parents of upstream calls.
+#[derive(Clone, Copy, Debug)]
+pub struct UnsampledSpan {
+    trace: TraceId,
+    span: SpanId,
+}
+
+impl UnsampledSpan {
+    /// One in a trace.
+    pub(super) fn of(trace: TraceId) -> Self {
+        Self { trace, span: SpanId::from(fastrand::u64(1..)) }
+    }
+
+    /// Runs a future in this span. Most requests are not sampled, and a context would be cloned for each poll.
+    pub fn hold<F: Future>(self, future: F) -> TaskLocalFuture<Self, F> {
+        UNSAMPLED.scope(self, future)
+    }
+
+    /// Does something in this span.
+    pub(super) fn within<T>(self, work: impl FnOnce() -> T) -> T {
+        UNSAMPLED.sync_scope(self, work)
+    }
+
+    fn current() -> Option<Self> {
+        UNSAMPLED.try_with(|span| *span).ok()
+    }
+
+    /// Its context, in which no span is created.
+    fn context(self) -> Context {
+        let span = SpanContext::new(self.trace, self.span, TraceFlags::NOT_SAMPLED, false, TraceState::NONE);
+        Context::new().with_remote_span_context(span)
+    }
+}
+
+/// The current span: trace, span, and whether it is sampled. For log lines and upstream calls.
 pub fn current() -> Option<(TraceId, SpanId, bool)> {
-    Context::map_current(|context| {
+    let of_context = Context::map_current(|context| {
         let span = context.span();
         let span = span.span_context();
         span.is_valid().then(|| (span.trace_id(), span.span_id(), span.is_sampled()))
+    });
+    of_context.or_else(|| UnsampledSpan::current().map(|span| (span.trace, span.span, false)))
+}
+
+/// The current span if it is sampled: trace and span. For exemplars.
+pub fn sampled() -> Option<(TraceId, SpanId)> {
+    Context::map_current(|context| {
+        let span = context.span();
+        let span = span.span_context();
+        (span.is_valid() && span.is_sampled()).then(|| (span.trace_id(), span.span_id()))
     })
 }
 
 /// Returns whether the current span is sampled: otherwise data that is computed only for it is not needed.
 pub fn is_sampled() -> bool {
-    current().is_some_and(|(_, _, sampled)| sampled)
+    sampled().is_some()
 }
 
 /// Returns whether the current span is a local one that is not sampled: no span is created below it.
 pub(super) fn is_dropped() -> bool {
-    Context::map_current(|context| {
+    let of_context = Context::map_current(|context| {
         let span = context.span();
         let span = span.span_context();
-        span.is_valid() && !span.is_remote() && !span.is_sampled()
-    })
+        span.is_valid().then(|| !span.is_remote() && !span.is_sampled())
+    });
+    of_context.unwrap_or_else(|| UnsampledSpan::current().is_some())
 }
 
 /// The span, for owners of many that are mostly disabled; `None` if it is disabled.
@@ -60,13 +114,19 @@ pub fn boxed(span: Span) -> Option<Box<Span>> {
 
 /// A context to link to, and to run work in. Cheap to clone. It keeps no span open, so that a task that outlives its
 /// request takes this and never a span.
-#[derive(Clone, Debug, Default)]
-pub struct TraceContext(pub(super) Context);
+#[derive(Clone, Debug)]
+pub struct TraceContext(ContextKind);
+
+#[derive(Clone, Debug)]
+enum ContextKind {
+    Context(Context),
+    Unsampled(UnsampledSpan),
+}
 
 /// The parent in the headers, without `tracestate`: otherwise every span would propagate the content that a client
 /// wrote there.
 pub(super) fn remote_parent(headers: &HeaderMap) -> Context {
-    if !headers.contains_key("traceparent") {
+    if !headers.contains_key(TRACEPARENT) {
         return Context::new();
     }
     let named =
@@ -80,42 +140,57 @@ pub(super) fn remote_parent(headers: &HeaderMap) -> Context {
     Context::new().with_remote_span_context(plain)
 }
 
-/// The context of a span that is not sampled, so that none is created in it.
-pub(super) fn dropped(trace: TraceId) -> Context {
-    let span = SpanId::from(fastrand::u64(1..));
-    let span = SpanContext::new(trace, span, TraceFlags::NOT_SAMPLED, false, TraceState::NONE);
-    Context::new().with_remote_span_context(span)
-}
-
 impl TraceContext {
     /// The current context.
     pub fn here() -> Self {
-        Self(Context::current())
+        let context = Context::current();
+        let unsampled = if context.has_active_span() { None } else { UnsampledSpan::current() };
+        Self(unsampled.map_or(ContextKind::Context(context), ContextKind::Unsampled))
     }
 
     /// The context in the W3C header `traceparent` of another process; empty if there is none, or no spans are created.
     pub fn of_headers(headers: &HeaderMap) -> Self {
-        Self(if is_on() { remote_parent(headers) } else { Context::new() })
+        Self::from(if is_on() { remote_parent(headers) } else { Context::new() })
     }
 
     /// Returns whether there is a trace to continue.
     pub fn is_somewhere(&self) -> bool {
-        self.0.span().span_context().is_valid()
+        self.context().span().span_context().is_valid()
     }
 
     /// Runs a future in this context, wherever it is polled.
     pub fn hold<F: Future>(&self, future: F) -> WithContext<F> {
-        future.with_context(self.0.clone())
+        future.with_context(self.context())
     }
 
     /// Sets this context for the current thread until the returned guard is dropped.
     pub fn enter(&self) -> ContextGuard {
-        self.0.clone().attach()
+        self.context().attach()
     }
 
     /// The span context to link to.
     pub fn to_link(&self) -> Option<Box<SpanContext>> {
-        let span = self.0.span();
+        let context = self.context();
+        let span = context.span();
         span.span_context().is_valid().then(|| Box::new(span.span_context().clone()))
+    }
+
+    fn context(&self) -> Context {
+        match &self.0 {
+            ContextKind::Context(context) => context.clone(),
+            ContextKind::Unsampled(span) => span.context(),
+        }
+    }
+}
+
+impl Default for TraceContext {
+    fn default() -> Self {
+        Self::from(Context::new())
+    }
+}
+
+impl From<Context> for TraceContext {
+    fn from(context: Context) -> Self {
+        Self(ContextKind::Context(context))
     }
 }

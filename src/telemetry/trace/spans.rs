@@ -16,7 +16,9 @@ use tracing::field::Empty;
 use tracing::{Span, info_span};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
-use super::context::{TARGET, TraceContext, dropped, is_dropped, is_on, is_sampled, remote_parent};
+use super::context::{
+    TARGET, TraceContext, UnsampledSpan, current, is_dropped, is_on, is_sampled, remote_parent,
+};
 use super::job::{self, JobTraces};
 use super::names::SpanAttribute;
 use crate::domain::id::JobKey;
@@ -55,7 +57,7 @@ pub enum RequestTrace {
     /// No spans are created.
     Off,
     /// It is not sampled, which is decided before its span is created: most requests need none.
-    Dropped(TraceContext),
+    Dropped(UnsampledSpan),
     /// It is sampled: its span.
     Sampled(Span),
 }
@@ -65,10 +67,7 @@ impl RequestTrace {
     pub fn in_scope<T>(&self, work: impl FnOnce() -> T) -> T {
         match self {
             Self::Off => work(),
-            Self::Dropped(context) => {
-                let _entered = context.enter();
-                work()
-            }
+            Self::Dropped(span) => span.within(work),
             Self::Sampled(span) => span.in_scope(work),
         }
     }
@@ -98,7 +97,7 @@ pub fn request(
     let parent = remote_parent(headers);
     let (trace, is_sampled) = traces.sample(&parent);
     if !is_sampled {
-        return RequestTrace::Dropped(TraceContext(dropped(trace)));
+        return RequestTrace::Dropped(UnsampledSpan::of(trace));
     }
     let method = method_name(method);
     // The span of an unknown method is named as in the semantic conventions.
@@ -127,7 +126,7 @@ pub fn request(
 
 /// Called when it is known how the current request was sent.
 pub fn sent_securely(secure: bool) {
-    if is_on() {
+    if is_on() && is_sampled() {
         Span::current().record("url.scheme", if secure { "https" } else { "http" });
     }
 }
@@ -346,12 +345,19 @@ pub fn unanswered(span: &Span, why: &'static str) {
 
 /// The header `traceparent` of a span; of the current one, if it is disabled.
 pub fn traceparent(span: &Span) -> Option<HeaderValue> {
-    let context = if span.is_disabled() { Context::current() } else { span.context() };
-    let span = context.span();
-    let span = span.span_context();
-    let flags = u8::from(span.is_sampled());
-    let text = format_args!("00-{}-{}-{flags:02x}", span.trace_id(), span.span_id()).to_string();
-    span.is_valid().then(|| HeaderValue::try_from(text).ok())?
+    let (trace, span, sampled) = if span.is_disabled() {
+        current()?
+    } else {
+        let context = span.context();
+        let span = context.span();
+        let span = span.span_context();
+        if !span.is_valid() {
+            return None;
+        }
+        (span.trace_id(), span.span_id(), span.is_sampled())
+    };
+    let flags = u8::from(sampled);
+    HeaderValue::try_from(format!("00-{trace}-{span}-{flags:02x}")).ok()
 }
 
 /// One observation of one job: in the trace of the job, linked to the upstream call. Returns the context of its ingestion.
@@ -393,7 +399,7 @@ pub fn observe(
         context.span().set_status(Status::error(""));
     }
     context.span().end_with_timestamp(observed_at.into());
-    TraceContext(context)
+    context.into()
 }
 
 /// The ingestion of an observation.

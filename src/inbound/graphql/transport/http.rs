@@ -57,18 +57,17 @@ async fn answer(endpoint: &GraphqlEndpoint, request: Request) -> Result<Response
             RequestText::Json(&body)
         }
     };
-    let client = principal.clone();
     let permits = |kind| verb.permits(kind, accepted.streams());
-    let prepared = match endpoint.prepare_known(text, &principal, permits) {
+    let mut prepared = match endpoint.prepare_known(text, &principal, permits) {
         Some(prepared) => prepared,
-        None => endpoint.prepare(GraphqlRequest::parse(text)?, Some(text), principal, permits),
+        None => endpoint.prepare(GraphqlRequest::parse(text)?, Some(text), principal.clone(), permits),
     };
     let operation = prepared.as_ref().ok().map(|prepared| prepared.operation.kind);
     if let Some(kind) = operation {
         RequestFacts::set_operation(&parts.extensions, kind);
     }
-    match (accepted.form(operation), prepared) {
-        (ResponseForm::Stream(transport), prepared) => {
+    match accepted.form(operation) {
+        ResponseForm::Stream(transport) => {
             let secure = RequestFacts::peer(&parts.extensions).and_then(|peer| peer.secure);
             endpoint.streams().settings().origins.check(&parts.headers, secure)?;
             // a wrong method is an error of the request, not of the document
@@ -76,12 +75,15 @@ async fn answer(endpoint: &GraphqlEndpoint, request: Request) -> Result<Response
                 Err(refusal) if refusal.kind() == RefusalKind::MethodNotAllowed => return Err(refusal),
                 prepared => prepared,
             };
-            event_stream::open(endpoint, transport, &client, prepared, &parts.headers)
+            event_stream::open(endpoint, transport, &principal, prepared, &parts.headers)
         }
-        (ResponseForm::Single(media), prepared) => {
-            let mut prepared = prepared?;
+        ResponseForm::Single(media) => {
             // the answer to a POST is not cached
             let revalidates = matches!(verb, RequestMethod::Get).then_some(&parts.headers);
+            let prepared = match prepared {
+                Ok(ref mut prepared) => prepared,
+                Err(refusal) => return Err(refusal),
+            };
             match prepared.cpu.take() {
                 None => Ok(once(endpoint, prepared, media, revalidates).await),
                 Some(gate) => Ok(gate.around(once(endpoint, prepared, media, revalidates)).boxed().await),
@@ -93,7 +95,7 @@ async fn answer(endpoint: &GraphqlEndpoint, request: Request) -> Result<Response
 /// Executes an operation with a single answer. `revalidates`: the headers of a request that may have its answer already.
 async fn once(
     endpoint: &GraphqlEndpoint,
-    prepared: PreparedOperation,
+    prepared: &mut PreparedOperation,
     media: ResponseType,
     revalidates: Option<&HeaderMap>,
 ) -> Response {
@@ -108,7 +110,7 @@ async fn once(
         Err(refusal) => return fail(refusal),
     };
     let began = Instant::now();
-    let PreparedOperation { principal, variables, operation, document, plan, .. } = &prepared;
+    let PreparedOperation { principal, variables, operation, document, plan, .. } = &*prepared;
     let held = span.in_scope(|| endpoint.execute_held(plan.as_ref(), principal));
     let executed = if let Some(planned) = held {
         Executed::Planned(planned)
@@ -129,7 +131,7 @@ async fn once(
         trace::fail(&span, code);
     }
     if executed.is_valid()
-        && let Some(fresh) = prepared.fresh
+        && let Some(fresh) = prepared.fresh.take()
     {
         endpoint.keep(*fresh);
     }

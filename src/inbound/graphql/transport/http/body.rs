@@ -3,10 +3,12 @@
 use std::error::Error as StdError;
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
+use axum::body::{Body, Bytes, HttpBody as _};
+use bytes::{BufMut as _, BytesMut};
 use http_body_util::{BodyExt as _, LengthLimitError};
 
 use crate::inbound::http::body_limit;
+use crate::inbound::http::deadline::timeout;
 use crate::inbound::http::error::{HttpRefusal, RefusalKind};
 use crate::inbound::http::min_rate_body::BodyTooSlow;
 
@@ -15,11 +17,11 @@ use crate::inbound::http::min_rate_body::BodyTooSlow;
 /// # Errors
 /// Returns an error if it is longer than the limit of the layers, or takes longer than `wait`.
 pub(super) async fn read(body: Body, wait: Duration) -> Result<Bytes, HttpRefusal> {
-    let Ok(read) = tokio::time::timeout(wait, body.collect()).await else {
+    let Ok(read) = timeout(wait, whole(body)).await else {
         let message = format!("the body was not received within {wait:?}; send it without delay");
         return Err(HttpRefusal::new(RefusalKind::RequestTimeout, message));
     };
-    read.map(http_body_util::Collected::to_bytes).map_err(|error| {
+    read.map_err(|error| {
         let mut cause: Option<&(dyn StdError + 'static)> = Some(&error);
         while let Some(error) = cause {
             if error.is::<LengthLimitError>() {
@@ -33,4 +35,18 @@ pub(super) async fn read(body: Body, wait: Duration) -> Result<Bytes, HttpRefusa
         }
         HttpRefusal::new(RefusalKind::Unreadable, "the body ended early; send it completely")
     })
+}
+
+/// All bytes of a body. Those of one that arrives in one part, as most do, are not copied.
+async fn whole(mut body: Body) -> Result<Bytes, axum::Error> {
+    let Some(first) = body.frame().await else { return Ok(Bytes::new()) };
+    let first = first?.into_data().unwrap_or_default();
+    if body.is_end_stream() {
+        return Ok(first);
+    }
+    let rest = body.collect().await?.to_bytes();
+    let mut bytes = BytesMut::with_capacity(first.len() + rest.len());
+    bytes.put(first);
+    bytes.put(rest);
+    Ok(bytes.freeze())
 }
