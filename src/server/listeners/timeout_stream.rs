@@ -202,6 +202,20 @@ impl<IO> TimeoutStream<IO> {
     }
 }
 
+impl<IO> TimeoutStream<IO> {
+    /// Records that the peer accepted data. The rest of an answer is sent after its request has ended: the connection is not
+    /// idle before.
+    fn sent(&mut self, polled: Poll<io::Result<usize>>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if polled.is_ready()
+            && self.head == 0
+            && let ReadDeadline::At(_) = self.read_by
+        {
+            self.read_by = ReadDeadline::After(self.timeouts.idle);
+        }
+        self.wrote(polled, cx)
+    }
+}
+
 impl<IO: AsyncRead + Unpin> TimeoutStream<IO> {
     /// Reads and discards what the peer sends after the sending side was closed.
     fn poll_lingering_close(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -308,7 +322,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TimeoutStream<IO> {
         } else {
             Pin::new(&mut self.io).poll_write(cx, buf)
         };
-        self.wrote(polled, cx)
+        self.sent(polled, cx)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -347,7 +361,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TimeoutStream<IO> {
             Some(whole) => Pin::new(&mut self.io).poll_write(cx, whole),
             None => Pin::new(&mut self.io).poll_write_vectored(cx, bufs),
         };
-        self.wrote(polled, cx)
+        self.sent(polled, cx)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -452,6 +466,23 @@ mod tests {
             assert!(waits.await.is_err(), "the connection is open until 60 s after the last request");
         }
         request();
+        assert_eq!(gives_up(&mut wire, &mut far, false).await, 60);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn idle_timeout_starts_when_the_answer_is_sent() {
+        let (mut wire, mut far, activity) = wire();
+        activity.begin();
+        drop(activity.end_with(Body::empty()));
+        wire.flush().await.unwrap();
+        let mut taken = [0; 100];
+        for _ in 0..3 {
+            let waits = tokio::time::timeout(Duration::from_secs(50), wire.read_u8());
+            assert!(waits.await.is_err(), "the peer takes the answer");
+            wire.write_all(&[0; 100]).await.unwrap();
+            far.read_exact(&mut taken).await.unwrap();
+        }
+        wire.flush().await.unwrap();
         assert_eq!(gives_up(&mut wire, &mut far, false).await, 60);
     }
 
