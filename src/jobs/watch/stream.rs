@@ -45,7 +45,7 @@ pub(in crate::jobs) struct JobWatch {
 /// A job being watched.
 struct WatchedJob {
     watch: Arc<JobWatch>,
-    principal: Arc<Principal>,
+    principal: Principal,
     reference: Arc<RequestedRef>,
     interest: Interest,
     sequence: u64,
@@ -111,7 +111,6 @@ impl JobWatch {
         max_staleness: Option<Duration>,
     ) -> impl Stream<Item = WatchUpdate> + Send + use<> {
         let client = principal.shared_name();
-        let viewer = Arc::new(principal.clone());
         let mut problems = Vec::new();
         let mut watched = Vec::new();
         let mut requested = RequestedJobs::default();
@@ -120,8 +119,7 @@ impl JobWatch {
                 Ok(target) => {
                     let interest = self.following.interest(&target.key, Arc::clone(&client), max_staleness);
                     requested.insert(target.key, target.reader);
-                    let (watch, viewer) = (Arc::clone(self), Arc::clone(&viewer));
-                    watched.push(WatchedJob::new(watch, viewer, reference, interest));
+                    watched.push(WatchedJob::new(Arc::clone(self), principal.clone(), reference, interest));
                 }
                 Err(problem) => problems.push(WatchUpdate::refused(reference, problem)),
             }
@@ -169,12 +167,7 @@ impl JobWatch {
 }
 
 impl WatchedJob {
-    fn new(
-        watch: Arc<JobWatch>,
-        principal: Arc<Principal>,
-        reference: RequestedRef,
-        interest: Interest,
-    ) -> Self {
+    fn new(watch: Arc<JobWatch>, principal: Principal, reference: RequestedRef, interest: Interest) -> Self {
         let reference = Arc::new(reference);
         let (sequence, last, missing_timer, over) = (0, None, None, false);
         Self { watch, principal, reference, interest, sequence, last, missing_timer, over }
