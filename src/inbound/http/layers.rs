@@ -17,6 +17,7 @@ use axum::response::{IntoResponse as _, Response};
 use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use tokio::sync::SemaphorePermit;
+use tokio::time::Instant;
 use tower::{Layer as _, ServiceExt as _, service_fn};
 use tower_http::CompressionLevel;
 use tower_http::compression::CompressionLayer;
@@ -176,7 +177,7 @@ impl Layers {
         let response = match passed {
             ControlFlow::Break(response) => response,
             ControlFlow::Continue(passed) => {
-                let running = layers.run(route, passed, handler(request));
+                let running = layers.run(timer.began(), route, passed, handler(request));
                 match trace {
                     RequestTrace::Off => scope.clone().hold(running).await,
                     RequestTrace::Dropped(span) => scope.clone().hold(span.hold(running)).await,
@@ -253,32 +254,34 @@ impl LayerState {
         }
     }
 
-    /// The handler of a request, and the layers after it, the innermost first.
+    /// The handler of a request that began then, and the layers after it, the innermost first.
     async fn run(
         &self,
+        began: Instant,
         route: Option<Route>,
         passed: PassedRequest<'_>,
         handler: impl Future<Output = Response>,
     ) -> Response {
         let PassedRequest { _permit, origin, presented, encodings } = passed;
-        // a bug in one request becomes its 500, not an aborted connection; inside the load shedding, so that a request that
-        // hangs releases its permit
-        let handler = AssertUnwindSafe(deadline::in_time(self.settings.deadline, handler)).catch_unwind();
-        let mut response = match handler.await {
-            Ok(response) => response.unwrap_or_else(|refusal| refuse(route, refusal)),
-            Err(panic) => panicked(panic),
-        };
-        // inside the access log, so that it has the bytes that are sent
-        if compressible().should_compress(&response) {
-            if encodings.is_some() {
-                response = self.compressed(encodings, response).boxed().await;
-            } else if !varies_by_encoding(&response) {
-                response.headers_mut().append(header::VARY, HeaderValue::from_static("accept-encoding"));
+        let limited = async {
+            // inside the load shedding, so that a request that hangs releases its permit
+            let response = deadline::in_time(began, self.settings.deadline, handler).await;
+            let mut response = response.unwrap_or_else(|refusal| refuse(route, refusal));
+            // inside the access log, so that it has the bytes that are sent
+            if compressible().should_compress(&response) {
+                if encodings.is_some() {
+                    response = self.compressed(encodings, response).boxed().await;
+                } else if !varies_by_encoding(&response) {
+                    response.headers_mut().append(header::VARY, HeaderValue::from_static("accept-encoding"));
+                }
             }
-        }
-        // around the authentication, whose 401 it counts
-        let limited = presented.limit(&self.live.bad_credentials, response);
-        cors::done(limited.unwrap_or_else(|refusal| refuse(route, refusal)), origin)
+            // around the authentication, whose 401 it counts
+            let limited = presented.limit(&self.live.bad_credentials, response);
+            limited.unwrap_or_else(|refusal| refuse(route, refusal))
+        };
+        // a bug in one request becomes its 500, not an aborted connection
+        let response = AssertUnwindSafe(limited).catch_unwind().await.unwrap_or_else(panicked);
+        cors::done(response, origin)
     }
 
     /// Compresses a response by one of the encodings that its request accepts.

@@ -19,7 +19,7 @@ struct RequestFactsState {
     found: Mutex<FoundFacts>,
 }
 
-/// What is found out while the request is handled.
+/// What is found out while the request is handled, each once.
 #[derive(Debug, Default)]
 struct FoundFacts {
     peer: Option<Peer>,

@@ -141,7 +141,8 @@ pub(super) fn remote_parent(headers: &HeaderMap) -> Context {
 }
 
 impl TraceContext {
-    /// The current context.
+    /// The current context. In a request that is not sampled these are the ids of its span: values of a context without a
+    /// span are not kept.
     pub fn here() -> Self {
         let context = Context::current();
         let unsampled = if context.has_active_span() { None } else { UnsampledSpan::current() };
@@ -158,7 +159,8 @@ impl TraceContext {
         self.context().span().span_context().is_valid()
     }
 
-    /// Runs a future in this context, wherever it is polled.
+    /// Runs a future in this context, wherever it is polled. An empty context hides the span of a request that is not
+    /// sampled only in another task, which is where all are held.
     pub fn hold<F: Future>(&self, future: F) -> WithContext<F> {
         future.with_context(self.context())
     }

@@ -152,6 +152,18 @@ fn decision_not_to_sample_is_propagated() {
 }
 
 #[test]
+fn task_of_a_request_that_is_not_sampled_is_not_sampled() {
+    let spans = RecordedSpans::start();
+    let context = unsampled_request().in_scope(TraceContext::here);
+    let _in_the_task = context.enter();
+    assert!(operation("query", None, || unreachable!("it is not recorded")).is_disabled());
+    let sent = traceparent(&upstream(call())).unwrap();
+    assert!(sent.to_str().unwrap().starts_with("00-4bf92f3577b34da6a3ce929d0e0e4736-"), "{sent:?}");
+    assert!(sent.to_str().unwrap().ends_with("-00"), "{sent:?}");
+    assert!(spans.ended().is_empty());
+}
+
+#[test]
 fn traceparent_sets_the_remote_parent_without_tracestate() {
     let (trace, span) = ("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7");
     let mut headers = HeaderMap::new();

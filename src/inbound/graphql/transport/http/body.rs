@@ -6,9 +6,10 @@ use std::time::Duration;
 use axum::body::{Body, Bytes, HttpBody as _};
 use bytes::{BufMut as _, BytesMut};
 use http_body_util::{BodyExt as _, LengthLimitError};
+use tokio::time::Instant;
 
 use crate::inbound::http::body_limit;
-use crate::inbound::http::deadline::timeout;
+use crate::inbound::http::deadline::timeout_at;
 use crate::inbound::http::error::{HttpRefusal, RefusalKind};
 use crate::inbound::http::min_rate_body::BodyTooSlow;
 
@@ -17,7 +18,7 @@ use crate::inbound::http::min_rate_body::BodyTooSlow;
 /// # Errors
 /// Returns an error if it is longer than the limit of the layers, or takes longer than `wait`.
 pub(super) async fn read(body: Body, wait: Duration) -> Result<Bytes, HttpRefusal> {
-    let Ok(read) = timeout(wait, whole(body)).await else {
+    let Ok(read) = timeout_at(|| Instant::now() + wait, whole(body)).await else {
         let message = format!("the body was not received within {wait:?}; send it without delay");
         return Err(HttpRefusal::new(RefusalKind::RequestTimeout, message));
     };
