@@ -10,10 +10,10 @@ use super::id::{JobKey, SourceName};
 
 /// An authenticated client: a name for the logs, its grant, and its credential. A clone is cheap: each request has some.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Principal(Arc<Client>);
+pub struct Principal(Arc<PrincipalState>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Client {
+struct PrincipalState {
     name: Arc<str>,
     grant: Grant,
     credential: CredentialInfo,
@@ -107,7 +107,7 @@ impl Principal {
 
     /// A client with a grant.
     pub fn with_grant(name: impl Into<Arc<str>>, grant: Grant) -> Self {
-        Self(Arc::new(Client { name: name.into(), grant, credential: CredentialInfo::default() }))
+        Self(Arc::new(PrincipalState { name: name.into(), grant, credential: CredentialInfo::default() }))
     }
 
     /// Any caller of a gateway without configured clients, which listens on loopback only.
@@ -118,7 +118,7 @@ impl Principal {
     /// The same client with another credential.
     #[must_use]
     pub fn with_credential(self, credential: CredentialInfo) -> Self {
-        Self(Arc::new(Client { credential, ..Arc::unwrap_or_clone(self.0) }))
+        Self(Arc::new(PrincipalState { credential, ..Arc::unwrap_or_clone(self.0) }))
     }
 
     /// The client's name, for logs and spans.
