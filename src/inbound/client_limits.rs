@@ -59,7 +59,7 @@ struct ClientRules {
     pace: Arc<RequestRate>,
 }
 
-#[derive(Clone, Default)]
+#[derive(Clone, Copy, Default)]
 struct ClientUsage {
     requests: usize,
     jobs: usize,
@@ -126,11 +126,10 @@ impl ClientLimits {
     /// 429, when it exceeds its rate or its concurrent requests.
     pub fn admit(&self, client: &Principal) -> Result<RequestPermit, HttpRefusal> {
         self.pace(client)?;
-        self.take(client, |usage, settings| {
-            usage.requests += 1;
+        self.take(client, ClientUsage { requests: 1, jobs: 0 }, |usage, settings| {
             let message = "concurrency limit reached for this client (concurrent_requests); wait \
                 for the pending responses";
-            (usage.requests <= settings.concurrent).then_some((1, 0)).ok_or((
+            (usage.requests <= settings.concurrent).then_some(()).ok_or((
                 message,
                 "concurrent_requests",
                 settings.concurrent,
@@ -144,11 +143,10 @@ impl ClientLimits {
     /// 429, when it would watch more than its limit.
     pub fn watch(&self, client: &Principal, jobs: u64) -> Result<RequestPermit, HttpRefusal> {
         let jobs = usize::try_from(jobs).unwrap_or(usize::MAX);
-        self.take(client, |usage, settings| {
-            usage.jobs = usage.jobs.saturating_add(jobs);
+        self.take(client, ClientUsage { requests: 0, jobs }, |usage, settings| {
             let message =
                 "subscribed job limit reached for this client (jobs_watched); close some subscriptions";
-            (usage.jobs <= settings.jobs_watched).then_some((0, jobs)).ok_or((
+            (usage.jobs <= settings.jobs_watched).then_some(()).ok_or((
                 message,
                 "jobs_watched",
                 settings.jobs_watched,
@@ -160,25 +158,24 @@ impl ClientLimits {
         self.0.as_ref().filter(|_| !client.is_local())
     }
 
+    /// Adds to the use by a client, if what it is then `fits`: else the message, the option and its value.
     fn take(
         &self,
         client: &Principal,
-        more: impl FnOnce(
-            &mut ClientUsage,
-            &ClientSettings,
-        ) -> Result<(usize, usize), (&'static str, &'static str, usize)>,
+        taken: ClientUsage,
+        fits: impl FnOnce(ClientUsage, &ClientSettings) -> Result<(), (&'static str, &'static str, usize)>,
     ) -> Result<RequestPermit, HttpRefusal> {
         let Some(inner) = self.with_settings(client) else { return Ok(RequestPermit { _taken: None }) };
         let name = client.shared_name();
         let mut held = inner.lock();
         let usage = held.entry(Arc::clone(&name)).or_default();
-        let mut changed = usage.clone();
-        let taken = more(&mut changed, &inner.rules.load().settings)
+        let requests = usage.requests + taken.requests;
+        let after = ClientUsage { requests, jobs: usage.jobs.saturating_add(taken.jobs) };
+        fits(after, &inner.rules.load().settings)
             .map_err(|(message, limit, value)| refused(BREATH, message, limit).with("value", value))?;
-        *usage = changed;
+        *usage = after;
         drop(held);
-        let taken = Admitted { inner: Arc::clone(inner), client: name, requests: taken.0, jobs: taken.1 };
-        Ok(RequestPermit { _taken: Some(taken) })
+        Ok(RequestPermit { _taken: Some(Admitted { inner: Arc::clone(inner), client: name, taken }) })
     }
 }
 
@@ -214,16 +211,15 @@ pub struct RequestPermit {
 struct Admitted {
     inner: Arc<ClientLimitState>,
     client: Arc<str>,
-    requests: usize,
-    jobs: usize,
+    taken: ClientUsage,
 }
 
 impl Drop for Admitted {
     fn drop(&mut self) {
         let mut held = self.inner.lock();
         let Some(usage) = held.get_mut(&self.client) else { return };
-        usage.requests -= self.requests;
-        usage.jobs -= self.jobs;
+        usage.requests -= self.taken.requests;
+        usage.jobs -= self.taken.jobs;
     }
 }
 

@@ -239,11 +239,8 @@ impl LayerState {
         // before any work is done or body read; rejected at once, since a queue would only add waiting
         let permit = load_shed.admit();
         // innermost, around the body that the routes read
-        let permit = permit.and_then(|permit| {
-            body_limit::bound(settings.max_body, settings.pace, request)?;
-            Ok(permit)
-        });
-        match permit {
+        let bound = |permit| body_limit::bound(settings.max_body, settings.pace, request).map(|()| permit);
+        match permit.and_then(bound) {
             Err(refusal) => ControlFlow::Break(cors::done(refuse(route, refusal), origin)),
             Ok(permit) => ControlFlow::Continue(PassedRequest {
                 _permit: permit,

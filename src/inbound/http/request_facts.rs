@@ -3,7 +3,6 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use async_graphql::parser::types::OperationType;
 use http::Extensions;
 
 use super::peer::{Connection, Peer};
@@ -62,14 +61,9 @@ impl RequestFacts {
         }
     }
 
-    /// Records the type of the operation.
-    pub(in crate::inbound) fn set_operation(extensions: &Extensions, kind: OperationType) {
+    /// Records the word for the type of the operation.
+    pub(in crate::inbound) fn set_operation(extensions: &Extensions, word: &'static str) {
         if let Some(facts) = extensions.get::<Self>() {
-            let word = match kind {
-                OperationType::Query => "query",
-                OperationType::Mutation => "mutation",
-                OperationType::Subscription => "subscription",
-            };
             facts.found().operation = Some(word);
         }
     }

@@ -73,23 +73,24 @@ impl UnsampledSpan {
     }
 }
 
-/// The current span: trace, span, and whether it is sampled. For log lines and upstream calls.
-pub fn current() -> Option<(TraceId, SpanId, bool)> {
-    let of_context = Context::map_current(|context| {
+/// Reads the span of the current context, if it has one.
+fn of_context<T>(read: impl FnOnce(&SpanContext) -> T) -> Option<T> {
+    Context::map_current(|context| {
         let span = context.span();
         let span = span.span_context();
-        span.is_valid().then(|| (span.trace_id(), span.span_id(), span.is_sampled()))
-    });
-    of_context.or_else(|| UnsampledSpan::current().map(|span| (span.trace, span.span, false)))
+        span.is_valid().then(|| read(span))
+    })
+}
+
+/// The current span: trace, span, and whether it is sampled. For log lines and upstream calls.
+pub fn current() -> Option<(TraceId, SpanId, bool)> {
+    of_context(|span| (span.trace_id(), span.span_id(), span.is_sampled()))
+        .or_else(|| UnsampledSpan::current().map(|span| (span.trace, span.span, false)))
 }
 
 /// The current span if it is sampled: trace and span. For exemplars.
 pub fn sampled() -> Option<(TraceId, SpanId)> {
-    Context::map_current(|context| {
-        let span = context.span();
-        let span = span.span_context();
-        (span.is_valid() && span.is_sampled()).then(|| (span.trace_id(), span.span_id()))
-    })
+    of_context(|span| span.is_sampled().then(|| (span.trace_id(), span.span_id()))).flatten()
 }
 
 /// Returns whether the current span is sampled: otherwise data that is computed only for it is not needed.
@@ -99,12 +100,8 @@ pub fn is_sampled() -> bool {
 
 /// Returns whether the current span is a local one that is not sampled: no span is created below it.
 pub(super) fn is_dropped() -> bool {
-    let of_context = Context::map_current(|context| {
-        let span = context.span();
-        let span = span.span_context();
-        span.is_valid().then(|| !span.is_remote() && !span.is_sampled())
-    });
-    of_context.unwrap_or_else(|| UnsampledSpan::current().is_some())
+    of_context(|span| !span.is_remote() && !span.is_sampled())
+        .unwrap_or_else(|| UnsampledSpan::current().is_some())
 }
 
 /// The span, for owners of many that are mostly disabled; `None` if it is disabled.

@@ -126,7 +126,7 @@ pub fn request(
 
 /// Called when it is known how the current request was sent.
 pub fn sent_securely(secure: bool) {
-    if is_on() && is_sampled() {
+    if is_sampled() {
         Span::current().record("url.scheme", if secure { "https" } else { "http" });
     }
 }

@@ -23,7 +23,7 @@ pub struct OperationInfo {
 }
 
 impl OperationInfo {
-    /// The label of its type, for metrics.
+    /// The word for its type, for metrics, spans and the log.
     pub(in crate::inbound::graphql) const fn word(&self) -> &'static str {
         match self.kind {
             OperationType::Query => "query",
@@ -73,12 +73,7 @@ impl OperationInfo {
 
     /// The span of the operation; `hash` is that of the text of its document.
     pub(in crate::inbound::graphql) fn span(&self, hash: &DocumentHash) -> Span {
-        let kind = match self.kind {
-            OperationType::Query => "query",
-            OperationType::Mutation => "mutation",
-            OperationType::Subscription => "subscription",
-        };
-        trace::operation(kind, self.name.as_deref(), || {
+        trace::operation(self.word(), self.name.as_deref(), || {
             hash.iter().fold(String::new(), |mut hex, byte| {
                 // writing to a string cannot fail
                 write!(hex, "{byte:02x}").ok();

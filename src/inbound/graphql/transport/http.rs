@@ -62,11 +62,11 @@ async fn answer(endpoint: &GraphqlEndpoint, request: Request) -> Result<Response
         Some(prepared) => prepared,
         None => endpoint.prepare(GraphqlRequest::parse(text)?, Some(text), principal.clone(), permits),
     };
-    let operation = prepared.as_ref().ok().map(|prepared| prepared.operation.kind);
-    if let Some(kind) = operation {
-        RequestFacts::set_operation(&parts.extensions, kind);
+    let operation = prepared.as_ref().ok().map(|prepared| &prepared.operation);
+    if let Some(operation) = operation {
+        RequestFacts::set_operation(&parts.extensions, operation.word());
     }
-    match accepted.form(operation) {
+    match accepted.form(operation.map(|operation| operation.kind)) {
         ResponseForm::Stream(transport) => {
             let secure = RequestFacts::peer(&parts.extensions).and_then(|peer| peer.secure);
             endpoint.streams().settings().origins.check(&parts.headers, secure)?;
