@@ -9,7 +9,7 @@ use async_graphql::{Request as EngineRequest, Variables};
 use tracing::Span;
 
 use super::coercion::InputTypes;
-use super::known_requests::{KnownRequest, KnownRequests};
+use super::known_requests::{KnownRequest, KnownRequests, OperationVariables};
 use super::limits::DocumentLimits;
 use super::operation::OperationInfo;
 use super::parse_cache::ParseCache;
@@ -60,7 +60,7 @@ pub(in crate::inbound::graphql) struct OperationAdmission {
 /// An operation that passed every check before the engine.
 pub(in crate::inbound::graphql) struct PreparedOperation {
     pub(in crate::inbound::graphql) principal: Principal,
-    pub(in crate::inbound::graphql) variables: Arc<Variables>,
+    pub(in crate::inbound::graphql) variables: OperationVariables,
     pub(in crate::inbound::graphql) operation: OperationInfo,
     pub(in crate::inbound::graphql) document: Arc<ParsedDocument>,
     /// The plan that executes it without the engine; none before the document was validated.
@@ -97,10 +97,10 @@ pub(in crate::inbound::graphql) struct UncachedDocument {
 pub(in crate::inbound::graphql) fn engine_request(
     document: &ParsedDocument,
     operation: &OperationInfo,
-    variables: &Variables,
+    variables: &OperationVariables,
     principal: &Principal,
 ) -> EngineRequest {
-    let mut variables = variables.clone();
+    let mut variables = variables.get().into_owned();
     // the engine ignores the default of a variable in a directive (async-graphql 8.0.0-rc.5)
     for (name, default) in document.defaults(operation.name.as_deref()) {
         variables.entry(name.clone()).or_insert_with(|| default.clone());
@@ -187,11 +187,11 @@ impl OperationAdmission {
             None => self.plan(&document, &operation, &parameters.variables),
             Some(_) => None,
         };
-        let variables = Arc::new(parameters.variables);
+        let variables = parameters.variables;
         // one that registers its document does so each time
         if let (Some(request), Some(PreparedPlan::Query(query)), None) = (request, &plan, learn) {
-            let (operation, variables) = (operation.clone(), Arc::clone(&variables));
-            self.known.keep(request, KnownRequest::new(&document, query, operation, variables, values));
+            let operation = operation.clone();
+            self.known.keep(KnownRequest::new(request, &document, query, operation, &variables, values));
         }
         let fresh = match (fresh, learn) {
             (Some(tokens), learn) => {
@@ -205,7 +205,7 @@ impl OperationAdmission {
         };
         Ok(PreparedOperation {
             principal,
-            variables,
+            variables: OperationVariables::Parsed(variables),
             operation,
             document,
             plan,
@@ -244,13 +244,13 @@ impl OperationAdmission {
             memory: self.settings.memory.of(principal),
             cpu: self.settings.cpu.gate(principal, known.values),
             principal: principal.clone(),
-            variables: Arc::clone(&known.variables),
             operation: known.operation.clone(),
             document,
             plan: Some(PreparedPlan::Query(query)),
             fresh: None,
             watching: None,
             values: known.values,
+            variables: OperationVariables::Known(known),
             span,
             last_event_id: None,
         }))

@@ -2,6 +2,7 @@
 //! sends it. Bounded by an estimate of their bytes. Only queries that a plan executes; every limit of a client applies to
 //! each request all the same.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -9,44 +10,60 @@ use async_graphql::{Value as Constant, Variables};
 
 use super::generations::Generations;
 use super::operation::OperationInfo;
-use super::request::RequestText;
+use super::request::{GraphqlRequest, RequestText};
 use crate::inbound::graphql::plan::document::ParsedDocument;
 use crate::inbound::graphql::plan::query::{BoundQuery, QueryCall, QueryPlan};
 
 /// The size of the cache, approximately, in bytes.
 const KNOWN_BYTES: usize = 16 * 1024 * 1024;
-/// The size of an entry beside its text and its variables.
+/// The size of an entry beside its text and its arguments.
 const ENTRY_BYTES: usize = 512;
 /// The most bytes of an argument for each byte of a literal in the document: a short reference has several strings.
 const LITERAL_BYTES: usize = 16;
 
 /// A request that was prepared before. The document belongs to the cache of parsed documents: when that drops it, the
 /// request is not known any more.
-pub(super) struct KnownRequest {
+pub(in crate::inbound::graphql) struct KnownRequest {
+    text: KnownText,
     document: Weak<ParsedDocument>,
     plan: Weak<QueryPlan>,
     calls: Arc<[QueryCall]>,
     pub(super) operation: OperationInfo,
-    pub(super) variables: Arc<Variables>,
     /// The most values of its answer.
     pub(super) values: u64,
     /// The approximate size of the arguments.
     argument_bytes: usize,
 }
 
+/// The text of a known request.
+enum KnownText {
+    Json(Arc<[u8]>),
+    Url(Arc<str>),
+}
+
+/// The variables of an operation.
+pub(in crate::inbound::graphql) enum OperationVariables {
+    Parsed(Variables),
+    /// Those in the text of a known request: its plan has the arguments, so that only the engine needs them again.
+    Known(Arc<KnownRequest>),
+}
+
 /// The requests that were prepared before. The same text has another meaning in a body than in a URL.
 pub(super) struct KnownRequests {
-    json: Mutex<Generations<Box<[u8]>, Arc<KnownRequest>>>,
-    url: Mutex<Generations<Box<[u8]>, Arc<KnownRequest>>>,
+    json: Mutex<KnownByText>,
+    url: Mutex<KnownByText>,
 }
+
+type KnownByText = Generations<Arc<[u8]>, Arc<KnownRequest>>;
 
 impl KnownRequest {
     /// A request that a plan executes.
     pub(super) fn new(
+        text: RequestText<'_>,
         document: &Arc<ParsedDocument>,
         query: &BoundQuery,
         operation: OperationInfo,
-        variables: Arc<Variables>,
+        variables: &Variables,
         values: u64,
     ) -> Self {
         let calls = Arc::clone(&query.calls);
@@ -57,13 +74,46 @@ impl KnownRequest {
         let argument_bytes =
             (calls.len() * (size_of::<QueryCall>() + 2 * variable_bytes)).saturating_add(literals);
         let (document, plan) = (Arc::downgrade(document), Arc::downgrade(&query.plan));
-        Self { document, plan, calls, operation, variables, values, argument_bytes }
+        let text = match text {
+            RequestText::Json(body) => KnownText::Json(body.into()),
+            RequestText::Url(component) => KnownText::Url(component.into()),
+        };
+        Self { text, document, plan, calls, operation, values, argument_bytes }
     }
 
     /// Its document and its query, while the document is cached.
     pub(super) fn query(&self) -> Option<(Arc<ParsedDocument>, BoundQuery)> {
         let (document, plan) = (self.document.upgrade()?, self.plan.upgrade()?);
         Some((document, BoundQuery { plan, calls: Arc::clone(&self.calls) }))
+    }
+}
+
+impl KnownText {
+    fn as_request(&self) -> RequestText<'_> {
+        match self {
+            Self::Json(body) => RequestText::Json(body),
+            Self::Url(component) => RequestText::Url(component),
+        }
+    }
+
+    /// The text as the key of a known request.
+    fn key(&self) -> Arc<[u8]> {
+        match self {
+            Self::Json(body) => Arc::clone(body),
+            Self::Url(component) => Arc::clone(component).into(),
+        }
+    }
+}
+
+impl OperationVariables {
+    /// The variables. Those of a known request are parsed.
+    pub(in crate::inbound::graphql) fn get(&self) -> Cow<'_, Variables> {
+        match self {
+            Self::Parsed(variables) => Cow::Borrowed(variables),
+            // the text was parsed before it was known, so it is valid
+            Self::Known(known) => GraphqlRequest::parse(known.text.as_request())
+                .map_or_else(|_| Cow::default(), |request| Cow::Owned(request.variables)),
+        }
     }
 }
 
@@ -75,15 +125,14 @@ impl KnownRequests {
     }
 
     /// Keeps a request.
-    pub(super) fn keep(&self, text: RequestText<'_>, request: KnownRequest) {
-        let (held, bytes) = self.of(text);
-        // the variables are values of the request
-        let size = (ENTRY_BYTES + 2 * bytes.len()).saturating_add(request.argument_bytes);
-        held.lock().unwrap_or_else(PoisonError::into_inner).put(bytes.into(), Arc::new(request), size);
+    pub(super) fn keep(&self, request: KnownRequest) {
+        let key = request.text.key();
+        let (held, bytes) = self.of(request.text.as_request());
+        let size = (ENTRY_BYTES + bytes.len()).saturating_add(request.argument_bytes);
+        held.lock().unwrap_or_else(PoisonError::into_inner).put(key, Arc::new(request), size);
     }
 
-    #[expect(clippy::type_complexity, reason = "the key and the value of one map")]
-    fn of<'a>(&self, text: RequestText<'a>) -> (&Mutex<Generations<Box<[u8]>, Arc<KnownRequest>>>, &'a [u8]) {
+    fn of<'a>(&self, text: RequestText<'a>) -> (&Mutex<KnownByText>, &'a [u8]) {
         match text {
             RequestText::Json(body) => (&self.json, body),
             RequestText::Url(component) => (&self.url, component.as_bytes()),
@@ -128,6 +177,28 @@ mod tests {
     use super::*;
     use crate::inbound::graphql::schema::query::JobListCall;
 
+    /// The request of a text that a plan without a root field executes.
+    fn known(text: RequestText<'_>) -> KnownRequest {
+        let document = Arc::new(ParsedDocument::new(parse_query("{ a }").unwrap(), "{ a }", 3));
+        let (operation, _) = OperationInfo::select(&document.executable, None).unwrap();
+        let query = BoundQuery { plan: Arc::new(QueryPlan::empty()), calls: Arc::new([]) };
+        KnownRequest::new(text, &document, &query, operation, &Variables::default(), 1)
+    }
+
+    #[test]
+    fn variables_of_a_known_request_are_those_of_its_text() {
+        let texts = [
+            RequestText::Json(br#"{"query":"{ a }","variables":{"after":"x"}}"#),
+            RequestText::Url("query=%7B+a+%7D&variables=%7B%22after%22%3A%22x%22%7D"),
+        ];
+        let requests = KnownRequests::default();
+        for text in texts {
+            requests.keep(known(text));
+            let variables = OperationVariables::Known(requests.get(text).unwrap());
+            assert_eq!(variables.get()["after"], Value::String("x".to_owned()), "{text:?}");
+        }
+    }
+
     /// The size of the arguments of a request whose document has a comment of this length, and whose fields each have the
     /// value of a variable of this length.
     fn argument_bytes(fields: usize, literal: usize, variable: usize) -> usize {
@@ -142,7 +213,8 @@ mod tests {
         let query = BoundQuery { plan: Arc::new(QueryPlan::empty()), calls };
         let mut variables = Variables::default();
         variables.insert(Name::new("after"), Value::String(value));
-        KnownRequest::new(&document, &query, operation, Arc::new(variables), 1).argument_bytes
+        let text = RequestText::Json(b"{}");
+        KnownRequest::new(text, &document, &query, operation, &variables, 1).argument_bytes
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::task::Poll;
 
-use async_graphql::{Pos, Request as EngineRequest, Response as GraphqlResponse, Variables};
+use async_graphql::{Pos, Request as EngineRequest, Response as GraphqlResponse};
 use futures_util::future::{self, FutureExt as _};
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 
@@ -15,6 +15,7 @@ use super::shared_updates::{EncodedUpdate, UpdateKey};
 use crate::domain::principal::Principal;
 use crate::inbound::answer_limits::answer_memory::{AnswerReservation, ClientMemory};
 use crate::inbound::graphql::document::admission::{PreparedPlan, engine_request};
+use crate::inbound::graphql::document::known_requests::OperationVariables;
 use crate::inbound::graphql::document::operation::OperationInfo;
 use crate::inbound::graphql::plan::document::ParsedDocument;
 use crate::inbound::graphql::plan::query::PlannedAnswer;
@@ -46,7 +47,7 @@ pub(super) struct UpdateAnswer {
 /// What an operation is executed with.
 pub(super) struct OperationRequest {
     pub(super) principal: Principal,
-    pub(super) variables: Arc<Variables>,
+    pub(super) variables: OperationVariables,
     pub(super) operation: OperationInfo,
     pub(super) document: Arc<ParsedDocument>,
     pub(super) plan: Option<PreparedPlan>,
@@ -100,14 +101,15 @@ pub(super) fn of_subscription(
                 return stream::once(future::ready(refused)).boxed();
             }
         }
+        let variables = request.variables.get();
         let plan = match request.plan.clone() {
-            None => endpoint.plan(&request.document, &request.operation, &request.variables),
+            None => endpoint.plan(&request.document, &request.operation, &variables),
             plan => plan,
         };
         let begun = stream::once(future::ready(OperationResult::Begun));
         let client = endpoint.answer_client(&jobs, &request.principal);
         if let Some(PreparedPlan::Subscription(plan)) = plan
-            && let Some(roots) = plan.start(client, &request.variables, request.last_event_id.as_ref())
+            && let Some(roots) = plan.start(client, &variables, request.last_event_id.as_ref())
         {
             let subscription = trace::TraceContext::here().to_link();
             let updates = roots.into_iter().map(|RootUpdates { root, updates }| {
