@@ -102,7 +102,7 @@ impl Fetcher {
     ) {
         let (fetcher, check) = (Arc::clone(self), check(new_fetches));
         let task = async move { fetcher.spawn(check.await, &trigger, None) };
-        self.spawner.spawn(TaskKind::Fetch, Box::pin(trace::TraceContext::here().hold(task)));
+        self.spawner.spawn(TaskKind::Fetch, trace::TraceContext::here().task(task));
     }
 
     /// Starts the fetches, as many jobs per task as fit in one request, so that a slow request delays only the jobs in
@@ -129,7 +129,7 @@ impl Fetcher {
                 } else {
                     trace::TraceContext::here()
                 };
-                self.spawner.spawn(TaskKind::Fetch, Box::pin(below.hold(task)));
+                self.spawner.spawn(TaskKind::Fetch, below.task(task));
             }
         }
     }
@@ -252,7 +252,7 @@ impl FetchTask {
                 following.proved(reader.name());
             }
         };
-        self.fetcher.spawner.spawn(TaskKind::Poll, Box::pin(trace::TraceContext::default().hold(probe)));
+        self.fetcher.spawner.spawn(TaskKind::Poll, Box::pin(probe));
     }
 
     /// Completes one job with the result of another replica, or by a fetch of our own.

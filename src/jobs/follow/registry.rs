@@ -47,6 +47,7 @@ pub(in crate::jobs) struct FollowRegistry {
 /// A guard that keeps a job followed. When the last one is dropped, polling stops after the unsubscribe grace period.
 #[derive(Debug)]
 pub(in crate::jobs) struct Interest {
+    /// The same strings for all watchers of a job: an update of many reads them once.
     key: JobKey,
     number: u64,
     /// The number of times the job had expired when this interest was registered.
@@ -146,10 +147,10 @@ impl FollowRegistry {
         let mut state = self.lock();
         let registered = state
             .change(key, &settings, |state| state.register(key, client, max_staleness, watches, &settings));
-        let Registration { number, endings, updates, is_new, rescheduled } = registered;
+        let Registration { key, number, endings, updates, is_new, rescheduled } = registered;
         if is_new {
             // Under the lock, so that the ledger sees follows and forgets in their order.
-            self.ledger.follow(key, true);
+            self.ledger.follow(&key, true);
         }
         let many = is_new && state.schedule.jobs.len() >= self.sweep_from.load(Ordering::Relaxed);
         let eager = max_staleness.is_some() && state.schedule.coverage(&key.source).is_some();
@@ -160,7 +161,7 @@ impl FollowRegistry {
         if rescheduled {
             self.wake();
         }
-        Interest { key: key.clone(), number, endings, following: Arc::clone(self), updates }
+        Interest { key, number, endings, following: Arc::clone(self), updates }
     }
 
     /// Applies the cached observation when a watcher is added, so that the watcher starts from it. No poll was made, so

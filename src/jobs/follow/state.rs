@@ -63,6 +63,8 @@ impl<'a> ResumedJob<'a> {
 /// A registered interest.
 #[derive(Debug)]
 pub(super) struct Registration {
+    /// The key of the job, which all of its interests share.
+    pub(super) key: JobKey,
     pub(super) number: u64,
     /// The number of times the job had expired before.
     pub(super) endings: u64,
@@ -117,7 +119,9 @@ impl FollowedJobs {
         let (number, now) = (self.number(), Instant::now());
         self.schedule.count_watcher(key, watches);
         let coverage = self.schedule.coverage(&key.source).copied();
-        let (followed, is_new) = match self.schedule.jobs.entry(key.clone()) {
+        let entry = self.schedule.jobs.entry(key.clone());
+        let shared_key = entry.key().clone();
+        let (followed, is_new) = match entry {
             Entry::Occupied(known) => (known.into_mut(), false),
             Entry::Vacant(new) => (new.insert(FollowedJob::new(number, key, &self.state_counts)), true),
         };
@@ -145,7 +149,7 @@ impl FollowedJobs {
             self.schedule.plan_if_unscheduled(key, settings);
             rescheduled = true;
         }
-        Registration { number, endings, updates, is_new, rescheduled }
+        Registration { key: shared_key, number, endings, updates, is_new, rescheduled }
     }
 
     /// Removes an interest. After the last one, polling stops when the unsubscribe grace period is over. Returns

@@ -49,7 +49,7 @@ impl ListPermits {
             // the caller may have left
             drop(answer.send(list.await));
         };
-        self.spawner.spawn(TaskKind::List, Box::pin(TraceContext::here().hold(task)));
+        self.spawner.spawn(TaskKind::List, TraceContext::here().task(task));
         answered.await.ok()
     }
 

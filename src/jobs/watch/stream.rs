@@ -99,7 +99,7 @@ impl JobWatch {
         let watch = Arc::clone(self);
         // Boxed, so that the memory of the start is freed when it is complete: the stream lasts for hours.
         let begin = async move { watch.begin(&principal, refs, max_staleness).await };
-        let begin = Box::pin(TraceContext::here().hold(begin));
+        let begin = TraceContext::here().task(begin);
         stream::once(begin).flatten()
     }
 
@@ -154,10 +154,10 @@ impl JobWatch {
             watched.into_iter().map(|one| stream::unfold(Box::new(one), WatchedJob::next).map(Some));
         let published = match (changes.next(), changes.len()) {
             // the usual case, without a queue of the streams that were woken
-            (Some(only), 0) => stream::select(only, results).boxed(),
+            (Some(only), 0) => stream::select(only, results).left_stream(),
             (first, _) => {
                 let changes = first.into_iter().chain(changes).map(stream::StreamExt::boxed);
-                stream::select_all(changes.chain(std::iter::once(results))).boxed()
+                stream::select_all(changes.chain(std::iter::once(results))).right_stream()
             }
         };
         let problems =

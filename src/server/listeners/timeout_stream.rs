@@ -145,6 +145,8 @@ pub(super) struct TimeoutStream<IO> {
     activity: RequestActivity,
     /// The number of changes for which the read deadline was set.
     seen: u64,
+    /// The connection was upgraded: there are no further requests to look for.
+    is_upgraded: bool,
     /// The bytes of a head so far.
     head: usize,
     /// When the sending side was closed, and the bytes read since.
@@ -168,6 +170,7 @@ impl<IO> TimeoutStream<IO> {
             head_max,
             seen: activity.now(),
             activity,
+            is_upgraded: false,
             head: 0,
             lingering: None,
             read_by: ReadDeadline::At(Instant::now() + timeouts.header),
@@ -179,6 +182,9 @@ impl<IO> TimeoutStream<IO> {
 
     /// Resets the read deadline when a request has begun or ended, and returns whether one has.
     fn notice(&mut self) -> bool {
+        if self.is_upgraded {
+            return false;
+        }
         let sequence = self.activity.now();
         if sequence == self.seen {
             return false;
@@ -250,13 +256,16 @@ impl<IO: AsyncWrite + Unpin> TimeoutStream<IO> {
         }
         let written = ready!(Pin::new(&mut self.io).poll_write(cx, &head));
         if written.as_ref().is_ok_and(|written| *written == head.len()) {
-            self.activity.0.upgrades.store(false, Ordering::Relaxed);
+            // the request of the upgrade has begun, and does not end
+            self.notice();
+            self.is_upgraded = true;
         }
         Poll::Ready(written)
     }
 
+    /// Whether the next bytes are the head of an upgrade.
     fn upgrades(&self) -> bool {
-        self.activity.0.upgrades.load(Ordering::Relaxed)
+        !self.is_upgraded && self.activity.0.upgrades.load(Ordering::Relaxed)
     }
 }
 

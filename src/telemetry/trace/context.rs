@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderName};
 use opentelemetry::Context;
 use opentelemetry::context::{ContextGuard, FutureExt as _, WithContext};
@@ -154,6 +155,16 @@ impl TraceContext {
     /// Returns whether there is a trace to continue.
     pub fn is_somewhere(&self) -> bool {
         self.context().span().span_context().is_valid()
+    }
+
+    /// A future for another task, which has no context of its own, in this context. Most have none, and need no more than
+    /// their own memory.
+    pub fn task<T>(&self, future: impl Future<Output = T> + Send + 'static) -> BoxFuture<'static, T> {
+        match &self.0 {
+            ContextKind::Context(context) if context.has_active_span() => Box::pin(self.hold(future)),
+            ContextKind::Context(_) => Box::pin(future),
+            ContextKind::Unsampled(span) => Box::pin(span.hold(future)),
+        }
     }
 
     /// Runs a future in this context, wherever it is polled. An empty context hides the span of a request that is not

@@ -7,12 +7,12 @@ use std::task::{Context, Poll, ready};
 
 use async_graphql::Response as GraphqlResponse;
 use async_graphql::parser::types::OperationType;
-use futures_util::stream::{BoxStream, Stream};
+use futures_util::stream::Stream;
 use tracing::Span;
 
 use super::endpoint::GraphqlEndpoint;
 use super::response::{self, was_executed};
-use super::results::{self, OperationRequest, OperationResult, UpdateAnswer};
+use super::results::{self, OperationRequest, OperationResult, OperationResults, UpdateAnswer};
 use super::shared_updates::EncodedUpdate;
 use crate::inbound::answer_limits::answer_memory::{AnswerReservation, ClientMemory};
 use crate::inbound::answer_limits::cpu_limiter::CpuGate;
@@ -61,7 +61,7 @@ impl GraphqlAnswer {
 /// The answers to one operation. Ends with the last one; dropping it ends the operation.
 pub(in crate::inbound::graphql) struct AnswerStream {
     endpoint: GraphqlEndpoint,
-    results: BoxStream<'static, OperationResult>,
+    results: OperationResults,
     /// The document, until it has been validated.
     fresh: Option<Box<UncachedDocument>>,
     first: bool,
@@ -141,7 +141,7 @@ impl AnswerStream {
     fn poll_result(&mut self, cx: &mut Context<'_>) -> Poll<Option<OperationResult>> {
         let polled = {
             let _entered = self.span.as_ref().map(|span| span.enter());
-            let results = self.results.as_mut();
+            let results = &mut self.results;
             match &self.meter {
                 Some(meter) => meter.within(|| results.poll_next(cx)),
                 None => results.poll_next(cx),

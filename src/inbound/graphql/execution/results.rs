@@ -2,10 +2,10 @@
 //! here: their serialization, which waits for the transport.
 
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 
 use async_graphql::{Pos, Request as EngineRequest, Response as GraphqlResponse};
-use futures_util::future::{self, FutureExt as _};
+use futures_util::future::{BoxFuture, FutureExt as _};
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 
 use super::delivery_span::DeliverySpan;
@@ -19,7 +19,7 @@ use crate::inbound::graphql::document::known_requests::OperationVariables;
 use crate::inbound::graphql::document::operation::OperationInfo;
 use crate::inbound::graphql::plan::document::ParsedDocument;
 use crate::inbound::graphql::plan::query::PlannedAnswer;
-use crate::inbound::graphql::plan::subscription::{RootUpdate, RootUpdates, SubscriptionPlan};
+use crate::inbound::graphql::plan::subscription::{RootUpdate, SubscriptionPlan};
 use crate::inbound::graphql::plan::validation::ValidateOnly;
 use crate::inbound::graphql::schema::subscription::LastEventId;
 use crate::jobs::Jobs;
@@ -65,19 +65,44 @@ impl OperationRequest {
     }
 }
 
+/// The results of an operation. Those of one that has started are polled without the future that started it, whose memory
+/// is released: a subscription lasts for hours.
+pub(super) enum OperationResults {
+    Starting(BoxFuture<'static, StartedResults>),
+    Started(BoxStream<'static, OperationResult>),
+}
+
+/// The results of an operation that has started: the first one, if it is known already, and the others.
+type StartedResults = (Option<OperationResult>, BoxStream<'static, OperationResult>);
+
+impl OperationResults {
+    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<OperationResult>> {
+        loop {
+            match self {
+                Self::Starting(start) => {
+                    let (first, others) = ready!(start.as_mut().poll(cx));
+                    *self = Self::Started(others);
+                    if first.is_some() {
+                        return Poll::Ready(first);
+                    }
+                }
+                Self::Started(results) => return results.as_mut().poll_next(cx),
+            }
+        }
+    }
+}
+
 /// The one result of a query or a mutation.
-pub(super) fn of_query(
-    endpoint: GraphqlEndpoint,
-    request: OperationRequest,
-) -> BoxStream<'static, OperationResult> {
+pub(super) fn of_query(endpoint: GraphqlEndpoint, request: OperationRequest) -> OperationResults {
     let result = async move {
         let OperationRequest { plan, principal, .. } = &request;
-        match endpoint.execute_plan(plan.as_ref(), principal).await {
+        let result = match endpoint.execute_plan(plan.as_ref(), principal).await {
             Some(answer) => OperationResult::Planned(answer),
             None => OperationResult::Engine(endpoint.execute(request.for_engine()).await, None),
-        }
+        };
+        (Some(result), stream::empty().boxed())
     };
-    stream::once(result).boxed()
+    OperationResults::Starting(result.boxed())
 }
 
 /// The results of a subscription. `is_fresh`: its document was not validated before.
@@ -87,55 +112,54 @@ pub(super) fn of_subscription(
     is_fresh: bool,
     memory: ClientMemory,
     values: u64,
-) -> BoxStream<'static, OperationResult> {
-    let started = async move {
+) -> OperationResults {
+    let start = async move {
         let Some(jobs) = endpoint.plan_jobs().cloned() else {
-            return by_engine(&endpoint, &request, memory);
+            return (None, by_engine(&endpoint, &request, memory));
         };
         if is_fresh {
             let mut validated = endpoint.execute_stream(request.for_engine().data(ValidateOnly));
             if let Some(response) = validated.next().await
                 && !was_executed(&response)
             {
-                let refused = OperationResult::Engine(response, None);
-                return stream::once(future::ready(refused)).boxed();
+                return (Some(OperationResult::Engine(response, None)), stream::empty().boxed());
             }
         }
-        let variables = request.variables.get();
-        let plan = match request.plan.clone() {
-            None => endpoint.plan(&request.document, &request.operation, &variables),
-            plan => plan,
-        };
-        let begun = stream::once(future::ready(OperationResult::Begun));
-        let client = endpoint.answer_client(&jobs, &request.principal);
-        if let Some(PreparedPlan::Subscription(plan)) = plan
-            && let Some(roots) = plan.start(client, &variables, request.last_event_id.as_ref())
-        {
-            let subscription = trace::TraceContext::here().to_link();
-            let updates = roots.into_iter().map(|RootUpdates { root, updates }| {
-                let delivery = UpdateDelivery {
-                    endpoint: endpoint.clone(),
-                    plan: Arc::clone(&plan),
-                    root,
-                    jobs: jobs.clone(),
-                    principal: request.principal.clone(),
-                    subscription: subscription.clone(),
-                    memory: memory.clone(),
-                    values,
-                };
-                updates.map(move |update| delivery.deliver(update)).boxed()
-            });
-            let mut updates: Vec<_> = updates.collect();
-            let updates = match (updates.pop(), updates.is_empty()) {
-                (Some(only), true) => only,
-                (last, _) => stream::select_all(updates.into_iter().chain(last)).boxed(),
+        let updates = {
+            let variables = request.variables.get();
+            let plan = match request.plan.clone() {
+                None => endpoint.plan(&request.document, &request.operation, &variables),
+                plan => plan,
             };
-            return begun.chain(updates).boxed();
-        }
-        by_engine(&endpoint, &request, memory)
+            let client = endpoint.answer_client(&jobs, &request.principal);
+            if let Some(PreparedPlan::Subscription(plan)) = plan {
+                let subscription = trace::TraceContext::here().to_link();
+                let deliver = |root| {
+                    let delivery = UpdateDelivery {
+                        endpoint: endpoint.clone(),
+                        plan: Arc::clone(&plan),
+                        root,
+                        jobs: jobs.clone(),
+                        principal: request.principal.clone(),
+                        subscription: subscription.clone(),
+                        memory: memory.clone(),
+                        values,
+                    };
+                    move |update| delivery.deliver(update)
+                };
+                plan.start(client, &variables, request.last_event_id.as_ref(), deliver)
+            } else {
+                None
+            }
+        };
+        let Some(mut updates) = updates else { return (None, by_engine(&endpoint, &request, memory)) };
+        let updates = match (updates.pop(), updates.is_empty()) {
+            (Some(only), true) => only,
+            (last, _) => stream::select_all(updates.into_iter().chain(last)).boxed(),
+        };
+        (Some(OperationResult::Begun), updates)
     };
-    // boxed, so that its memory is released when the subscription has begun
-    stream::once(started.boxed()).flatten().boxed()
+    OperationResults::Starting(start.boxed())
 }
 
 /// The responses of the engine to a subscription, each with a reservation. The subscription has begun when the engine

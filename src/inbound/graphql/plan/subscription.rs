@@ -28,13 +28,6 @@ enum SubscriptionRootField {
     JobFeed,
 }
 
-/// The updates of one root field.
-pub(in crate::inbound::graphql) struct RootUpdates {
-    /// The index of the root field.
-    pub(in crate::inbound::graphql) root: usize,
-    pub(in crate::inbound::graphql) updates: BoxStream<'static, RootUpdate>,
-}
-
 /// An update of one root field.
 #[derive(Clone, Debug)]
 pub(in crate::inbound::graphql) enum RootUpdate {
@@ -78,16 +71,18 @@ impl SubscriptionPlan {
         Ok(Self { roots })
     }
 
-    /// Starts the updates of every root field; `None` if an argument is not valid, which the engine then reports.
-    pub(in crate::inbound::graphql) fn start(
+    /// Starts the updates of every root field, each as what the function of the field's index makes of it; `None` if an
+    /// argument is not valid, which the engine then reports.
+    pub(in crate::inbound::graphql) fn start<T: 'static, D: Fn(RootUpdate) -> T + Send + 'static>(
         &self,
         AnswerClient { jobs, principal, .. }: AnswerClient<'_>,
         variables: &Variables,
         last_event_id: Option<&LastEventId>,
-    ) -> Option<Vec<RootUpdates>> {
+        deliver: impl Fn(usize) -> D,
+    ) -> Option<Vec<BoxStream<'static, T>>> {
         let start = |(root, plan): (usize, &PlannedRoot<SubscriptionRootField>)| {
-            let arguments = &plan.arguments;
-            let updates = match plan.field {
+            let (arguments, deliver) = (&plan.arguments, deliver(root));
+            Some(match plan.field {
                 SubscriptionRootField::JobUpdates => {
                     let refs: Vec<JobRefInput> = arguments.get(variables, "refs")?;
                     // reported by the engine, and counted once
@@ -96,17 +91,16 @@ impl SubscriptionPlan {
                     }
                     let max_staleness = arguments.get(variables, "maxStaleness")?;
                     let updates = subscription::job_updates(jobs, principal, refs, max_staleness).ok()?;
-                    updates.map(RootUpdate::Watch).boxed()
+                    updates.map(move |update| deliver(RootUpdate::Watch(update))).boxed()
                 }
                 SubscriptionRootField::JobFeed => {
                     let filter = arguments.get(variables, "filter")?;
                     let after: Option<String> = arguments.get(variables, "after")?;
                     let after = last_event_id.map(|last| &*last.0).or(after.as_deref());
                     let updates = subscription::job_feed(jobs, principal, filter, after).ok()?;
-                    updates.map(RootUpdate::Feed).boxed()
+                    updates.map(move |update| deliver(RootUpdate::Feed(update))).boxed()
                 }
-            };
-            Some(RootUpdates { root, updates })
+            })
         };
         self.roots.iter().enumerate().map(start).collect()
     }

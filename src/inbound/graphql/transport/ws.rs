@@ -79,7 +79,7 @@ pub(super) fn upgrade(endpoint: &GraphqlEndpoint, mut request: Request) -> Resul
             Err(error) => tracing::debug!(%error, "websocket upgrade not completed"),
         }
     };
-    streams.spawn(Box::pin(trace::TraceContext::here().hold(task)));
+    streams.spawn(trace::TraceContext::here().task(task));
 
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;

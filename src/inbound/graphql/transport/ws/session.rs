@@ -2,7 +2,7 @@
 //! is ready for it, so a slow reader costs the coalesced state and no queue.
 
 use std::future::poll_fn;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -58,7 +58,8 @@ where
 {
     // boxed with what is rare, so that the task, which lasts for hours, has no place for it several times
     let mut session = Box::pin(SocketSession::begin(opening, socket)).await;
-    let reason = session.serve().await;
+    let timer = pin!(sleep_until(session.due()));
+    let reason = session.serve(timer).await;
     let SocketSession { socket, operations, guard, unsent, room, .. } = *session;
     // its resources are free before the peer has read the reason
     drop(operations);
@@ -75,7 +76,6 @@ struct SocketSession<S> {
     operations: SocketOperations,
     /// The trace context of its operations; none if it is that of the upgrade.
     trace_context: Option<Box<TraceContext>>,
-    timer: Pin<Box<Sleep>>,
     /// The deadline of the client's `connection_init`; none once it was received.
     init_until: Option<Instant>,
     ping_at: Instant,
@@ -122,7 +122,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SocketSession<S> {
             ping_at: now + settings.ping_interval,
             pong_until: None,
             unanswered: 0,
-            timer: Box::pin(sleep_until(init_until)),
             operations: SocketOperations::default(),
             principal,
             trace_context: None,
@@ -134,17 +133,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SocketSession<S> {
         })
     }
 
-    async fn serve(&mut self) -> EndReason {
+    /// Serves the socket with its one timer.
+    async fn serve(&mut self, mut timer: Pin<&mut Sleep>) -> EndReason {
         loop {
-            if let Err(reason) = self.step().await {
+            if let Err(reason) = self.step(timer.as_mut()).await {
                 return reason;
             }
         }
     }
 
-    async fn step(&mut self) -> SocketStep {
-        self.arm();
-        match self.next_event().await {
+    async fn step(&mut self, mut timer: Pin<&mut Sleep>) -> SocketStep {
+        let due = self.due();
+        if timer.deadline() != due {
+            timer.as_mut().reset(due);
+        }
+        match self.next_event(timer).await {
             SocketEvent::End(reason) => Err(reason),
             SocketEvent::TimerFired => self.tick().await,
             SocketEvent::Received(Some(Ok(message))) => Box::pin(self.receive(message)).await,
@@ -159,7 +162,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SocketSession<S> {
 
     /// The next event. The operations come last, so that they do not delay the other events; but when the task is woken,
     /// it is mostly by an operation, and the other events are polled before the next one.
-    fn next_event(&mut self) -> impl Future<Output = SocketEvent> + use<'_, S> {
+    fn next_event<'a>(
+        &'a mut self,
+        mut timer: Pin<&'a mut Sleep>,
+    ) -> impl Future<Output = SocketEvent> + use<'a, S> {
         let mut was_polled = false;
         poll_fn(move |cx| {
             let is_woken = std::mem::replace(&mut was_polled, true);
@@ -169,7 +175,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SocketSession<S> {
             if let Poll::Ready(reason) = self.guard.poll_ended(cx) {
                 return Poll::Ready(SocketEvent::End(reason));
             }
-            if self.timer.as_mut().poll(cx).is_ready() {
+            if timer.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(SocketEvent::TimerFired);
             }
             if let Poll::Ready(received) = self.socket.poll_next_unpin(cx) {
@@ -195,15 +201,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SocketSession<S> {
         self.send_about(id, kind, payload).await
     }
 
-    /// Sets the one timer to whatever is due first.
-    fn arm(&mut self) {
-        let mut due = self.pong_until.unwrap_or(self.ping_at).min(self.guard.ends().0);
-        if let Some(init) = self.init_until {
-            due = due.min(init);
-        }
-        if self.timer.deadline() != due {
-            self.timer.as_mut().reset(due);
-        }
+    /// The time of the timer: whatever is due first.
+    fn due(&self) -> Instant {
+        let due = self.pong_until.unwrap_or(self.ping_at).min(self.guard.ends().0);
+        self.init_until.map_or(due, |init| due.min(init))
     }
 
     async fn tick(&mut self) -> SocketStep {
@@ -411,7 +412,7 @@ async fn until_sent(
     streams: &StreamRegistry,
     sending: impl Future<Output = Result<(), Error>>,
 ) -> Result<Waited, EndReason> {
-    let mut sending = std::pin::pin!(sending);
+    let mut sending = pin!(sending);
     if let Some(sent) = sending.as_mut().now_or_never() {
         return sent.map(|()| Waited::No).map_err(|error| reason_of(&error));
     }
