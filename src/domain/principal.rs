@@ -127,8 +127,8 @@ impl Principal {
     }
 
     /// The client's name, shared.
-    pub fn shared_name(&self) -> Arc<str> {
-        Arc::clone(&self.0.name)
+    pub fn shared_name(&self) -> &Arc<str> {
+        &self.0.name
     }
 
     /// What the client may read.

@@ -111,7 +111,7 @@ impl ClientLimits {
             rules.pace.retain_recent();
             inner.lock().retain(|_, usage| usage.requests > 0 || usage.jobs > 0);
         }
-        rules.pace.check_key(&client.shared_name()).map_err(|until| {
+        rules.pace.check_key(client.shared_name()).map_err(|until| {
             let wait = until.wait_time_from(inner.clock.now());
             let message =
                 "rate limit exceeded for this client (requests_per_second); send requests more slowly";
@@ -167,15 +167,20 @@ impl ClientLimits {
     ) -> Result<RequestPermit, HttpRefusal> {
         let Some(inner) = self.with_settings(client) else { return Ok(RequestPermit { _taken: None }) };
         let name = client.shared_name();
-        let mut held = inner.lock();
-        let usage = held.entry(Arc::clone(&name)).or_default();
+        let mut guard = inner.lock();
+        let held = &mut *guard;
+        let usage = match held.get_mut(name) {
+            Some(usage) => usage,
+            None => held.entry(Arc::clone(name)).or_default(),
+        };
         let requests = usage.requests + taken.requests;
         let after = ClientUsage { requests, jobs: usage.jobs.saturating_add(taken.jobs) };
         fits(after, &inner.rules.load().settings)
             .map_err(|(message, limit, value)| refused(BREATH, message, limit).with("value", value))?;
         *usage = after;
-        drop(held);
-        Ok(RequestPermit { _taken: Some(Admitted { inner: Arc::clone(inner), client: name, taken }) })
+        drop(guard);
+        let client = Arc::clone(name);
+        Ok(RequestPermit { _taken: Some(Admitted { inner: Arc::clone(inner), client, taken }) })
     }
 }
 

@@ -15,7 +15,7 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::any;
-use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
 use crate::domain::error::{Problem, Retry};
 use crate::domain::principal::Principal;
@@ -55,10 +55,10 @@ async fn serve(
     State(state): State<RestState>,
     method: Method,
     headers: HeaderMap,
-    extensions: Extensions,
+    facts: RequestFacts,
     path: Result<Path<(String, String)>, PathRejection>,
 ) -> Response {
-    let request = RestRequest { route: Route::RestJob, method, headers, extensions };
+    let request = RestRequest { route: Route::RestJob, method, headers, facts };
     let answered = job(&state, &request, path).await;
     answered.unwrap_or_else(HttpRefusal::into_problem)
 }
@@ -67,10 +67,10 @@ async fn serve_list(
     State(state): State<RestState>,
     method: Method,
     headers: HeaderMap,
-    extensions: Extensions,
+    facts: RequestFacts,
     RawQuery(query): RawQuery,
 ) -> Response {
-    let request = RestRequest { route: Route::RestJobs, method, headers, extensions };
+    let request = RestRequest { route: Route::RestJobs, method, headers, facts };
     let answered = job_list(&state, &request, query.as_deref()).await;
     answered.unwrap_or_else(HttpRefusal::into_problem)
 }
@@ -80,7 +80,7 @@ struct RestRequest {
     route: Route,
     method: Method,
     headers: HeaderMap,
-    extensions: Extensions,
+    facts: RequestFacts,
 }
 
 impl RestRequest {
@@ -89,8 +89,8 @@ impl RestRequest {
         if !matches!(self.method, Method::GET | Method::HEAD) {
             return Err(HttpRefusal::method(self.route.allow(), "method not allowed; use GET"));
         }
-        let principal = authenticator::authenticate_request(jobs, &self.headers, &self.extensions)?;
-        RequestFacts::set_client(&self.extensions, &principal);
+        let principal = authenticator::authenticate_request(jobs, &self.headers, &self.facts)?;
+        self.facts.set_client(&principal);
         let permit = limits.admit(&principal)?;
         Ok((principal, permit))
     }

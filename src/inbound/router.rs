@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 
 use axum::Router;
 use axum::body::{Body, Bytes, HttpBody};
+use axum::extract::Request;
 use axum::response::{IntoResponse as _, Response};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -18,6 +19,7 @@ use super::graphql;
 use super::graphql::execution::endpoint::GraphqlEndpoint;
 use super::http::error::{HttpRefusal, RefusalKind};
 use super::http::layers::{LayerSettings, Layers, LiveSettings};
+use super::http::request_facts::RequestFacts;
 use super::http::route::Route;
 use super::page::{self, PageSettings};
 use super::rest;
@@ -89,15 +91,24 @@ where
     }
 
     fn call(&mut self, request: http::Request<B>) -> Self::Future {
-        let request = request.map(Body::new);
+        self.serve(request.map(Body::new), RequestFacts::default()).map(Ok).boxed()
+    }
+}
+
+impl PublicRoutes {
+    /// Serves a request of which these facts are known.
+    pub fn serve(&self, mut request: Request, facts: RequestFacts) -> BoxFuture<'static, Response> {
         if !Route::Graphql.patterns().any(|pattern| pattern == request.uri().path()) {
-            return self.0.others.clone().call(request).boxed();
+            request.extensions_mut().insert(facts);
+            let served = self.0.others.clone().call(request);
+            return served.map(|Ok(response)| response).boxed();
         }
         let state = Arc::clone(&self.0);
         async move {
+            let (endpoint, known) = (&state.endpoint, facts.clone());
             // boxed here, since each layer moves the future below it once or more
-            let serve = |request| graphql::transport::http::serve(&state.endpoint, request).boxed();
-            Ok(state.layers.around(Some(Route::Graphql), request, serve).await)
+            let serve = |request| graphql::transport::http::serve(endpoint, request, known).boxed();
+            state.layers.around(Some(Route::Graphql), request, &facts, serve).await
         }
         .boxed()
     }

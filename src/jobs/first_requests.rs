@@ -77,7 +77,7 @@ impl NotFoundRetry {
             return problem;
         }
         let FollowSettings { missing_for, pace, .. } = self.following.settings();
-        if self.first.since(principal.shared_name(), key) >= missing_for {
+        if self.first.since(Arc::clone(principal.shared_name()), key) >= missing_for {
             return problem;
         }
         let again = self.freshness.rules().missing_for.max(pace.fastest).min(missing_for);

@@ -142,7 +142,8 @@ impl JobList {
         let collected = if reads_page || principal.only_watches() {
             collect.await
         } else {
-            let collected = self.permits.run(principal.shared_name(), collect, walk.cancelled.clone()).await;
+            let collected =
+                self.permits.run(Arc::clone(principal.shared_name()), collect, walk.cancelled.clone()).await;
             collected.unwrap_or_else(|| Err(failed()))
         };
         let PageCollector { jobs, total } = collected?;

@@ -256,7 +256,7 @@ impl Lookup {
         outcomes.record();
         let led = new_fetches.values().map(|(_, leaders)| leaders.len()).sum();
         self.fetcher.spawn(checks, &FetchTrigger::Background, None);
-        let trigger = FetchTrigger::Client(principal.shared_name());
+        let trigger = FetchTrigger::Client(Arc::clone(principal.shared_name()));
         if led == 0 || self.fetcher.completed() == completed {
             self.fetcher.spawn(new_fetches, &trigger, None);
         } else {

@@ -119,7 +119,7 @@ impl Rows {
         // A page spans two ranges at most, since it is not longer than one.
         loop {
             let stretch = RowRange { first: at - at % STRETCH, count: STRETCH };
-            let trigger = FetchTrigger::Client(principal.shared_name());
+            let trigger = FetchTrigger::Client(Arc::clone(principal.shared_name()));
             let read = self.ranges.stretch(&reader, observation, stretch, trigger).await;
             let read = read.map_err(|error| row_problem(&error, key))?;
             let skip = (at - stretch.first) as usize;

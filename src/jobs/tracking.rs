@@ -98,7 +98,8 @@ impl Tracking {
                 if scope.labels.is_empty() {
                     fits &= self.put(&target.key, principal, labels, &mut room, &mut changes);
                 } else {
-                    let interest = self.following.unwatched_interest(&target.key, principal.shared_name());
+                    let interest =
+                        self.following.unwatched_interest(&target.key, Arc::clone(principal.shared_name()));
                     self.tracked.renew(&target.key, interest);
                 }
             }
@@ -149,7 +150,7 @@ impl Tracking {
         room: &mut usize,
         changes: &mut LedgerChanges,
     ) -> bool {
-        let client = principal.shared_name();
+        let client = Arc::clone(principal.shared_name());
         let interest = self.following.unwatched_interest(key, Arc::clone(&client));
         let tracked = TrackedJob { labels: labels.clone(), by: Some(client), interest: Some(interest) };
         let fits = self.tracked.put(key.clone(), tracked, room);

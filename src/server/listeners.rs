@@ -11,8 +11,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use axum::Router;
 use axum::extract::Request;
 use axum::response::Response;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use http::{HeaderValue, StatusCode, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -30,6 +33,7 @@ use crate::inbound::auth::last_credential::LastCredential;
 use crate::inbound::http::concurrency_limit::ConcurrencyLimit;
 use crate::inbound::http::peer;
 use crate::inbound::http::request_facts::RequestFacts;
+use crate::inbound::router::PublicRoutes;
 use crate::inbound::streams::ConnectionPermit;
 use crate::ports::spawner::{Spawner, TaskKind};
 
@@ -45,19 +49,23 @@ const HEAD_MAX: usize = 32 * 1024;
 /// Longer than a minute, so that the streams of a machine that was suspended for a minute survive.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(75);
 
-/// The routes of a listener: always ready, and every request has a response.
-pub trait Routes:
-    Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone + Send + Sync + 'static
-{
+/// The routes of a listener: every request has a response.
+pub trait Routes: Clone + Send + Sync + 'static {
+    /// Serves a request of which these facts are known.
+    fn serve(&self, request: Request, facts: RequestFacts) -> BoxFuture<'static, Response>;
 }
 
-impl<R> Routes for R where
-    R: Service<Request, Response = Response, Error = Infallible, Future: Send>
-        + Clone
-        + Send
-        + Sync
-        + 'static
-{
+impl Routes for PublicRoutes {
+    fn serve(&self, request: Request, facts: RequestFacts) -> BoxFuture<'static, Response> {
+        self.serve(request, facts)
+    }
+}
+
+impl Routes for Router {
+    fn serve(&self, mut request: Request, facts: RequestFacts) -> BoxFuture<'static, Response> {
+        request.extensions_mut().insert(facts);
+        self.clone().call(request).map(|Ok(response)| response).boxed()
+    }
 }
 
 /// A bound address that is not served yet.
@@ -247,12 +255,11 @@ async fn serve<IO, R: Routes>(
         activity.begin();
         let (head, body) = request.into_parts();
         let body = remainder.lend(&head.headers, body);
-        let mut request = http::Request::from_parts(head, body);
-        request.extensions_mut().insert(RequestFacts::on(Arc::clone(&connection)));
-        let answer = routes.clone().call(request);
+        let facts = RequestFacts::on(Arc::clone(&connection));
+        let answer = routes.serve(http::Request::from_parts(head, body), facts);
         let (activity, leaving, remainder) = (activity.clone(), ends.leaving.clone(), remainder.clone());
         async move {
-            let mut response = answer.await?;
+            let mut response = answer.await;
             // an upgraded connection has no further request
             if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                 return Ok::<_, Infallible>(response.map(|body| activity.upgrade(body)));

@@ -23,7 +23,7 @@ impl<T> ByClient<T> {
         }
         let name = client.shared_name();
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(value) = held.get(&name).and_then(Weak::upgrade) {
+        if let Some(value) = held.get(name).and_then(Weak::upgrade) {
             return Some(value);
         }
         if held.len() == held.capacity() {
@@ -31,7 +31,7 @@ impl<T> ByClient<T> {
             held.retain(|_, value| value.strong_count() > 0);
         }
         let value = Arc::new(new());
-        held.insert(name, Arc::downgrade(&value));
+        held.insert(Arc::clone(name), Arc::downgrade(&value));
         Some(value)
     }
 }

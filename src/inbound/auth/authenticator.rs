@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use http::{Extensions, HeaderMap};
+use http::HeaderMap;
 use secrecy::SecretString;
 
 use super::bearer;
@@ -43,9 +43,9 @@ pub trait Authenticator: Send + Sync {
 pub(in crate::inbound) fn authenticate_request(
     authenticator: &dyn Authenticator,
     headers: &HeaderMap,
-    extensions: &Extensions,
+    facts: &RequestFacts,
 ) -> Result<Principal, HttpRefusal> {
-    let connection = RequestFacts::connection(extensions);
+    let connection = facts.connection();
     // read first: a client of a later generation is not kept as one of this
     let last = connection.map(|connection| &connection.last_credential).zip(authenticator.generation());
     if let Some(client) = last.and_then(|(last, generation)| last.client(headers, generation)) {

@@ -75,9 +75,9 @@ pub(in crate::inbound) struct PresentedCredential {
 
 impl PresentedCredential {
     /// Of a request.
-    pub(in crate::inbound) fn of(request: &Request) -> Self {
+    pub(in crate::inbound) fn of(request: &Request, facts: &RequestFacts) -> Self {
         let presented = request.headers().contains_key(header::AUTHORIZATION);
-        let peer = RequestFacts::peer(request.extensions()).filter(|_| presented);
+        let peer = if presented { facts.peer() } else { None };
         Self { from: peer.map(|peer| peer.address) }
     }
 

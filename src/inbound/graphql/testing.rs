@@ -211,6 +211,6 @@ pub(super) fn fixture(settings: StreamSettings) -> TestGraphql {
 
 /// A router with nothing but an endpoint.
 pub(super) fn router(endpoint: GraphqlEndpoint) -> Router {
-    let serve = async move |request| transport::http::serve(&endpoint, request).await;
+    let serve = async move |facts, request| transport::http::serve(&endpoint, request, facts).await;
     Router::new().route("/graphql", any(serve))
 }

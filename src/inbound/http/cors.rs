@@ -43,10 +43,10 @@ pub(super) fn check(
     open: bool,
     route: Option<Route>,
     request: &Request,
+    facts: &RequestFacts,
 ) -> Result<(), HttpRefusal> {
     let headers = request.headers();
-    let secure = RequestFacts::peer(request.extensions()).and_then(|peer| peer.secure);
-    origins.check(headers, secure)?;
+    origins.check(headers, facts.is_secure())?;
     same_site(route, headers, request.method())?;
     if open { origins.check_host(headers) } else { Ok(()) }
 }

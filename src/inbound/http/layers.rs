@@ -145,8 +145,9 @@ impl Layers {
 
     /// Adds them to all routes and the fallback of a router.
     pub(in crate::inbound) fn around_all(self, routes: Router) -> Router {
-        let all = async |State(layers): State<Self>, request: Request, next: Next| {
-            layers.around(Route::of(&request), request, |request| next.run(request)).await
+        let all = async |State(layers): State<Self>, mut request: Request, next: Next| {
+            let facts = RequestFacts::of(request.extensions_mut());
+            layers.around(Route::of(&request), request, &facts, |request| next.run(request)).await
         };
         routes.layer(from_fn_with_state(self, all))
     }
@@ -157,6 +158,7 @@ impl Layers {
         &self,
         route: Option<Route>,
         mut request: Request,
+        facts: &RequestFacts,
         handler: impl FnOnce(Request) -> F,
     ) -> Response {
         let layers = &*self.0;
@@ -167,13 +169,12 @@ impl Layers {
         let scope = RequestScope::of(id.clone());
         // around everything that takes time or logs
         let trace = request_span::of(route, &request);
-        let facts = RequestFacts::of(request.extensions_mut());
         // next: the line about a request contains its outcome, whichever layer rejected it
         let which = layers.settings.access_log;
         let (scope, trace) = (&scope, &trace);
-        let log = AccessLogRequest { which, timer: &timer, route, scope, trace, facts: &facts };
+        let log = AccessLogRequest { which, timer: &timer, route, scope, trace, facts };
         let line = log.begin();
-        let passed = scope.within(|| trace.in_scope(|| layers.before(route, &mut request)));
+        let passed = scope.within(|| trace.in_scope(|| layers.before(route, &mut request, facts)));
         let response = match passed {
             ControlFlow::Break(response) => response,
             ControlFlow::Continue(passed) => {
@@ -222,14 +223,15 @@ impl LayerState {
         &self,
         route: Option<Route>,
         request: &mut Request,
+        facts: &RequestFacts,
     ) -> ControlFlow<Response, PassedRequest<'_>> {
         let Self { settings, live, load_shed, .. } = self;
         // before every layer that reads the peer
-        if let Err(refusal) = locate(&live.proxies.load(), request) {
+        if let Err(refusal) = locate(&live.proxies.load(), request, facts) {
             return ControlFlow::Break(refuse(route, refusal));
         }
         // outside of all layers that can reject a request, so that a page may read why; before anything is read or run
-        if let Err(refusal) = cors::check(&live.origins.load(), settings.open, route, request) {
+        if let Err(refusal) = cors::check(&live.origins.load(), settings.open, route, request, facts) {
             return ControlFlow::Break(cors::done(refuse(route, refusal), None));
         }
         let origin = request.headers().get(header::ORIGIN).cloned();
@@ -245,7 +247,7 @@ impl LayerState {
             Ok(permit) => ControlFlow::Continue(PassedRequest {
                 _permit: permit,
                 origin,
-                presented: PresentedCredential::of(request),
+                presented: PresentedCredential::of(request, facts),
                 encodings: AcceptedEncodings::of(request.headers()),
             }),
         }
@@ -326,13 +328,13 @@ fn panicked(_payload: Box<dyn Any + Send>) -> Response {
 }
 
 /// Determines the host and the peer of a request.
-fn locate(proxies: &TrustedProxies, request: &mut Request) -> Result<(), HttpRefusal> {
-    if let Some(connection) = RequestFacts::connection(request.extensions()) {
+fn locate(proxies: &TrustedProxies, request: &mut Request, facts: &RequestFacts) -> Result<(), HttpRefusal> {
+    if let Some(connection) = facts.connection() {
         let peer = connection.peer;
         host::settle(request)?;
         let peer = proxies.peer(peer, request.headers());
         trace::sent_securely(peer.secure == Some(true));
-        RequestFacts::set_peer(request.extensions(), peer);
+        facts.set_peer(peer);
     }
     Ok(())
 }

@@ -1,14 +1,18 @@
-//! What is known of a request apart from its head: its connection, its peer, and what a handler finds out. One extension has
-//! all of it, since each takes a lookup, an insertion and two allocations.
+//! What is known of a request apart from its head: its connection, its peer, and what a handler finds out. They are passed
+//! beside the request. Only for a router, which calls handlers with nothing else, are they an extension of the request,
+//! which takes a map, an insertion and a lookup for each use.
 
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use axum::extract::FromRequestParts;
 use http::Extensions;
+use http::request::Parts;
 
 use super::peer::{Connection, Peer};
 use crate::domain::principal::Principal;
 
-/// The facts of a request, as an extension of it. A clone shares them.
+/// The facts of a request. A clone shares them.
 #[derive(Clone, Debug, Default)]
 pub struct RequestFacts(Arc<RequestFactsState>);
 
@@ -27,45 +31,44 @@ struct FoundFacts {
 }
 
 impl RequestFacts {
-    /// A request on a connection; the listener adds it to the request.
+    /// A request on a connection.
     pub fn on(connection: Arc<Connection>) -> Self {
         Self(Arc::new(RequestFactsState { connection: Some(connection), found: Mutex::default() }))
     }
 
-    /// The facts of a request; new ones, which are added, for one that no listener received.
+    /// The facts in the extensions of a request; new ones, which are added, for one without.
     pub(super) fn of(extensions: &mut Extensions) -> Self {
         extensions.get_or_insert_default::<Self>().clone()
     }
 
-    /// The connection of a request; `None` if no listener received it.
-    pub(in crate::inbound) fn connection(extensions: &Extensions) -> Option<&Connection> {
-        extensions.get::<Self>()?.0.connection.as_deref()
+    /// The connection of the request; `None` if no listener received it.
+    pub(in crate::inbound) fn connection(&self) -> Option<&Connection> {
+        self.0.connection.as_deref()
     }
 
-    /// The peer of a request, once it is determined.
-    pub(in crate::inbound) fn peer(extensions: &Extensions) -> Option<Peer> {
-        extensions.get::<Self>()?.found().peer
+    /// The peer of the request, once it is determined.
+    pub(in crate::inbound) fn peer(&self) -> Option<Peer> {
+        self.found().peer
+    }
+
+    /// Whether the request was sent by `https`; none if that is not known.
+    pub(in crate::inbound) fn is_secure(&self) -> Option<bool> {
+        self.peer()?.secure
     }
 
     /// Records the peer.
-    pub(super) fn set_peer(extensions: &Extensions, peer: Peer) {
-        if let Some(facts) = extensions.get::<Self>() {
-            facts.found().peer = Some(peer);
-        }
+    pub(super) fn set_peer(&self, peer: Peer) {
+        self.found().peer = Some(peer);
     }
 
     /// Records the client.
-    pub(in crate::inbound) fn set_client(extensions: &Extensions, client: &Principal) {
-        if let Some(facts) = extensions.get::<Self>() {
-            facts.found().client = Some(client.clone());
-        }
+    pub(in crate::inbound) fn set_client(&self, client: &Principal) {
+        self.found().client = Some(client.clone());
     }
 
     /// Records the word for the type of the operation.
-    pub(in crate::inbound) fn set_operation(extensions: &Extensions, word: &'static str) {
-        if let Some(facts) = extensions.get::<Self>() {
-            facts.found().operation = Some(word);
-        }
+    pub(in crate::inbound) fn set_operation(&self, word: &'static str) {
+        self.found().operation = Some(word);
     }
 
     /// The client, if it is known.
@@ -80,5 +83,13 @@ impl RequestFacts {
 
     fn found(&self) -> MutexGuard<'_, FoundFacts> {
         self.0.found.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for RequestFacts {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self::of(&mut parts.extensions))
     }
 }

@@ -66,7 +66,7 @@ impl AwaitTerminal {
         let holds = self.authentication.time_left(principal).unwrap_or(Duration::MAX);
         let deadline = Instant::now() + timeout.min(self.freshness.rules().answer_within).min(holds);
         let CheckedRef { key, reader } = target;
-        let mut interest = self.following.interest(&key, principal.shared_name(), None);
+        let mut interest = self.following.interest(&key, Arc::clone(principal.shared_name()), None);
         let requested = RequestedJobs::from_iter([(key.clone(), reader)]);
         let first = self.lookup.answer(&requested, principal, None);
         match tokio::time::timeout_at(deadline, first).await {

@@ -110,7 +110,7 @@ impl JobWatch {
         refs: Vec<RequestedRef>,
         max_staleness: Option<Duration>,
     ) -> impl Stream<Item = WatchUpdate> + Send + use<> {
-        let client = principal.shared_name();
+        let client = Arc::clone(principal.shared_name());
         let mut problems = Vec::new();
         let mut watched = Vec::new();
         let mut requested = RequestedJobs::default();

@@ -60,30 +60,30 @@ impl LabelSet {
         Self { names: instrument.labels(), words }
     }
 
-    /// A number of the values for a cache: equal values mostly have the same. A constant is identified by its address.
-    pub(super) fn place(&self) -> u64 {
-        self.words.iter().fold(0, |number: u64, word| {
-            let text = match word {
-                LabelValue::None => 0,
-                LabelValue::Of(constant) => constant.as_ptr().addr() as u64,
-                LabelValue::Source(name) => fnv(FNV_START, name.as_str()),
-            };
-            (number.rotate_left(5) ^ text).wrapping_mul(0x9e37_79b9_7f4a_7c15)
-        })
-    }
-
-    /// Whether the values are equal and the constants are the same: cheaper than equality, and mostly the same.
-    pub(super) fn is_same(&self, other: &Self) -> bool {
-        self.words.iter().zip(&other.words).all(|pair| match pair {
-            (LabelValue::Of(word), LabelValue::Of(other)) => std::ptr::eq(*word, *other),
-            (word, other) => word == other,
-        })
-    }
-
     /// The values as one number (FNV-1a).
     pub(super) fn number(&self) -> u64 {
         self.words.iter().fold(FNV_START, |hash, word| fnv(hash, word.text()))
     }
+}
+
+/// A number of label values for a cache: equal ones mostly have the same. A constant is identified by its address.
+pub(super) fn place(words: &LabelValues) -> u64 {
+    words.iter().fold(0, |number: u64, word| {
+        let text = match word {
+            LabelValue::None => 0,
+            LabelValue::Of(constant) => constant.as_ptr().addr() as u64,
+            LabelValue::Source(name) => fnv(FNV_START, name.as_str()),
+        };
+        (number.rotate_left(5) ^ text).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    })
+}
+
+/// Whether label values are equal and their constants are the same: cheaper than equality, and mostly the same.
+pub(super) fn is_same(words: &LabelValues, others: &LabelValues) -> bool {
+    words.iter().zip(others).all(|pair| match pair {
+        (LabelValue::Of(word), LabelValue::Of(other)) => std::ptr::eq(*word, *other),
+        (word, other) => word == other,
+    })
 }
 
 const FNV_START: u64 = 0xcbf2_9ce4_8422_2325;

@@ -10,7 +10,7 @@ use prometheus_client::metrics::counter::Atomic as _;
 use prometheus_client::metrics::exemplar::{CounterWithExemplar, HistogramWithExemplars};
 use prometheus_client::metrics::family::{Family, MetricConstructor};
 
-use super::labels::{LabelSet, LabelValue, LabelValues};
+use super::labels::{self, LabelSet, LabelValue, LabelValues};
 use super::otlp;
 use super::table::{Instrument, InstrumentKind};
 use crate::telemetry::trace;
@@ -43,10 +43,10 @@ enum OwnedMetric {
     Histogram(HistogramWithExemplars<Exemplar>),
 }
 
-/// A metric that this thread recorded: the next value is recorded without the lock and the hashing of the family.
+/// A metric that this thread recorded: the next value is recorded without the lock and the hashing of the family. Each
+/// instrument has its own places.
 struct RecentMetric {
-    instrument: Instrument,
-    labels: LabelSet,
+    words: LabelValues,
     metric: OwnedMetric,
 }
 
@@ -81,20 +81,20 @@ impl MetricFamily {
 }
 
 impl RecentMetric {
-    fn new(instrument: Instrument, labels: LabelSet) -> Option<Self> {
+    fn new(instrument: Instrument, words: &LabelValues) -> Option<Self> {
+        let labels = LabelSet::new(instrument, words.clone());
         let metric = match MetricFamily::of(instrument) {
             MetricFamily::Counter(family) => OwnedMetric::Counter(family.get_or_create_owned(&labels)),
             MetricFamily::Histogram(family) => OwnedMetric::Histogram(family.get_or_create_owned(&labels)),
             MetricFamily::Read => return None,
         };
-        Some(Self { instrument, labels, metric })
+        Some(Self { words: labels.words, metric })
     }
 
     /// Records a value of a metric.
-    fn with(instrument: Instrument, words: LabelValues, record: impl Fn(&OwnedMetric)) {
-        let labels = LabelSet::new(instrument, words);
+    fn with(instrument: Instrument, words: &LabelValues, record: impl Fn(&OwnedMetric)) {
         // the upper bits, which all others decide
-        let place = usize::try_from(labels.place() >> (u64::BITS - RECENT_BITS)).unwrap_or_default();
+        let place = usize::try_from(labels::place(words) >> (u64::BITS - RECENT_BITS)).unwrap_or_default();
         let index = ((instrument as usize) << RECENT_BITS) + place;
         let recorded = RECENT.try_with(|recent| {
             let mut recent = recent.borrow_mut();
@@ -102,9 +102,8 @@ impl RecentMetric {
                 recent.resize_with(Instrument::ALL.len() << RECENT_BITS, || None);
             }
             let Some(slot) = recent.get_mut(index) else { return };
-            let is_held = |held: &Self| held.instrument == instrument && held.labels.is_same(&labels);
-            if !slot.as_ref().is_some_and(is_held) {
-                *slot = Self::new(instrument, labels.clone());
+            if !slot.as_ref().is_some_and(|held| labels::is_same(&held.words, words)) {
+                *slot = Self::new(instrument, words);
             }
             if let Some(held) = slot {
                 record(&held.metric);
@@ -112,7 +111,7 @@ impl RecentMetric {
         });
         // the thread ends
         if recorded.is_err()
-            && let Some(held) = Self::new(instrument, labels)
+            && let Some(held) = Self::new(instrument, words)
         {
             record(&held.metric);
         }
@@ -143,7 +142,7 @@ fn from_the_start(instrument: Instrument) -> Vec<LabelValues> {
 /// Adds to a counter.
 pub(super) fn add(instrument: Instrument, words: LabelValues, count: u64) {
     otlp::add(instrument, &words, count);
-    RecentMetric::with(instrument, words, |metric| {
+    RecentMetric::with(instrument, &words, |metric| {
         let OwnedMetric::Counter(counter) = metric else { return };
         match Exemplar::current() {
             // The last exemplar of a sampled trace is kept.
@@ -156,7 +155,7 @@ pub(super) fn add(instrument: Instrument, words: LabelValues, count: u64) {
 /// Adds to a histogram.
 pub(super) fn observe(instrument: Instrument, words: LabelValues, value: f64) {
     otlp::observe(instrument, &words, value);
-    RecentMetric::with(instrument, words, |metric| {
+    RecentMetric::with(instrument, &words, |metric| {
         let OwnedMetric::Histogram(histogram) = metric else { return };
         histogram.observe(value, Exemplar::current(), None);
     });

@@ -131,8 +131,14 @@ impl JobTraces {
     }
 
     /// The id of the trace of a request with this parent, and whether it is sampled: the same decision that its span
-    /// makes, before there is a span.
-    pub(super) fn sample(&self, parent: &Context) -> (TraceId, bool) {
+    /// makes, before there is a span. `None` while no spans are created.
+    pub(super) fn sample_current(parent: &Context) -> Option<(TraceId, bool)> {
+        dispatcher::get_default(|subscriber| {
+            subscriber.downcast_ref::<Self>().map(|traces| traces.sample(parent))
+        })
+    }
+
+    fn sample(&self, parent: &Context) -> (TraceId, bool) {
         let span = parent.span();
         let trace = span.span_context().trace_id();
         let trace =

@@ -93,9 +93,8 @@ pub fn request(
     if !is_on() {
         return RequestTrace::Off;
     }
-    let Some(traces) = JobTraces::current() else { return RequestTrace::Off };
     let parent = remote_parent(headers);
-    let (trace, is_sampled) = traces.sample(&parent);
+    let Some((trace, is_sampled)) = JobTraces::sample_current(&parent) else { return RequestTrace::Off };
     if !is_sampled {
         return RequestTrace::Dropped(UnsampledSpan::of(trace));
     }

@@ -11,7 +11,7 @@ use async_graphql::{Executor, Request as EngineRequest, Response as EngineRespon
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
-use http::{Extensions, HeaderMap};
+use http::HeaderMap;
 use secrecy::SecretString;
 
 use super::shared_updates::SharedUpdates;
@@ -31,6 +31,7 @@ use crate::inbound::graphql::plan::query::{BoundQuery, PlannedAnswer, QueryScope
 use crate::inbound::graphql::plan::rendered::RenderedJobs;
 use crate::inbound::graphql::plan::writer::AnswerClient;
 use crate::inbound::http::error::HttpRefusal;
+use crate::inbound::http::request_facts::RequestFacts;
 use crate::inbound::streams::{StreamGuard, StreamLimitReached, StreamRegistry};
 use crate::jobs::Jobs;
 
@@ -121,9 +122,9 @@ impl GraphqlEndpoint {
     pub(in crate::inbound::graphql) fn authenticate_request(
         &self,
         headers: &HeaderMap,
-        extensions: &Extensions,
+        facts: &RequestFacts,
     ) -> Result<Principal, HttpRefusal> {
-        authenticator::authenticate_request(&*self.0.authenticator, headers, extensions)
+        authenticator::authenticate_request(&*self.0.authenticator, headers, facts)
     }
 
     /// Admits a stream of a client, for as long as its credential is valid.

@@ -1,7 +1,7 @@
 //! Writes the values of an answer as JSON, byte for byte as the engine's answer is serialized.
 
+use std::cell::RefCell;
 use std::fmt::{self, Display, Write as _};
-use std::ops::Range;
 
 use jiff::Timestamp;
 use jiff::fmt::temporal::DateTimePrinter;
@@ -26,9 +26,13 @@ pub(in crate::inbound::graphql) struct AnswerWriter<'a> {
     is_incomplete: bool,
     /// Whether something was read for the client.
     is_for_client: bool,
-    /// The date and time that was written last, and where it is.
-    last_time: Option<(Timestamp, Range<usize>)>,
     client: AnswerClient<'a>,
+}
+
+thread_local! {
+    /// The time that was written last, with its text: jobs that were read by one request were observed at one time, and
+    /// mostly each is asked for again.
+    static LAST_TIME: RefCell<(Option<Timestamp>, String)> = RefCell::default();
 }
 
 /// The client of an answer.
@@ -103,7 +107,6 @@ impl<'a> AnswerWriter<'a> {
             texts: 0,
             is_incomplete: false,
             is_for_client: false,
-            last_time: None,
             client,
         }
     }
@@ -175,17 +178,14 @@ impl<'a> AnswerWriter<'a> {
     /// Writes a date and time.
     pub(in crate::inbound::graphql) fn timestamp(&mut self, at: &Timestamp) {
         const PRINTER: DateTimePrinter = DateTimePrinter::new();
-        // jobs that were read by one request were observed at one time
-        if let Some((_, written)) = self.last_time.as_ref().filter(|(last, _)| last == at) {
-            self.json.extend_from_within(written.clone());
-            return;
-        }
-        let began = self.json.len();
-        self.json.push('"');
-        // writing to a string cannot fail
-        PRINTER.print_timestamp(at, &mut self.json).ok();
-        self.json.push('"');
-        self.last_time = Some((*at, began..self.json.len()));
+        LAST_TIME.with_borrow_mut(|(last, text)| {
+            if last.replace(*at) != Some(*at) {
+                text.clear();
+                // writing to a string cannot fail
+                PRINTER.print_timestamp(at, &mut *text).ok();
+            }
+            self.quoted_text(text);
+        });
     }
 
     /// Writes a value whose text needs neither quotes nor an escape.

@@ -31,19 +31,23 @@ use crate::telemetry::{meters, trace};
 use negotiate::{ResponseForm, ResponseType};
 
 /// Answers a request of any method, so that a wrong one gets a response of the same form.
-pub async fn serve(endpoint: &GraphqlEndpoint, request: Request) -> Response {
+pub async fn serve(endpoint: &GraphqlEndpoint, request: Request, facts: RequestFacts) -> Response {
     let answer = if ws::is_handshake(&request) {
-        ws::upgrade(endpoint, request)
+        ws::upgrade(endpoint, request, &facts)
     } else {
-        answer(endpoint, request).await
+        answer(endpoint, request, &facts).await
     };
     answer.unwrap_or_else(IntoResponse::into_response)
 }
 
-async fn answer(endpoint: &GraphqlEndpoint, request: Request) -> Result<Response, HttpRefusal> {
+async fn answer(
+    endpoint: &GraphqlEndpoint,
+    request: Request,
+    facts: &RequestFacts,
+) -> Result<Response, HttpRefusal> {
     let verb = RequestMethod::of(request.method())?;
-    let principal = endpoint.authenticate_request(request.headers(), request.extensions())?;
-    RequestFacts::set_client(request.extensions(), &principal);
+    let principal = endpoint.authenticate_request(request.headers(), facts)?;
+    facts.set_client(&principal);
     // held until the answer, or until the stream that has its own
     let _place = endpoint.client_limits().admit(&principal)?;
     let accepted = negotiate::accepted(request.headers())?;
@@ -64,12 +68,11 @@ async fn answer(endpoint: &GraphqlEndpoint, request: Request) -> Result<Response
     };
     let operation = prepared.as_ref().ok().map(|prepared| &prepared.operation);
     if let Some(operation) = operation {
-        RequestFacts::set_operation(&parts.extensions, operation.word());
+        facts.set_operation(operation.word());
     }
     match accepted.form(operation.map(|operation| operation.kind)) {
         ResponseForm::Stream(transport) => {
-            let secure = RequestFacts::peer(&parts.extensions).and_then(|peer| peer.secure);
-            endpoint.streams().settings().origins.check(&parts.headers, secure)?;
+            endpoint.streams().settings().origins.check(&parts.headers, facts.is_secure())?;
             // a wrong method is an error of the request, not of the document
             let prepared = match prepared {
                 Err(refusal) if refusal.kind() == RefusalKind::MethodNotAllowed => return Err(refusal),

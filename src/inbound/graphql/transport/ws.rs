@@ -48,18 +48,21 @@ pub(super) fn is_handshake(request: &Request) -> bool {
 /// 403 for the page's origin, 426 for a missing upgrade or another version, 400 for the handshake or the subprotocol,
 /// 401 for a credential in the header, 429 if the client has reached its limit of streams or its rate, 503 while the
 /// process drains.
-pub(super) fn upgrade(endpoint: &GraphqlEndpoint, mut request: Request) -> Result<Response, HttpRefusal> {
+pub(super) fn upgrade(
+    endpoint: &GraphqlEndpoint,
+    mut request: Request,
+    facts: &RequestFacts,
+) -> Result<Response, HttpRefusal> {
     let headers = request.headers();
     let streams = endpoint.streams();
-    let secure = RequestFacts::peer(request.extensions()).and_then(|peer| peer.secure);
-    streams.settings().origins.check(headers, secure)?;
+    streams.settings().origins.check(headers, facts.is_secure())?;
     let key = handshake(headers)?;
     let principal = match bearer::token(headers)? {
         Some(token) => Some(endpoint.authenticate(Some(&token))?),
         None => None,
     };
     if let Some(principal) = &principal {
-        RequestFacts::set_client(request.extensions(), principal);
+        facts.set_client(principal);
     }
     let mut guard = streams.open(Transport::WebSocket, principal.as_ref()).map_err(limit_refusal)?;
     if let Some(principal) = &principal {
@@ -69,7 +72,7 @@ pub(super) fn upgrade(endpoint: &GraphqlEndpoint, mut request: Request) -> Resul
 
     let accept = derive_accept_key(key.as_bytes());
     let accept = HeaderValue::try_from(accept).map_err(|_| bad("sec-websocket-key cannot be answered"))?;
-    let room = RequestFacts::connection(request.extensions()).map(|connection| connection.permit.clone());
+    let room = facts.connection().map(|connection| connection.permit.clone());
     let upgraded = hyper::upgrade::on(&mut request);
     // boxed apart from the task, which lasts for hours and has a place for all that it captures
     let opening = Box::new(session::Opening { endpoint: endpoint.clone(), guard, principal, room });
