@@ -55,7 +55,7 @@ pub(in crate::inbound::graphql) enum QueryCall {
     Job(RequestedRef, Option<Duration>),
     Jobs(Vec<RequestedRef>, Option<Duration>),
     JobAwait(RequestedRef, Duration),
-    JobList(JobListCall),
+    JobList(Box<JobListCall>),
     Sources,
     Viewer,
 }
@@ -238,13 +238,13 @@ impl PlannedRoot<QueryRootField> {
                 let timeout = if given { self.arguments.get(variables, "timeout")? } else { AWAIT_FOR };
                 QueryCall::JobAwait(by_ref(self.arguments.get(variables, "ref")?), timeout)
             }
-            QueryRootField::JobList => QueryCall::JobList(JobListCall {
+            QueryRootField::JobList => QueryCall::JobList(Box::new(JobListCall {
                 filter: self.arguments.get(variables, "filter")?,
                 order_by: self.arguments.get(variables, "orderBy")?,
                 first: self.arguments.get(variables, "first")?,
                 after: self.arguments.get(variables, "after")?,
                 counts: output::selects::<JobConnection>(&self.selected.below, "total_count"),
-            }),
+            })),
         })
     }
 
@@ -331,9 +331,9 @@ impl QueryCall {
             Self::JobAwait(reference, timeout) => {
                 QueryValue::Job(Box::new(query::job_await(jobs, principal, reference, *timeout).await))
             }
-            Self::JobList(call) => {
-                QueryValue::JobList(Box::new(query::job_list(jobs, principal, call.clone()).await?))
-            }
+            Self::JobList(call) => QueryValue::JobList(Box::new(
+                query::job_list(jobs, principal, JobListCall::clone(call)).await?,
+            )),
             Self::Sources => QueryValue::Sources(query::sources(jobs, principal)),
             Self::Viewer => QueryValue::Viewer(Box::new(GqlViewer::of(principal))),
         })

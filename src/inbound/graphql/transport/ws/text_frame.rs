@@ -1,5 +1,5 @@
 //! One text message as a WebSocket frame (RFC 6455, section 5.2), written past the library, whose write buffer would keep
-//! its size for as long as the socket is open. A large payload is written from the bytes that subscribers share.
+//! its size for as long as the socket is open. The payload is written from the bytes that subscribers share.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -9,10 +9,7 @@ use tokio::io::AsyncWrite;
 use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 
-/// The longest message that is copied into one part: for less, a write of several parts takes longer than the copy.
-const COPIED: usize = 4 * 1024;
-
-/// A message that is written in up to three parts.
+/// A message that is written in three parts. The connection joins those of a short one.
 #[derive(Debug)]
 pub(super) struct TextFrame<'a> {
     head: Vec<u8>,
@@ -26,18 +23,11 @@ impl<'a> TextFrame<'a> {
     /// The message `opening`, `payload` and `tail`, one after the other.
     pub(super) fn new(opening: &str, payload: &'a str, tail: &'static str) -> Self {
         let length = opening.len() + payload.len() + tail.len();
-        let is_copied = length <= COPIED;
         let header = FrameHeader { opcode: OpCode::Data(Data::Text), ..FrameHeader::default() };
-        let header_bytes = header.len(length as u64);
-        let mut head = Vec::with_capacity(header_bytes + if is_copied { length } else { opening.len() });
+        let mut head = Vec::with_capacity(header.len(length as u64) + opening.len());
         // writing to a vector cannot fail
         header.format(length as u64, &mut head).ok();
         head.extend_from_slice(opening.as_bytes());
-        if is_copied {
-            head.extend_from_slice(payload.as_bytes());
-            head.extend_from_slice(tail.as_bytes());
-            return Self { head, payload: "", tail: "", written: 0 };
-        }
         Self { head, payload, tail, written: 0 }
     }
 
@@ -66,14 +56,8 @@ impl<'a> TextFrame<'a> {
             if parts.iter().all(|part| part.is_empty()) {
                 return Pin::new(socket).poll_flush(cx);
             }
-            let [head, payload, tail] = parts;
-            let socket = Pin::new(&mut *socket);
-            let written = if payload.is_empty() && tail.is_empty() {
-                socket.poll_write(cx, head)
-            } else {
-                // a socket that writes one part at a time takes the first that is not empty
-                socket.poll_write_vectored(cx, &parts.map(IoSlice::new))
-            };
+            // a socket that writes one part at a time takes the first that is not empty
+            let written = Pin::new(&mut *socket).poll_write_vectored(cx, &parts.map(IoSlice::new));
             match ready!(written)? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 written => self.written += written,
