@@ -169,6 +169,7 @@ impl ClientLimits {
         let name = client.shared_name();
         let mut guard = inner.lock();
         let held = &mut *guard;
+        // the name is cloned only for a client without an entry
         let usage = match held.get_mut(name) {
             Some(usage) => usage,
             None => held.entry(Arc::clone(name)).or_default(),

@@ -25,7 +25,20 @@ use super::page::{self, PageSettings};
 use super::rest;
 use crate::jobs::Jobs;
 
-/// The service of the public listener: all routes, with the layers around them. A clone is cheap.
+/// The routes of a listener: every request has a response.
+pub trait Routes: Clone + Send + Sync + 'static {
+    /// Serves a request of which these facts are known.
+    fn serve(&self, request: Request, facts: RequestFacts) -> BoxFuture<'static, Response>;
+}
+
+impl Routes for Router {
+    fn serve(&self, mut request: Request, facts: RequestFacts) -> BoxFuture<'static, Response> {
+        request.extensions_mut().insert(facts);
+        self.clone().call(request).map(|Ok(response)| response).boxed()
+    }
+}
+
+/// The routes of the public listener, with the layers around them. A clone is cheap.
 ///
 /// Most requests are GraphQL, so `/graphql` is matched here, and the router has all other paths: a route of a router
 /// clones its services and moves the request several times.
@@ -77,6 +90,7 @@ pub fn public_live(
     PublicRoutes(Arc::new(RouteState { layers, endpoint, others }))
 }
 
+/// A request without a listener. Of the listeners each calls [`Routes::serve`].
 impl<B> Service<http::Request<B>> for PublicRoutes
 where
     B: HttpBody<Data = Bytes> + Send + 'static,
@@ -95,19 +109,15 @@ where
     }
 }
 
-impl PublicRoutes {
-    /// Serves a request of which these facts are known.
-    pub fn serve(&self, mut request: Request, facts: RequestFacts) -> BoxFuture<'static, Response> {
+impl Routes for PublicRoutes {
+    fn serve(&self, request: Request, facts: RequestFacts) -> BoxFuture<'static, Response> {
         if !Route::Graphql.patterns().any(|pattern| pattern == request.uri().path()) {
-            request.extensions_mut().insert(facts);
-            let served = self.0.others.clone().call(request);
-            return served.map(|Ok(response)| response).boxed();
+            return self.0.others.serve(request, facts);
         }
         let state = Arc::clone(&self.0);
         async move {
-            let (endpoint, known) = (&state.endpoint, facts.clone());
             // boxed here, since each layer moves the future below it once or more
-            let serve = |request| graphql::transport::http::serve(endpoint, request, known).boxed();
+            let serve = |request| graphql::transport::http::serve(&state.endpoint, request, &facts).boxed();
             state.layers.around(Some(Route::Graphql), request, &facts, serve).await
         }
         .boxed()

@@ -203,7 +203,7 @@ impl RowReader {
             let task = async move {
                 tokio::time::timeout(READ_MAX, fetch).await.ok();
             };
-            self.spawner.spawn(TaskKind::Fetch, TraceContext::here().task(task));
+            self.spawner.spawn(TaskKind::Fetch, TraceContext::here().boxed(task));
         }
         receiver
     }

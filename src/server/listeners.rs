@@ -11,11 +11,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use axum::Router;
-use axum::extract::Request;
-use axum::response::Response;
-use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
 use http::{HeaderValue, StatusCode, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -27,13 +22,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
-use tower::Service;
 
 use crate::inbound::auth::last_credential::LastCredential;
 use crate::inbound::http::concurrency_limit::ConcurrencyLimit;
 use crate::inbound::http::peer;
 use crate::inbound::http::request_facts::RequestFacts;
-use crate::inbound::router::PublicRoutes;
+use crate::inbound::router::Routes;
 use crate::inbound::streams::ConnectionPermit;
 use crate::ports::spawner::{Spawner, TaskKind};
 
@@ -48,25 +42,6 @@ const HEAD_MAX: usize = 32 * 1024;
 /// How long the system retries when a peer acknowledges nothing, or accepts no data, before it closes the connection.
 /// Longer than a minute, so that the streams of a machine that was suspended for a minute survive.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(75);
-
-/// The routes of a listener: every request has a response.
-pub trait Routes: Clone + Send + Sync + 'static {
-    /// Serves a request of which these facts are known.
-    fn serve(&self, request: Request, facts: RequestFacts) -> BoxFuture<'static, Response>;
-}
-
-impl Routes for PublicRoutes {
-    fn serve(&self, request: Request, facts: RequestFacts) -> BoxFuture<'static, Response> {
-        self.serve(request, facts)
-    }
-}
-
-impl Routes for Router {
-    fn serve(&self, mut request: Request, facts: RequestFacts) -> BoxFuture<'static, Response> {
-        request.extensions_mut().insert(facts);
-        self.clone().call(request).map(|Ok(response)| response).boxed()
-    }
-}
 
 /// A bound address that is not served yet.
 #[derive(Debug)]

@@ -26,6 +26,7 @@ use crate::inbound::auth::authenticator::Authenticator;
 use crate::inbound::http::error::HttpRefusal;
 use crate::inbound::http::layers;
 use crate::inbound::http::layers::LayerSettings;
+use crate::inbound::http::request_facts::RequestFacts;
 use crate::inbound::streams::{StreamRegistry, StreamSettings};
 
 /// The data of the resolvers.
@@ -211,6 +212,7 @@ pub(super) fn fixture(settings: StreamSettings) -> TestGraphql {
 
 /// A router with nothing but an endpoint.
 pub(super) fn router(endpoint: GraphqlEndpoint) -> Router {
-    let serve = async move |facts, request| transport::http::serve(&endpoint, request, facts).await;
+    let serve =
+        async move |facts: RequestFacts, request| transport::http::serve(&endpoint, request, &facts).await;
     Router::new().route("/graphql", any(serve))
 }

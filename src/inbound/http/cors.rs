@@ -46,7 +46,7 @@ pub(super) fn check(
     facts: &RequestFacts,
 ) -> Result<(), HttpRefusal> {
     let headers = request.headers();
-    origins.check(headers, facts.is_secure())?;
+    origins.check(headers, facts.secure())?;
     same_site(route, headers, request.method())?;
     if open { origins.check_host(headers) } else { Ok(()) }
 }

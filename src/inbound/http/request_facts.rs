@@ -1,6 +1,6 @@
-//! What is known of a request apart from its head: its connection, its peer, and what a handler finds out. They are passed
-//! beside the request. Only for a router, which calls handlers with nothing else, are they an extension of the request,
-//! which takes a map, an insertion and a lookup for each use.
+//! What is known of a request apart from its head: its connection, its peer, and what a handler finds out. Functions take it
+//! as a parameter. A router passes only the request to a handler, so there it is an extension of the request, which costs a
+//! map, an insertion and a lookup for each use.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -52,7 +52,7 @@ impl RequestFacts {
     }
 
     /// Whether the request was sent by `https`; none if that is not known.
-    pub(in crate::inbound) fn is_secure(&self) -> Option<bool> {
+    pub(in crate::inbound) fn secure(&self) -> Option<bool> {
         self.peer()?.secure
     }
 

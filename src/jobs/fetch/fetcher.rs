@@ -102,7 +102,7 @@ impl Fetcher {
     ) {
         let (fetcher, check) = (Arc::clone(self), check(new_fetches));
         let task = async move { fetcher.spawn(check.await, &trigger, None) };
-        self.spawner.spawn(TaskKind::Fetch, trace::TraceContext::here().task(task));
+        self.spawner.spawn(TaskKind::Fetch, trace::TraceContext::here().boxed(task));
     }
 
     /// Starts the fetches, as many jobs per task as fit in one request, so that a slow request delays only the jobs in
@@ -129,7 +129,7 @@ impl Fetcher {
                 } else {
                     trace::TraceContext::here()
                 };
-                self.spawner.spawn(TaskKind::Fetch, below.task(task));
+                self.spawner.spawn(TaskKind::Fetch, below.boxed(task));
             }
         }
     }

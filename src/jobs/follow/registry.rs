@@ -47,7 +47,7 @@ pub(in crate::jobs) struct FollowRegistry {
 /// A guard that keeps a job followed. When the last one is dropped, polling stops after the unsubscribe grace period.
 #[derive(Debug)]
 pub(in crate::jobs) struct Interest {
-    /// The same strings for all watchers of a job: an update of many reads them once.
+    /// It shares its strings with the registry, so that a delivery to many watchers reads them from memory once.
     key: JobKey,
     number: u64,
     /// The number of times the job had expired when this interest was registered.

@@ -49,7 +49,7 @@ impl ListPermits {
             // the caller may have left
             drop(answer.send(list.await));
         };
-        self.spawner.spawn(TaskKind::List, TraceContext::here().task(task));
+        self.spawner.spawn(TaskKind::List, TraceContext::here().boxed(task));
         answered.await.ok()
     }
 

@@ -99,7 +99,7 @@ impl JobWatch {
         let watch = Arc::clone(self);
         // Boxed, so that the memory of the start is freed when it is complete: the stream lasts for hours.
         let begin = async move { watch.begin(&principal, refs, max_staleness).await };
-        let begin = TraceContext::here().task(begin);
+        let begin = TraceContext::here().boxed(begin);
         stream::once(begin).flatten()
     }
 

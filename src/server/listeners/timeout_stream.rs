@@ -47,7 +47,7 @@ struct ActivityState {
     changes: AtomicU64,
     /// The response is sent before its request was read.
     lingers: AtomicBool,
-    /// The next head that is sent is that of an upgrade.
+    /// The response upgrades the connection, from its head on.
     upgrades: AtomicBool,
 }
 

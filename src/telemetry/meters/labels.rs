@@ -67,7 +67,7 @@ impl LabelSet {
 }
 
 /// A number of label values for a cache: equal ones mostly have the same. A constant is identified by its address.
-pub(super) fn place(words: &LabelValues) -> u64 {
+pub(super) fn slot_key(words: &LabelValues) -> u64 {
     words.iter().fold(0, |number: u64, word| {
         let text = match word {
             LabelValue::None => 0,

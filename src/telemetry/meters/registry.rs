@@ -44,7 +44,7 @@ enum OwnedMetric {
 }
 
 /// A metric that this thread recorded: the next value is recorded without the lock and the hashing of the family. Each
-/// instrument has its own places.
+/// instrument has slots of its own, so that only the label values are compared.
 struct RecentMetric {
     words: LabelValues,
     metric: OwnedMetric,
@@ -94,8 +94,8 @@ impl RecentMetric {
     /// Records a value of a metric.
     fn with(instrument: Instrument, words: &LabelValues, record: impl Fn(&OwnedMetric)) {
         // the upper bits, which all others decide
-        let place = usize::try_from(labels::place(words) >> (u64::BITS - RECENT_BITS)).unwrap_or_default();
-        let index = ((instrument as usize) << RECENT_BITS) + place;
+        let slot = usize::try_from(labels::slot_key(words) >> (u64::BITS - RECENT_BITS)).unwrap_or_default();
+        let index = ((instrument as usize) << RECENT_BITS) + slot;
         let recorded = RECENT.try_with(|recent| {
             let mut recent = recent.borrow_mut();
             if recent.is_empty() {

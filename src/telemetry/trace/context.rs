@@ -157,9 +157,9 @@ impl TraceContext {
         self.context().span().span_context().is_valid()
     }
 
-    /// A future for another task, which has no context of its own, in this context. Most have none, and need no more than
-    /// their own memory.
-    pub fn task<T>(&self, future: impl Future<Output = T> + Send + 'static) -> BoxFuture<'static, T> {
+    /// Boxes a future that runs in this context. One whose context has no span, as most have, needs no more than its own
+    /// memory.
+    pub fn boxed<T>(&self, future: impl Future<Output = T> + Send + 'static) -> BoxFuture<'static, T> {
         match &self.0 {
             ContextKind::Context(context) if context.has_active_span() => Box::pin(self.hold(future)),
             ContextKind::Context(_) => Box::pin(future),
@@ -167,8 +167,8 @@ impl TraceContext {
         }
     }
 
-    /// Runs a future in this context, wherever it is polled. An empty context hides the span of a request that is not
-    /// sampled only in another task, which is where all are held.
+    /// Runs a future in this context, wherever it is polled. An empty context does not hide the span of a request that is not
+    /// sampled if the future is polled in its task.
     pub fn hold<F: Future>(&self, future: F) -> WithContext<F> {
         future.with_context(self.context())
     }

@@ -151,6 +151,22 @@ fn decision_not_to_sample_is_propagated() {
     assert!(sent.to_str().unwrap().ends_with("-00"), "{sent:?}");
 }
 
+#[tokio::test]
+async fn a_boxed_future_runs_in_its_context_wherever_it_is_polled() {
+    let spans = RecordedSpans::start();
+    let trace_of_a_call =
+        || async { traceparent(&upstream(call())).map(|sent| sent.to_str().unwrap()[3..35].to_owned()) };
+    let unsampled = unsampled_request().in_scope(TraceContext::here);
+    let sent = unsampled.boxed(trace_of_a_call()).await.unwrap();
+    assert_eq!(sent, "4bf92f3577b34da6a3ce929d0e0e4736");
+    let sampled = request(&HeaderMap::new(), &Method::GET, None, "/REDACTED").in_scope(TraceContext::here);
+    let sent = sampled.boxed(trace_of_a_call()).await.unwrap();
+    assert_eq!(sent, sampled.to_link().unwrap().trace_id().to_string());
+    let alone = TraceContext::default().boxed(trace_of_a_call()).await.unwrap();
+    assert_ne!(alone, sent, "a call without a context starts a trace");
+    assert_eq!(spans.ended().len(), 3);
+}
+
 #[test]
 fn task_of_a_request_that_is_not_sampled_is_not_sampled() {
     let spans = RecordedSpans::start();

@@ -19,7 +19,7 @@ use crate::inbound::graphql::schema::query::JobListCall;
 const KNOWN_BYTES: usize = 16 * 1024 * 1024;
 /// The size of an entry beside its text and its arguments.
 const ENTRY_BYTES: usize = 512;
-/// The size of a root field beside its arguments: that of a list is in a box.
+/// The most bytes of a root field without its texts: a list has its arguments in a box.
 const CALL_BYTES: usize = size_of::<QueryCall>() + size_of::<JobListCall>();
 /// The most bytes of an argument for each byte of a literal in the document: a short reference has several strings.
 const LITERAL_BYTES: usize = 16;

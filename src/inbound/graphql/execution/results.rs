@@ -86,7 +86,14 @@ impl OperationResults {
                         return Poll::Ready(first);
                     }
                 }
-                Self::Started(results) => return results.as_mut().poll_next(cx),
+                Self::Started(results) => {
+                    let result = ready!(results.as_mut().poll_next(cx));
+                    if result.is_none() {
+                        // not every stream may be polled again
+                        *self = Self::Started(stream::empty().boxed());
+                    }
+                    return Poll::Ready(result);
+                }
             }
         }
     }

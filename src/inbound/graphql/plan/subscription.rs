@@ -71,8 +71,8 @@ impl SubscriptionPlan {
         Ok(Self { roots })
     }
 
-    /// Starts the updates of every root field, each as what the function of the field's index makes of it; `None` if an
-    /// argument is not valid, which the engine then reports.
+    /// Starts the updates of every root field. `deliver` takes the index of a field, and returns the function that converts
+    /// its updates. `None` if an argument is not valid, which the engine then reports.
     pub(in crate::inbound::graphql) fn start<T: 'static, D: Fn(RootUpdate) -> T + Send + 'static>(
         &self,
         AnswerClient { jobs, principal, .. }: AnswerClient<'_>,

@@ -30,8 +30,7 @@ pub(in crate::inbound::graphql) struct AnswerWriter<'a> {
 }
 
 thread_local! {
-    /// The time that was written last, with its text: jobs that were read by one request were observed at one time, and
-    /// mostly each is asked for again.
+    /// The time that this thread wrote last, with its text: jobs that were read by one call have the same `observedAt`.
     static LAST_TIME: RefCell<(Option<Timestamp>, String)> = RefCell::default();
 }
 

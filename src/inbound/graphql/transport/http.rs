@@ -31,11 +31,11 @@ use crate::telemetry::{meters, trace};
 use negotiate::{ResponseForm, ResponseType};
 
 /// Answers a request of any method, so that a wrong one gets a response of the same form.
-pub async fn serve(endpoint: &GraphqlEndpoint, request: Request, facts: RequestFacts) -> Response {
+pub async fn serve(endpoint: &GraphqlEndpoint, request: Request, facts: &RequestFacts) -> Response {
     let answer = if ws::is_handshake(&request) {
-        ws::upgrade(endpoint, request, &facts)
+        ws::upgrade(endpoint, request, facts)
     } else {
-        answer(endpoint, request, &facts).await
+        answer(endpoint, request, facts).await
     };
     answer.unwrap_or_else(IntoResponse::into_response)
 }
@@ -72,7 +72,7 @@ async fn answer(
     }
     match accepted.form(operation.map(|operation| operation.kind)) {
         ResponseForm::Stream(transport) => {
-            endpoint.streams().settings().origins.check(&parts.headers, facts.is_secure())?;
+            endpoint.streams().settings().origins.check(&parts.headers, facts.secure())?;
             // a wrong method is an error of the request, not of the document
             let prepared = match prepared {
                 Err(refusal) if refusal.kind() == RefusalKind::MethodNotAllowed => return Err(refusal),

@@ -55,7 +55,7 @@ pub(super) fn upgrade(
 ) -> Result<Response, HttpRefusal> {
     let headers = request.headers();
     let streams = endpoint.streams();
-    streams.settings().origins.check(headers, facts.is_secure())?;
+    streams.settings().origins.check(headers, facts.secure())?;
     let key = handshake(headers)?;
     let principal = match bearer::token(headers)? {
         Some(token) => Some(endpoint.authenticate(Some(&token))?),
@@ -82,7 +82,7 @@ pub(super) fn upgrade(
             Err(error) => tracing::debug!(%error, "websocket upgrade not completed"),
         }
     };
-    streams.spawn(trace::TraceContext::here().task(task));
+    streams.spawn(trace::TraceContext::here().boxed(task));
 
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;

@@ -152,6 +152,18 @@ fn short_buffers_are_joined() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn upgraded_connection_has_a_write_timeout_but_no_read_timeout() {
+    let (mut wire, mut far, activity) = wire();
+    activity.begin();
+    drop(activity.upgrade(Body::empty()));
+    wire.write_all(b"HTTP/1.1 101 S\r\n\r\n").await.unwrap();
+    assert_eq!(gives_up(&mut wire, &mut far, false).await, u64::MAX);
+    let began = Instant::now();
+    let error = wire.write_all(&[0; 200]).await.unwrap_err();
+    assert_eq!((error.kind(), began.elapsed()), (io::ErrorKind::TimedOut, TIMEOUTS.write));
+}
+
+#[tokio::test(start_paused = true)]
 async fn upgrade_response_headers_use_rfc_6455_case() {
     let (mut wire, mut far, activity) = wire();
     drop(activity.upgrade(Body::empty()));

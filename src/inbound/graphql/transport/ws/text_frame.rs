@@ -9,7 +9,8 @@ use tokio::io::AsyncWrite;
 use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 
-/// A message that is written in three parts. The connection joins those of a short one.
+/// A message that is written in three parts. The stream of the connection joins those of a short one
+/// (`server/listeners/timeout_stream.rs`).
 #[derive(Debug)]
 pub(super) struct TextFrame<'a> {
     head: Vec<u8>,
