@@ -197,48 +197,48 @@ pub fn request(handler: Handler, method: &str, status: u16, took: Duration) {
         400..500 => "4xx",
         _ => "5xx",
     };
-    add(Instrument::HttpRequests, [handler.into(), method.into(), class.into()], 1);
+    add(Instrument::HttpRequests, &[handler.into(), method.into(), class.into()], 1);
     observe(
         Instrument::HttpRequestDuration,
-        [handler.into(), LabelValue::None, LabelValue::None],
+        &[handler.into(), LabelValue::None, LabelValue::None],
         took.as_secs_f64(),
     );
 }
 
 /// Counts a GraphQL operation by type and transport.
 pub fn operation(kind: &'static str, transport: &'static str) {
-    add(Instrument::GraphqlOperations, [kind.into(), transport.into(), LabelValue::None], 1);
+    add(Instrument::GraphqlOperations, &[kind.into(), transport.into(), LabelValue::None], 1);
 }
 
 /// Records the execution time of a query or mutation.
 pub fn operation_took(kind: &'static str, took: Duration) {
-    observe(Instrument::GraphqlOperationDuration, one(kind), took.as_secs_f64());
+    observe(Instrument::GraphqlOperationDuration, &one(kind), took.as_secs_f64());
 }
 
 /// Counts an error response by its code.
 pub fn error(code: &'static str) {
-    add(Instrument::Errors, one(code), 1);
+    add(Instrument::Errors, &one(code), 1);
 }
 
 /// Counts a `JobProblem` by its code.
 pub fn job_problem(code: ProblemCode) {
-    add(Instrument::JobProblems, one(code.name()), 1);
+    add(Instrument::JobProblems, &one(code.name()), 1);
 }
 
 /// Counts one upstream call.
 pub fn upstream_call(source: &SourceName, end: CallEnd, took: Duration) {
-    add(Instrument::UpstreamCalls, [source.into(), end.word().into(), LabelValue::None], 1);
-    observe(Instrument::UpstreamCallDuration, one(source), took.as_secs_f64());
+    add(Instrument::UpstreamCalls, &[source.into(), end.word().into(), LabelValue::None], 1);
+    observe(Instrument::UpstreamCallDuration, &one(source), took.as_secs_f64());
 }
 
 /// Counts a retry of an upstream call.
 pub fn upstream_retry(source: &SourceName) {
-    add(Instrument::UpstreamRetries, one(source), 1);
+    add(Instrument::UpstreamRetries, &one(source), 1);
 }
 
 /// Records how long a call waited for the budget.
 pub fn budget_waited(source: &SourceName, waited: Duration) {
-    observe(Instrument::BudgetWait, one(source), waited.as_secs_f64());
+    observe(Instrument::BudgetWait, &one(source), waited.as_secs_f64());
 }
 
 /// Counts a call rejected before it was sent.
@@ -248,12 +248,12 @@ pub fn call_rejected(source: &SourceName, why: CallRejection) {
         CallRejection::Rejected => "credential_rejected",
         CallRejection::Broken => "circuit_open",
     };
-    add(Instrument::BudgetRefusals, [source.into(), why.into(), LabelValue::None], 1);
+    add(Instrument::BudgetRefusals, &[source.into(), why.into(), LabelValue::None], 1);
 }
 
 /// Counts the opening of a circuit breaker.
 pub fn breaker_opened(source: &SourceName) {
-    add(Instrument::BreakerOpenings, one(source), 1);
+    add(Instrument::BreakerOpenings, &one(source), 1);
 }
 
 impl LookupOutcomes {
@@ -282,7 +282,7 @@ impl LookupOutcomes {
             ("miss", misses),
         ] {
             if count > 0 {
-                add(Instrument::Lookups, one(how), count);
+                add(Instrument::Lookups, &one(how), count);
             }
         }
     }
@@ -298,17 +298,17 @@ pub fn cache_reads(tier: CacheTier, count: usize) {
         CacheTier::Store => "store",
         CacheTier::None => "none",
     };
-    add(Instrument::CacheReads, one(tier), count as u64);
+    add(Instrument::CacheReads, &one(tier), count as u64);
 }
 
 /// Counts a leader or joiner of a fetch.
 pub fn singleflight(led: bool) {
-    add(Instrument::SingleFlightCalls, one(if led { "leader" } else { "joiner" }), 1);
+    add(Instrument::SingleFlightCalls, &one(if led { "leader" } else { "joiner" }), 1);
 }
 
 /// Records how late a scheduled poll started.
 pub fn poll_lag(source: &SourceName, late: Duration) {
-    observe(Instrument::PollLag, one(source), late.as_secs_f64());
+    observe(Instrument::PollLag, &one(source), late.as_secs_f64());
 }
 
 /// The outcome of a sweep.
@@ -335,24 +335,24 @@ pub fn sweep(source: &SourceName, outcome: SweepOutcome) {
         SweepOutcome::Refused => "refused",
         SweepOutcome::TooLong => "oversized",
     };
-    add(Instrument::Sweeps, [source.into(), word.into(), LabelValue::None], 1);
+    add(Instrument::Sweeps, &[source.into(), word.into(), LabelValue::None], 1);
 }
 
 /// Counts a delivered update.
 pub fn update_delivered(by: SubscriptionKind) {
-    add(Instrument::UpdatesDelivered, one(by.word()), 1);
+    add(Instrument::UpdatesDelivered, &one(by.word()), 1);
 }
 
 /// Counts updates replaced by a newer one before they were read.
 pub fn updates_coalesced(by: SubscriptionKind, count: u64) {
     if count > 0 {
-        add(Instrument::UpdatesCoalesced, one(by.word()), count);
+        add(Instrument::UpdatesCoalesced, &one(by.word()), count);
     }
 }
 
 /// Records the time from the detection of a change to its delivery.
 pub fn detection_to_delivery(source: &SourceName, since_found: Duration) {
-    observe(Instrument::DetectionToDelivery, one(source), since_found.as_secs_f64());
+    observe(Instrument::DetectionToDelivery, &one(source), since_found.as_secs_f64());
 }
 
 /// Records the delays of an update at its delivery.
@@ -360,33 +360,33 @@ pub fn change_to_delivery(source: &SourceName, lag: DeliveryLag) {
     let basis = if lag.from_upstream { "upstream" } else { "previous_poll" };
     observe(
         Instrument::NotificationLag,
-        [source.into(), basis.into(), LabelValue::None],
+        &[source.into(), basis.into(), LabelValue::None],
         lag.lag.as_secs_f64(),
     );
-    observe(Instrument::ChangeDetectionWindow, one(source), lag.between.as_secs_f64());
+    observe(Instrument::ChangeDetectionWindow, &one(source), lag.between.as_secs_f64());
     detection_to_delivery(source, lag.since_found);
 }
 
 /// Counts an opened stream.
 pub fn stream_opened(transport: &'static str) {
-    add(Instrument::StreamsOpened, one(transport), 1);
+    add(Instrument::StreamsOpened, &one(transport), 1);
 }
 
 /// Counts an ended stream by reason.
 pub fn stream_ended(transport: &'static str, reason: &'static str) {
-    add(Instrument::StreamsEnded, [transport.into(), reason.into(), LabelValue::None], 1);
+    add(Instrument::StreamsEnded, &[transport.into(), reason.into(), LabelValue::None], 1);
 }
 
 /// Counts a failed store operation.
 pub fn store_failed() {
-    add(Instrument::StoreFailures, LabelValues::default(), 1);
+    add(Instrument::StoreFailures, &LabelValues::default(), 1);
 }
 
 /// Counts a Redis command by outcome, and records its duration if it was sent.
 pub fn redis_command(outcome: &'static str, took: Option<Duration>) {
-    add(Instrument::RedisCommands, one(outcome), 1);
+    add(Instrument::RedisCommands, &one(outcome), 1);
     if let Some(took) = took {
-        observe(Instrument::RedisCommandDuration, LabelValues::default(), took.as_secs_f64());
+        observe(Instrument::RedisCommandDuration, &LabelValues::default(), took.as_secs_f64());
     }
 }
 
@@ -397,7 +397,7 @@ pub fn reload(outcome: ReloadOutcome) {
         ReloadOutcome::Refused => "rejected",
         ReloadOutcome::Unchanged => "unchanged",
     };
-    add(Instrument::ConfigReloads, one(word), 1);
+    add(Instrument::ConfigReloads, &one(word), 1);
     process::reloaded(outcome != ReloadOutcome::Refused);
 }
 

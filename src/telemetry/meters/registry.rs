@@ -140,9 +140,9 @@ fn from_the_start(instrument: Instrument) -> Vec<LabelValues> {
 }
 
 /// Adds to a counter.
-pub(super) fn add(instrument: Instrument, words: LabelValues, count: u64) {
-    otlp::add(instrument, &words, count);
-    RecentMetric::with(instrument, &words, |metric| {
+pub(super) fn add(instrument: Instrument, words: &LabelValues, count: u64) {
+    otlp::add(instrument, words, count);
+    RecentMetric::with(instrument, words, |metric| {
         let OwnedMetric::Counter(counter) = metric else { return };
         match Exemplar::current() {
             // The last exemplar of a sampled trace is kept.
@@ -153,9 +153,9 @@ pub(super) fn add(instrument: Instrument, words: LabelValues, count: u64) {
 }
 
 /// Adds to a histogram.
-pub(super) fn observe(instrument: Instrument, words: LabelValues, value: f64) {
-    otlp::observe(instrument, &words, value);
-    RecentMetric::with(instrument, &words, |metric| {
+pub(super) fn observe(instrument: Instrument, words: &LabelValues, value: f64) {
+    otlp::observe(instrument, words, value);
+    RecentMetric::with(instrument, words, |metric| {
         let OwnedMetric::Histogram(histogram) = metric else { return };
         histogram.observe(value, Exemplar::current(), None);
     });
