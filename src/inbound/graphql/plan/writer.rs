@@ -30,7 +30,7 @@ pub(in crate::inbound::graphql) struct AnswerWriter<'a> {
 }
 
 thread_local! {
-    /// The time that this thread wrote last, with its text: jobs that were read by one call have the same `observedAt`.
+    /// The time that this thread wrote last, with its text as JSON: jobs that were read by one call have the same `observedAt`.
     static LAST_TIME: RefCell<(Option<Timestamp>, String)> = RefCell::default();
 }
 
@@ -180,10 +180,12 @@ impl<'a> AnswerWriter<'a> {
         LAST_TIME.with_borrow_mut(|(last, text)| {
             if last.replace(*at) != Some(*at) {
                 text.clear();
+                text.push('"');
                 // writing to a string cannot fail
                 PRINTER.print_timestamp(at, &mut *text).ok();
+                text.push('"');
             }
-            self.quoted_text(text);
+            self.json.push_str(text);
         });
     }
 
