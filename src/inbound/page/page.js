@@ -107,12 +107,18 @@ function showState() {
   $('more').hidden = !jobs.hasMore;
 }
 
+/** Removes what belongs to a session from the page: at once, and not with the next frame. */
+function forget() {
+  viewer = null;
+  jobs.clear();
+  table.render();
+  sources.clear();
+}
+
 function enter(given) {
   socket?.close();
   token = given;
-  viewer = null;
-  jobs.clear();
-  sources.clear();
+  forget();
   const url = new URL('graphql', location.href.split(/[?#]/)[0]);
   url.protocol = url.protocol === 'https:' ? 'wss:' : 'ws:';
   const mine = ++session;
@@ -170,9 +176,7 @@ function signOut(reason = '', wasLive = false) {
   socket?.close();
   socket = null;
   token = '';
-  viewer = null;
-  jobs.clear();
-  sources.clear();
+  forget();
   details.show(null);
   setSheet(false);
   showDesk(false);
