@@ -71,7 +71,10 @@ export class Jobs {
   #sources = new Map();
   #stopFeed = () => {};
 
-  /** `changed(what)` is called after each change: of `rows`, of their `order`, or of the `state` of the list alone. */
+  /**
+   * `changed(what)` is called after each change: of `rows`, of their `order`, of the `state` of the list alone, or when another
+   * `list` begins and no row of the earlier one is left.
+   */
   constructor(changed) {
     this.#changed = changed;
   }
@@ -105,6 +108,7 @@ export class Jobs {
     this.labels.clear();
     this.#cursor = '';
     this.#lostAt = -Infinity;
+    this.#changed('list');
   }
 
   /** Shows the jobs of another filter or in another order. */
@@ -116,7 +120,7 @@ export class Jobs {
     this.total = null;
     this.hasMore = false;
     this.isLoading = true;
-    this.#changed('order');
+    this.#changed('list');
     return this.reload();
   }
 

@@ -84,8 +84,10 @@ function openRow() {
 /** The jobs have changed. */
 function changed(what) {
   if (what !== 'rows') showState();
-  if (what === 'order') table.select(openRow()?.job.id ?? null);
+  if (what === 'order' || what === 'list') table.select(openRow()?.job.id ?? null);
   else table.schedule();
+  // not with the next frame: the URL and the words already speak of another list
+  if (what === 'list') table.render();
 }
 
 /** The words about the list as a whole. */
@@ -107,11 +109,10 @@ function showState() {
   $('more').hidden = !jobs.hasMore;
 }
 
-/** Removes what belongs to a session from the page: at once, and not with the next frame. */
+/** Removes what belongs to a session from the page. */
 function forget() {
   viewer = null;
   jobs.clear();
-  table.render();
   sources.clear();
 }
 

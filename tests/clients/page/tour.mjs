@@ -82,9 +82,14 @@ export default async function tour(browser, { url }) {
     ['[data-sort="state"]', { field: 'STATE', direction: 'DESC' }, '?sort=state'],
     ['[data-sort="updated"]', { field: 'UPDATED_AT', direction: 'DESC' }, ''],
   ]) {
-    await page.click(`${head} button`);
-    await showsOnly(page, all);
+    const left = await page.evaluate((of) => {
+      document.querySelector(`${of} button`).click();
+      const isBusy = document.querySelector('#table').getAttribute('aria-busy') === 'true';
+      return isBusy ? document.querySelectorAll('#rows .row').length : 'not busy';
+    }, head);
+    assert.equal(left, 0, 'rows of the earlier order are left');
     await isAt(page, link);
+    await showsOnly(page, all);
     assert.deepEqual(await ids(page), await order(page, by), link);
     const sorted = await page.evaluate((of) => document.querySelector(of).getAttribute('aria-sort'), head);
     assert.equal(sorted, by.direction === 'ASC' ? 'ascending' : 'descending');
