@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use futures_util::stream::StreamExt as _;
@@ -77,6 +78,24 @@ async fn a_throttled_source_is_not_polled_before_retry_after() {
     assert_eq!(short(&watcher.next().await.unwrap()).2, None);
     assert!(paused.elapsed() >= SECOND * 120);
     assert_eq!(fetch_count.load(Ordering::Relaxed), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn failed_reads_of_a_client_do_not_put_off_the_next_poll() {
+    let gateway = following();
+    let mut watcher = watch(&gateway, &[("mind", "a")]);
+    watcher.next().await.unwrap();
+    gateway.mindbridge.respond_with(|_| Err(FetchError::BadAnswer(Detail::new("planted"))));
+    assert_eq!(short(&watcher.next().await.unwrap()).2, Some(StaleReason::BadAnswer));
+    let failed = Instant::now();
+    for _ in 0..20 {
+        gateway.jobs.lookup(&Principal::local(), &[reference("mind", "a")], Some(Duration::ZERO)).await;
+    }
+    let read_for = failed.elapsed();
+    gateway.mindbridge.respond_with(|_| Ok(Life::Succeeded));
+    assert_eq!(short(&watcher.next().await.unwrap()).1, Ok(JobState::Succeeded));
+    // twice the fastest pace after the last read, and the call
+    assert!(failed.elapsed() <= read_for + SECOND * 3, "{:?} after {read_for:?}", failed.elapsed());
 }
 
 #[tokio::test(start_paused = true)]

@@ -41,6 +41,7 @@ pub(super) struct FollowedJob {
     pub(super) urgent: bool,
     /// How long similar jobs stayed in that state.
     pub(super) learned: Option<Arc<Durations>>,
+    /// How many polls failed in a row; 1 as well after reads of clients that failed.
     pub(super) failures: u32,
     /// Since when the upstream does not find a job that was observed before.
     pub(super) vanished_since: Option<Instant>,

@@ -244,7 +244,7 @@ impl FollowedJobs {
             return Change { turned: None, wakes };
         };
         let before = followed.stale();
-        followed.in_flight = false;
+        let is_polled = std::mem::take(&mut followed.in_flight);
         followed.stand_by = false;
         followed.resumed = false;
         followed.paused_until = None;
@@ -266,8 +266,10 @@ impl FollowedJobs {
                 followed.publish(&mut self.duration_stats, |published| published.observe(observation));
             }
             Err(error) => {
-                // A lower version is an answer: the next poll is due as usual.
-                if !matches!(error, LookupError::Fetch(FetchError::ConflictingVersion)) {
+                // A lower version is an answer: the next poll is due as usual. Reads of clients that fail in a row
+                // count as one poll: otherwise a client that reads often would put off the updates of all watchers.
+                let counts = is_polled || followed.failures == 0;
+                if counts && !matches!(error, LookupError::Fetch(FetchError::ConflictingVersion)) {
                     followed.failures = followed.failures.saturating_add(1);
                 }
                 followed.updates.send_if_modified(|published| Arc::make_mut(published).record_error(error));
