@@ -99,7 +99,7 @@ async fn compare_one(
     let began = Instant::now();
     let mut by_the_engine = world.by_the_engine(&call).await;
     let (mut is_planned, mut has_moved) = (false, false);
-    for _ in 0..1 + usize::from(is_first) {
+    for _ in 0..=usize::from(is_first) {
         let mut by_a_plan;
         (by_a_plan, is_planned) = world.by_a_plan(&call).await;
         for _ in 0..MOVES_MAX {
