@@ -37,6 +37,14 @@ pub struct Scope {
     pub labels: BTreeMap<String, String>,
 }
 
+/// What a client may read of one source.
+#[derive(Clone, Copy, Debug)]
+pub struct SourceGrant<'a> {
+    scope: Option<&'a Scope>,
+    /// The jobs of a watch token.
+    jobs: Option<&'a BTreeSet<JobKey>>,
+}
+
 /// What a client is authenticated by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CredentialKind {
@@ -98,6 +106,18 @@ impl Scope {
     }
 }
 
+impl<'a> SourceGrant<'a> {
+    /// The scope that restricts the client in the source; `None` if it may read all of it.
+    pub const fn scope(self) -> Option<&'a Scope> {
+        self.scope
+    }
+
+    /// Returns whether the client may request a job of the source of which nothing is known yet.
+    pub fn admits(self, job: &JobKey) -> bool {
+        self.jobs.is_none_or(|jobs| jobs.contains(job))
+    }
+}
+
 impl Principal {
     /// A client that may read all jobs of some sources, with a credential that is valid until it is revoked.
     pub fn new(name: impl Into<Arc<str>>, sources: impl IntoIterator<Item = SourceName>) -> Self {
@@ -153,31 +173,30 @@ impl Principal {
             && self.0.credential.jobs == other.0.credential.jobs
     }
 
+    /// What the client may read of a source; `None` if the source is not in its grant.
+    pub fn in_source(&self, source: &SourceName) -> Option<SourceGrant<'_>> {
+        let scope = match &self.0.grant {
+            Grant::All => None,
+            Grant::Sources(sources) => Some(sources.get(source)?).filter(|scope| !scope.is_whole()),
+        };
+        Some(SourceGrant { scope, jobs: self.0.credential.jobs.as_deref() })
+    }
+
     /// Returns whether the client may read at least some jobs of a source.
     pub fn may_read(&self, source: &SourceName) -> bool {
-        let granted = match &self.0.grant {
-            Grant::All => true,
-            Grant::Sources(sources) => sources.contains_key(source),
-        };
-        granted
-            && self.0.credential.jobs.as_ref().is_none_or(|jobs| jobs.iter().any(|job| job.source == *source))
+        self.in_source(source).is_some_and(|granted| {
+            granted.jobs.is_none_or(|jobs| jobs.iter().any(|job| job.source == *source))
+        })
     }
 
     /// Returns whether the client may request a job of which nothing is known yet.
     pub fn may_read_job(&self, job: &JobKey) -> bool {
-        let granted = match &self.0.grant {
-            Grant::All => true,
-            Grant::Sources(sources) => sources.contains_key(&job.source),
-        };
-        granted && self.0.credential.jobs.as_ref().is_none_or(|jobs| jobs.contains(job))
+        self.in_source(&job.source).is_some_and(|granted| granted.admits(job))
     }
 
     /// The scope that restricts the client in a source; `None` if it may read all of the source, or nothing.
     pub fn scope(&self, source: &SourceName) -> Option<&Scope> {
-        match &self.0.grant {
-            Grant::All => None,
-            Grant::Sources(sources) => sources.get(source).filter(|scope| !scope.is_whole()),
-        }
+        self.in_source(source)?.scope
     }
 
     /// Returns whether the client uses a watch token, which reads and watches some jobs and changes nothing.

@@ -123,22 +123,21 @@ impl Lookup {
         let limits = (max_staleness.unwrap_or(rules.fresh_for), rules.rerun_check);
         let now = self.clock.reading();
         let sources = self.visibility.sources();
-        let held_one = |reference: &RequestedRef| {
-            let (key, reader) = self.visibility.resolve_among(&sources, principal, reference).ok()?;
-            let held = self.cache.held(key)?;
-            let is_answer = self.visibility.may_see(principal, &held.job)
-                && verdict(&self.ingest, &held, &**reader, now, limits) == Cacheability::Serve;
-            is_answer.then(|| {
-                // a terminal job is not polled
-                let is_polled = !held.job.is_terminal();
-                let next_poll = || self.following.next_poll(key, self.clock.time_of_day());
-                let next_poll = if is_polled { next_poll() } else { None };
-                convert(JobSnapshot { next_poll, ..JobSnapshot::fresh(held, now) })
-            })
-        };
+        let mut checker = self.visibility.ref_checker(&sources, principal);
         let mut answers = Vec::with_capacity(refs.len());
         for reference in refs {
-            answers.push(held_one(reference)?);
+            let (key, source) = checker.resolve(reference).ok()?;
+            let held = self.cache.held(key)?;
+            let is_answer = self.visibility.is_granted(source.granted, &held.job)
+                && verdict(&self.ingest, &held, &**source.reader, now, limits) == Cacheability::Serve;
+            if !is_answer {
+                return None;
+            }
+            // a terminal job is not polled
+            let is_polled = !held.job.is_terminal();
+            let next_poll = || self.following.next_poll(key, self.clock.time_of_day());
+            let next_poll = if is_polled { next_poll() } else { None };
+            answers.push(convert(JobSnapshot { next_poll, ..JobSnapshot::fresh(held, now) }));
         }
         let span = trace::lookup(answers.len());
         span.in_scope(|| report_held(answers.len()));

@@ -14,10 +14,11 @@ use super::reference::{invalid, not_found};
 use super::sources::{Readers, SourcesByName};
 use super::tracked_jobs::TrackedJobs;
 use crate::domain::error::Problem;
-use crate::domain::id::JobKey;
+use crate::domain::id::{JobKey, SourceName};
 use crate::domain::job::Job;
 use crate::domain::observation::Observation;
-use crate::domain::principal::{Principal, Scope};
+use crate::domain::principal::{Principal, Scope, SourceGrant};
+use crate::domain::upstream::Profile;
 use crate::domain::viewer::ViewerGrant;
 use crate::ports::clock::ClockReading;
 pub use crate::ports::identity::AuthError;
@@ -29,6 +30,23 @@ use crate::ports::upstream::JobReader;
 pub(super) struct CheckedRef {
     pub(super) key: JobKey,
     pub(super) reader: Arc<dyn JobReader>,
+}
+
+/// Checks the references of a request. What is known of a source is looked up once for references in a row.
+#[derive(Debug)]
+pub(super) struct RefChecker<'a> {
+    visibility: &'a Visibility,
+    sources: &'a SourcesByName,
+    principal: &'a Principal,
+    last: Option<(&'a SourceName, CheckedSource<'a>)>,
+}
+
+/// A source that the client may read at least in part.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CheckedSource<'a> {
+    pub(super) reader: &'a Arc<dyn JobReader>,
+    pub(super) granted: SourceGrant<'a>,
+    profile: &'static Profile,
 }
 
 /// A client with a watch token can read and watch, but not change anything.
@@ -63,26 +81,17 @@ impl Visibility {
         reference: &RequestedRef,
     ) -> Result<CheckedRef, Problem> {
         let sources = self.sources();
-        let (key, reader) = self.resolve_among(&sources, principal, reference)?;
-        Ok(CheckedRef { key: key.clone(), reader: Arc::clone(reader) })
+        let (key, source) = self.ref_checker(&sources, principal).resolve(reference)?;
+        Ok(CheckedRef { key: key.clone(), reader: Arc::clone(source.reader) })
     }
 
-    /// The same for one of many references of a request, by the sources of its beginning: nothing is copied, since threads
-    /// that answer for the same jobs would wait for each other's counts of references.
-    pub(super) fn resolve_among<'a>(
-        &self,
-        readers: &'a SourcesByName,
-        principal: &Principal,
-        reference: &'a RequestedRef,
-    ) -> Result<(&'a JobKey, &'a Arc<dyn JobReader>), Problem> {
-        let key = reference.key()?;
-        let reader = readers.get(&key.source);
-        let Some(reader) = reader.filter(|_| self.may_read(principal, key)) else {
-            return Err(not_found(key));
-        };
-        (reader.upstream().profile().check_id)(&key.external_id)
-            .map_err(|error| invalid("externalId", error))?;
-        Ok((key, reader))
+    /// The same for the references of a request, one after the other, by the sources of its beginning.
+    pub(super) const fn ref_checker<'a>(
+        &'a self,
+        sources: &'a SourcesByName,
+        principal: &'a Principal,
+    ) -> RefChecker<'a> {
+        RefChecker { visibility: self, sources, principal, last: None }
     }
 
     /// The sources at this moment.
@@ -103,8 +112,13 @@ impl Visibility {
 
     /// Returns whether a client may read a job, based on all that is known of it.
     pub(super) fn may_see(&self, principal: &Principal, job: &Job) -> bool {
+        principal.in_source(&job.key.source).is_some_and(|granted| self.is_granted(granted, job))
+    }
+
+    /// The same by what the client may read of the job's source.
+    pub(super) fn is_granted(&self, granted: SourceGrant<'_>, job: &Job) -> bool {
         let is_in = |scope: &Scope| scope.admits_kind(job.kind()) && self.carries(&job.key, &scope.labels);
-        principal.may_read_job(&job.key) && principal.scope(&job.key.source).is_none_or(is_in)
+        granted.admits(&job.key) && granted.scope().is_none_or(is_in)
     }
 
     /// The grant of a client that shows a job to it; `None` if none does.
@@ -142,10 +156,38 @@ impl Visibility {
         !self.readers.contains_key(&key.source)
     }
 
-    /// Returns whether a client may request a job: checks its source, its watch token, and the labels it is restricted
-    /// to.
-    fn may_read(&self, principal: &Principal, key: &JobKey) -> bool {
-        let labelled = || principal.scope(&key.source).is_none_or(|scope| self.carries(key, &scope.labels));
-        principal.may_read_job(key) && labelled()
+    /// Returns whether a client may request a job of a source: checks its watch token, and the labels it is restricted to.
+    fn may_request(&self, granted: SourceGrant<'_>, key: &JobKey) -> bool {
+        granted.admits(key) && granted.scope().is_none_or(|scope| self.carries(key, &scope.labels))
+    }
+}
+
+impl<'a> RefChecker<'a> {
+    /// Parses a reference and checks the grant, as [`Visibility::resolve`]. Nothing is copied, since threads that answer for
+    /// the same jobs would wait for each other's counts of references.
+    pub(super) fn resolve(
+        &mut self,
+        reference: &'a RequestedRef,
+    ) -> Result<(&'a JobKey, CheckedSource<'a>), Problem> {
+        let key = reference.key()?;
+        let source =
+            self.source(&key.source).filter(|source| self.visibility.may_request(source.granted, key));
+        let Some(source) = source else { return Err(not_found(key)) };
+        (source.profile.check_id)(&key.external_id).map_err(|error| invalid("externalId", error))?;
+        Ok((key, source))
+    }
+
+    /// A source that the client may read.
+    fn source(&mut self, name: &'a SourceName) -> Option<CheckedSource<'a>> {
+        if let Some((last, source)) = self.last
+            && last == name
+        {
+            return Some(source);
+        }
+        let reader = self.sources.get(name)?;
+        let granted = self.principal.in_source(name)?;
+        let source = CheckedSource { reader, granted, profile: reader.upstream().profile() };
+        self.last = Some((name, source));
+        Some(source)
     }
 }
