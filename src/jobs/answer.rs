@@ -10,7 +10,7 @@ use crate::domain::history::Transition;
 use crate::domain::id::JobKey;
 use crate::domain::observation::Observation;
 use crate::domain::sightings::Sightings;
-use crate::ports::clock::ClockReading;
+use crate::ports::clock::{ClockReading, corrected};
 use crate::ports::upstream::FetchError;
 
 use super::reference::not_found;
@@ -33,8 +33,6 @@ pub struct JobSnapshot {
     pub observation: Observation,
     /// When the response was complete, by the system clock.
     pub observed_at: Timestamp,
-    /// When the run and its state were first observed, by the system clock.
-    pub sightings: Sightings,
     /// How long ago the response was complete.
     pub age: Duration,
     /// Why it is older than requested; `None` if it is not.
@@ -99,16 +97,19 @@ impl JobSnapshot {
 
     fn new(observation: Observation, now: ClockReading, stale: Option<StaleReason>) -> Self {
         let (age, observed_at) = (age(&observation, now), now.date(observation.observed_at));
-        let sightings = observation.sightings.map(|at| now.date(at));
         let (next_poll, correction) = (None, now.correction);
-        Self { observation, observed_at, sightings, age, stale, next_poll, correction }
+        Self { observation, observed_at, age, stale, next_poll, correction }
+    }
+
+    /// When the run and its state were first observed, by the system clock.
+    pub fn sightings(&self) -> Sightings {
+        self.observation.sightings.map(|at| corrected(at, self.correction))
     }
 
     /// The transitions of the job, oldest first, by the system clock.
     pub fn transitions(&self) -> impl Iterator<Item = Transition> {
-        let clock = ClockReading { now: self.observed_at, correction: self.correction };
-        self.observation.history.transitions().iter().map(move |one| {
-            let observed_at = clock.date(one.observed_at);
+        self.observation.history.transitions().iter().map(|one| {
+            let observed_at = corrected(one.observed_at, self.correction);
             Transition { observed_at, ..one.clone() }
         })
     }
@@ -230,7 +231,7 @@ mod tests {
                 terminal_seen_at: dated,
                 discovered: false,
             };
-            assert_eq!((seen.observed_at, seen.sightings), (at(step), expected));
+            assert_eq!((seen.observed_at, seen.sightings()), (at(step), expected));
             let replaced = JobSnapshot::fresh(observation.clone().replacing(None), now);
             assert_eq!(replaced.transitions().map(|one| one.observed_at).collect::<Vec<_>>(), [at(step)]);
         }

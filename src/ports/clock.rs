@@ -36,6 +36,14 @@ pub trait Clock: Debug + Send + Sync {
     }
 }
 
+/// The time of day at a moment of process time.
+pub fn corrected(at: Timestamp, correction: SignedDuration) -> Timestamp {
+    if correction.is_zero() {
+        return at;
+    }
+    at.checked_add(correction).unwrap_or(at)
+}
+
 /// Process time, and its offset to the time of day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClockReading {
@@ -48,10 +56,7 @@ pub struct ClockReading {
 impl ClockReading {
     /// The time of day at a moment of process time.
     pub fn date(&self, at: Timestamp) -> Timestamp {
-        if self.correction.is_zero() {
-            return at;
-        }
-        at.checked_add(self.correction).unwrap_or(at)
+        corrected(at, self.correction)
     }
 
     /// The moment of process time at a time of day.

@@ -106,7 +106,7 @@ impl<'a> JobView<'a> {
             "nextPollAt": seen.next_poll,
         });
         Self {
-            facts: JobFacts::of(&seen.observation, seen.sightings),
+            facts: JobFacts::of(&seen.observation, seen.sightings()),
             transitions: seen.transitions().map(TransitionBody::from).collect(),
             estimate: estimate.map(EstimateBody::from),
             freshness,

@@ -158,9 +158,9 @@ mod tests {
         let job = Job::new(key, Life::Running, Details::Supermetrics(Box::default()));
         let at = Timestamp::UNIX_EPOCH;
         let observation = Observation::new(Arc::new(job), at, at);
-        let (sightings, age, correction) = (observation.sightings, Duration::ZERO, SignedDuration::ZERO);
+        let (age, correction) = (Duration::ZERO, SignedDuration::ZERO);
         let (stale, next_poll) = (None, None);
-        let seen = JobSnapshot { observation, observed_at: at, sightings, age, stale, next_poll, correction };
+        let seen = JobSnapshot { observation, observed_at: at, age, stale, next_poll, correction };
         let reference = Arc::new(RequestedRef::id("any".to_owned()));
         let (kind, answer) = (UpdateKind::Changed, Ok(Arc::new(seen)));
         WatchUpdate { reference, kind, answer, sequence: 7, is_final: false }

@@ -4,6 +4,8 @@
 use std::fmt;
 use std::sync::{Arc, Weak};
 
+use jiff::SignedDuration;
+
 use crate::domain::job::Job;
 use crate::domain::sightings::Sightings;
 use crate::inbound::graphql::recent_slots::RecentSlots;
@@ -18,13 +20,18 @@ const MAX_BYTES: usize = 2 * 1024;
 #[derive(Clone, Copy, Debug)]
 pub(in crate::inbound::graphql) struct ObservedJob<'a> {
     pub(in crate::inbound::graphql) job: &'a Arc<Job>,
-    pub(in crate::inbound::graphql) sightings: &'a Sightings,
+    seen: &'a JobSnapshot,
 }
 
 impl<'a> ObservedJob<'a> {
     /// The observation of a snapshot.
     pub(in crate::inbound::graphql) fn of(seen: &'a JobSnapshot) -> Self {
-        Self { job: &seen.observation.job, sightings: &seen.sightings }
+        Self { job: &seen.observation.job, seen }
+    }
+
+    /// When the run and its state were first observed, by the system clock.
+    pub(in crate::inbound::graphql) fn sightings(&self) -> Sightings {
+        self.seen.sightings()
     }
 }
 
@@ -33,7 +40,9 @@ pub(super) struct RenderedJob {
     selection: u64,
     /// Holds the address of the job, so that it identifies the job, but not the job.
     job: Weak<Job>,
+    /// By process time: with the correction they make those that the selection shows.
     sightings: Sightings,
+    correction: SignedDuration,
     /// The JSON without its live fields.
     pub(super) json: Box<str>,
     pub(super) live: Box<[LiveField]>,
@@ -59,21 +68,23 @@ impl RenderedJob {
         live: Vec<LiveField>,
         texts: usize,
     ) -> Self {
-        let (json, live) = (json.into_boxed_str(), live.into_boxed_slice());
+        let ObservedJob { job, seen } = observed;
         Self {
             selection,
-            job: Arc::downgrade(observed.job),
-            sightings: *observed.sightings,
-            json,
-            live,
+            job: Arc::downgrade(job),
+            sightings: seen.observation.sightings,
+            correction: seen.correction,
+            json: json.into_boxed_str(),
+            live: live.into_boxed_slice(),
             texts,
         }
     }
 
-    fn is_of(&self, selection: u64, observed: ObservedJob<'_>) -> bool {
+    fn is_of(&self, selection: u64, ObservedJob { job, seen }: ObservedJob<'_>) -> bool {
         self.selection == selection
-            && std::ptr::eq(self.job.as_ptr(), Arc::as_ptr(observed.job))
-            && self.sightings == *observed.sightings
+            && std::ptr::eq(self.job.as_ptr(), Arc::as_ptr(job))
+            && self.sightings == seen.observation.sightings
+            && self.correction == seen.correction
     }
 }
 
@@ -115,63 +126,74 @@ impl fmt::Debug for RenderedJobs {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use jiff::Timestamp;
 
     use super::*;
     use crate::domain::details::Details;
     use crate::domain::id::{ExternalId, JobKey, SourceName};
     use crate::domain::job::Life;
-    use crate::domain::state::JobState;
+    use crate::domain::observation::Observation;
 
-    fn job() -> Arc<Job> {
+    fn snapshot() -> JobSnapshot {
         let key =
             JobKey { source: SourceName::parse("s").unwrap(), external_id: ExternalId::parse("j").unwrap() };
-        Arc::new(Job::new(key, Life::Running, Details::Supermetrics(Box::default())))
+        let job = Job::new(key, Life::Running, Details::Supermetrics(Box::default()));
+        let at = Timestamp::UNIX_EPOCH;
+        JobSnapshot {
+            observation: Observation::new(Arc::new(job), at, at),
+            observed_at: at,
+            age: Duration::ZERO,
+            stale: None,
+            next_poll: None,
+            correction: SignedDuration::ZERO,
+        }
     }
 
-    fn rendered(selection: u64, observed: ObservedJob<'_>, json: &str) -> RenderedJob {
-        RenderedJob::new(selection, observed, json.to_owned(), Vec::new(), 0)
+    fn rendered(selection: u64, seen: &JobSnapshot, json: &str) -> RenderedJob {
+        RenderedJob::new(selection, ObservedJob::of(seen), json.to_owned(), Vec::new(), 0)
     }
 
     #[test]
     fn rendered_job_is_found_by_selection_and_observation() {
         let jobs = RenderedJobs::default();
-        let (first, second) = (job(), job());
-        let sightings = Sightings::default();
-        let later = Sightings::first(JobState::Running, Timestamp::UNIX_EPOCH);
-        let observed = ObservedJob { job: &first, sightings: &sightings };
-        jobs.keep(rendered(1, observed, "{}"));
-        assert_eq!(jobs.get(1, observed).unwrap().json.as_ref(), "{}");
-        assert!(jobs.get(2, observed).is_none());
-        assert!(jobs.get(1, ObservedJob { job: &second, sightings: &sightings }).is_none());
-        assert!(jobs.get(1, ObservedJob { job: &first, sightings: &later }).is_none());
+        let (first, second) = (snapshot(), snapshot());
+        jobs.keep(rendered(1, &first, "{}"));
+        assert_eq!(jobs.get(1, ObservedJob::of(&first)).unwrap().json.as_ref(), "{}");
+        let later = JobSnapshot { age: Duration::from_secs(1), ..first.clone() };
+        assert!(jobs.get(1, ObservedJob::of(&later)).is_some());
+
+        let mut seen_earlier = first.clone();
+        seen_earlier.observation.sightings.first_seen_at = Some(Timestamp::MIN);
+        let corrected = JobSnapshot { correction: SignedDuration::from_secs(1), ..first.clone() };
+        for other in [second, seen_earlier, corrected] {
+            assert!(jobs.get(1, ObservedJob::of(&other)).is_none(), "{other:?}");
+        }
+        assert!(jobs.get(2, ObservedJob::of(&first)).is_none());
     }
 
     #[test]
     fn selections_of_one_job_do_not_replace_each_other() {
-        let jobs = RenderedJobs::default();
-        let (job, sightings) = (job(), Sightings::default());
-        let observed = ObservedJob { job: &job, sightings: &sightings };
+        let (jobs, seen) = (RenderedJobs::default(), snapshot());
         for selection in 0..4 {
-            jobs.keep(rendered(selection, observed, "{}"));
+            jobs.keep(rendered(selection, &seen, "{}"));
         }
-        assert_eq!((0..4).filter(|selection| jobs.get(*selection, observed).is_some()).count(), 4);
+        let kept = (0..4).filter(|selection| jobs.get(*selection, ObservedJob::of(&seen)).is_some());
+        assert_eq!(kept.count(), 4);
     }
 
     #[test]
     fn rendered_job_does_not_keep_its_job() {
-        let jobs = RenderedJobs::default();
-        let (job, sightings) = (job(), Sightings::default());
-        jobs.keep(rendered(1, ObservedJob { job: &job, sightings: &sightings }, "{}"));
-        assert_eq!(Arc::strong_count(&job), 1);
+        let (jobs, seen) = (RenderedJobs::default(), snapshot());
+        jobs.keep(rendered(1, &seen, "{}"));
+        assert_eq!(Arc::strong_count(&seen.observation.job), 1);
     }
 
     #[test]
     fn rendered_job_longer_than_the_limit_is_not_kept() {
-        let jobs = RenderedJobs::default();
-        let (job, sightings) = (job(), Sightings::default());
-        let observed = ObservedJob { job: &job, sightings: &sightings };
-        jobs.keep(rendered(1, observed, &" ".repeat(MAX_BYTES + 1)));
-        assert!(jobs.get(1, observed).is_none());
+        let (jobs, seen) = (RenderedJobs::default(), snapshot());
+        jobs.keep(rendered(1, &seen, &" ".repeat(MAX_BYTES + 1)));
+        assert!(jobs.get(1, ObservedJob::of(&seen)).is_none());
     }
 }

@@ -44,15 +44,15 @@ macro_rules! job_object {
                     |this| this.job.finished_at.map($crate::inbound::graphql::schema::scalars::DateTime);
                 /// The date and time when the gateway first observed this run, by the gateway's clock. Null if unknown.
                 Free stable first_seen_at: Option<$crate::inbound::graphql::schema::scalars::DateTime> =
-                    |this| this.sightings.first_seen_at.map($crate::inbound::graphql::schema::scalars::DateTime);
+                    |this| this.sightings().first_seen_at.map($crate::inbound::graphql::schema::scalars::DateTime);
                 /// The date and time when the gateway first observed the current state, by the gateway's clock. Null if
                 /// unknown.
                 Free stable state_since: Option<$crate::inbound::graphql::schema::scalars::DateTime> =
-                    |this| this.sightings.state_since.map($crate::inbound::graphql::schema::scalars::DateTime);
+                    |this| this.sightings().state_since.map($crate::inbound::graphql::schema::scalars::DateTime);
                 /// The date and time when the gateway first observed a terminal state of this run, by the gateway's
                 /// clock. Null if the job is not terminal, or if unknown.
                 Free stable terminal_seen_at: Option<$crate::inbound::graphql::schema::scalars::DateTime> =
-                    |this| this.sightings.terminal_seen_at.map($crate::inbound::graphql::schema::scalars::DateTime);
+                    |this| this.sightings().terminal_seen_at.map($crate::inbound::graphql::schema::scalars::DateTime);
                 /// The changes of the state and of the native state that the gateway observed, oldest first, at most the last
                 /// 50. Includes earlier runs of the same ID. Changes between two observations are not included. Empty if the
                 /// gateway kept no history when it observed the current state.
