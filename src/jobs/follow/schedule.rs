@@ -97,7 +97,25 @@ impl PollSchedule {
     /// Schedules the next poll, not before `pause` is over. A job that is over needs none.
     pub(super) fn plan(&mut self, key: &JobKey, settings: &FollowSettings, pause: Duration) {
         let Some(followed) = self.jobs.get(key).filter(|followed| !followed.in_flight) else { return };
-        let at = (!followed.is_over()).then(|| {
+        let at = self.planned_at(followed, settings, pause);
+        self.set_schedule(key, at);
+    }
+
+    /// The same without a pause, but not later than it is scheduled already.
+    pub(super) fn plan_sooner(&mut self, key: &JobKey, settings: &FollowSettings) {
+        let Some(followed) = self.jobs.get(key).filter(|followed| !followed.in_flight) else { return };
+        let at = self.planned_at(followed, settings, Duration::ZERO);
+        let at = at.map(|at| followed.scheduled_at.map_or(at, |scheduled| scheduled.min(at)));
+        self.set_schedule(key, at);
+    }
+
+    fn planned_at(
+        &self,
+        followed: &FollowedJob,
+        settings: &FollowSettings,
+        pause: Duration,
+    ) -> Option<Instant> {
+        (!followed.is_over()).then(|| {
             let now = Instant::now();
             // A pause ends for all jobs of a source at once; the phases spread their polls.
             let paused =
@@ -108,8 +126,7 @@ impl PollSchedule {
             let interval =
                 if again { Duration::ZERO } else { self.interval(followed, settings, now).max(paused) };
             now + interval + stand_by
-        });
-        self.set_schedule(key, at);
+        })
     }
 
     /// Applies what changed in a job to the queue and the demand of its source. Required after each change of its

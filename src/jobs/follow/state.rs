@@ -244,7 +244,7 @@ impl FollowedJobs {
             return Change { turned: None, wakes };
         };
         let before = followed.stale();
-        let is_polled = std::mem::take(&mut followed.in_flight);
+        let ends_poll = std::mem::take(&mut followed.in_flight);
         followed.stand_by = false;
         followed.resumed = false;
         followed.paused_until = None;
@@ -259,6 +259,8 @@ impl FollowedJobs {
             result,
             Ok(_) | Err(LookupError::Fetch(FetchError::BadAnswer(_) | FetchError::ConflictingVersion))
         );
+        // A lower version is an answer.
+        let failed = matches!(&result, Err(error) if !matches!(error, LookupError::Fetch(FetchError::ConflictingVersion)));
         match result {
             Ok(observation) => {
                 followed.failures = 0;
@@ -266,10 +268,7 @@ impl FollowedJobs {
                 followed.publish(&mut self.duration_stats, |published| published.observe(observation));
             }
             Err(error) => {
-                // A lower version is an answer: the next poll is due as usual. Reads of clients that fail in a row
-                // count as one poll: otherwise a client that reads often would put off the updates of all watchers.
-                let counts = is_polled || followed.failures == 0;
-                if counts && !matches!(error, LookupError::Fetch(FetchError::ConflictingVersion)) {
+                if failed && ends_poll {
                     followed.failures = followed.failures.saturating_add(1);
                 }
                 followed.updates.send_if_modified(|published| Arc::make_mut(published).record_error(error));
@@ -283,7 +282,12 @@ impl FollowedJobs {
         followed.note_vanished(found);
         let turned = followed.turned(before);
         self.expire_if_due(key, settings);
-        self.schedule.plan(key, settings, pause);
+        if failed && !ends_poll && pause.is_zero() {
+            // a client whose reads fail must not delay the updates of all watchers
+            self.schedule.plan_sooner(key, settings);
+        } else {
+            self.schedule.plan(key, settings, pause);
+        }
         Change { turned, wakes: true }
     }
 

@@ -15,6 +15,7 @@ use crate::jobs::follow::coverage::SweepCoverage;
 use crate::jobs::follow::poll_queue::{PollMarks, PollQueue};
 use crate::jobs::follow::source_demand::{JobDemand, SourceDemand};
 use crate::jobs::follow::source_polls::PollCapacity;
+use crate::ports::upstream::Detail;
 
 const fn s(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -151,6 +152,11 @@ impl FollowHistory {
         }
     }
 
+    fn fails(&mut self, key: &JobKey) {
+        let error = LookupError::Fetch(FetchError::BadAnswer(Detail::new("planted")));
+        self.jobs.change(key, &SETTINGS, |jobs| jobs.apply_fetch(key, Err(error), &SETTINGS));
+    }
+
     fn list(&mut self, key: &JobKey, contains: bool, now: Instant) {
         let listed: HashSet<u64> = contains.then(|| id_hash(&key.external_id)).into_iter().collect();
         let coverage = SweepCoverage {
@@ -219,6 +225,29 @@ impl FollowHistory {
         for followed in self.jobs.schedule.jobs.values().filter(|followed| followed.scheduled_at.is_some()) {
             assert_eq!(followed.demand, followed.sweep_demand(&SETTINGS, now));
         }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn failed_reads_neither_count_as_polls_nor_move_the_next_one() {
+    let (mut history, key) = (FollowHistory::default(), key(0));
+    history.apply(Event::Watches(0, None, true), key.clone()).await;
+    history.apply(Event::Answers(Life::Running), key.clone()).await;
+    let state = |history: &FollowHistory| {
+        let followed = history.jobs.schedule.jobs.get(&key).unwrap();
+        (followed.failures, followed.scheduled_at.unwrap())
+    };
+    for polls in 0..6 {
+        let (failures, due) = state(&history);
+        assert_eq!(failures, polls);
+        for _ in 0..3 {
+            tokio::time::advance(Duration::from_millis(100)).await;
+            history.fails(&key);
+            assert_eq!(state(&history), (failures, due));
+        }
+        tokio::time::sleep_until(due).await;
+        history.poll(1, false, false, due);
+        history.fails(&key);
     }
 }
 
