@@ -19,9 +19,8 @@ mod types;
 mod values;
 mod world;
 
-/// How often an answer may change while it is compared. The time to the next poll of a job that fails doubles less often
-/// from the fastest pace to the slowest.
-const MOVES_MAX: usize = 16;
+/// How often the answer of the engine may change during one comparison.
+const MOVES_MAX: usize = 4;
 
 /// A request that a plan answers in another way than the engine.
 struct Difference {
@@ -36,7 +35,7 @@ struct Counts {
     cases: usize,
     planned: usize,
     invalid: usize,
-    /// Of these, how many had other values when they were asked again.
+    /// Cases whose answer changed while they were compared.
     moved: usize,
 }
 
@@ -68,13 +67,13 @@ async fn compare(
             variables: operation.variables(rng, types, &world.references),
             graphql_media: rng.bool(),
         };
-        let found = compare_one(world, call.clone(), index == 0, counts).await;
+        let found = compare_call(world, call.clone(), index == 0, counts).await;
         if found.is_some() {
             return found;
         }
         if index == 2 {
             let call = GraphqlCall { client: CLIENTS[rng.usize(..CLIENTS.len())], ..call };
-            return compare_one(world, call, false, counts).await;
+            return compare_call(world, call, false, counts).await;
         }
     }
     None
@@ -82,10 +81,10 @@ async fn compare(
 
 /// Sends one request to both; a first one twice to the endpoint with plans.
 ///
-/// A request can change the next answer: a fetch in the background may end, and each failed fetch of a followed job
-/// doubles the time to its next poll, up to the slowest pace. So an answer of a plan is compared with those of the engine
-/// before and after it, and both are asked again while these two differ.
-async fn compare_one(
+/// A request can change the next answer: a fetch in the background may end, or a fetch can move the next poll of a followed
+/// job. So a plan is compared with the engine before and after it, and both execute the call again while the answers of the
+/// engine differ.
+async fn compare_call(
     world: &World,
     call: GraphqlCall,
     is_first: bool,
@@ -156,5 +155,5 @@ async fn plan_answers_random_documents_as_the_engine_does() {
     let Counts { cases, planned, invalid, moved } = counts;
     assert!(planned * 100 >= cases * 60, "{planned} of {cases} cases were planned");
     assert!(invalid * 100 <= cases * 5, "{invalid} of {cases} cases were not executed");
-    assert!(moved * 1_000 <= cases, "{moved} of {cases} cases moved while they were compared");
+    assert!(moved <= 1 + cases / 1_000, "{moved} of {cases} cases moved while they were compared");
 }

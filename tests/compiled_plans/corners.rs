@@ -287,3 +287,31 @@ async fn document_that_only_equal_requests_use_stays_planned() {
         }
     }
 }
+
+/// What is known of a source is kept for the next reference of a list.
+#[tokio::test(start_paused = true)]
+async fn each_reference_of_a_list_is_answered_as_on_its_own() {
+    let world = World::new().await;
+    let fields = "{ ... on Job { externalId source { name } state } ... on JobProblem { code } }";
+    let refs = [("mind", "job1"), ("mind", "job2"), ("metrics", "job2"), ("gone", "job1")];
+    let mut found = 0;
+    for client in CLIENTS {
+        let call = |query: &str, variables| GraphqlCall { client, ..call(query, variables) };
+        let mut alone = Vec::new();
+        for (source, id) in refs {
+            let reference = json!({ "ref": { "external": { "source": source, "externalId": id } } });
+            let query = format!("query($ref: JobRef!) {{ job(ref: $ref) {fields} }}");
+            let body = world.by_the_engine(&call(&query, reference.clone())).await.body;
+            let value = body.strip_prefix(r#"{"data":{"job":"#).and_then(|rest| rest.strip_suffix("}}"));
+            alone.push((reference["ref"].clone(), value.expect("a job or a problem").to_owned()));
+        }
+        found += alone.iter().filter(|(_, value)| value.contains("externalId")).count();
+        for (first, second) in alone.iter().flat_map(|one| alone.iter().map(move |other| (one, other))) {
+            let query = format!("query($refs: [JobRef!]!) {{ jobs(refs: $refs) {fields} }}");
+            let call = call(&query, json!({ "refs": [first.0, second.0, first.0] }));
+            let expected = format!(r#"{{"data":{{"jobs":[{0},{1},{0}]}}}}"#, first.1, second.1);
+            assert_eq!(same(&world, &call, true).await, expected, "{client}");
+        }
+    }
+    assert_eq!(found, 10, "the jobs that the clients may read");
+}
