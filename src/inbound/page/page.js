@@ -86,7 +86,7 @@ function changed(what) {
   if (what !== 'rows') showState();
   if (what === 'order' || what === 'list') table.select(openRow()?.job.id ?? null);
   else table.schedule();
-  // not with the next frame: the URL and the words already speak of another list
+  // at once: the URL and the text already describe the new list
   if (what === 'list') table.render();
 }
 
@@ -112,8 +112,8 @@ function showState() {
 /** Removes what belongs to a session from the page. */
 function forget() {
   viewer = null;
-  jobs.clear();
   sources.clear();
+  jobs.clear();
 }
 
 function enter(given) {
