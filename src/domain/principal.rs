@@ -112,8 +112,9 @@ impl<'a> SourceGrant<'a> {
         self.scope
     }
 
-    /// Returns whether the client may request a job of the source of which nothing is known yet.
-    pub fn admits(self, job: &JobKey) -> bool {
+    /// Returns whether the credential admits a job of the source: a watch token admits only its own. The scope is not
+    /// checked.
+    pub fn admits_key(self, job: &JobKey) -> bool {
         self.jobs.is_none_or(|jobs| jobs.contains(job))
     }
 }
@@ -174,7 +175,7 @@ impl Principal {
     }
 
     /// What the client may read of a source; `None` if the source is not in its grant.
-    pub fn in_source(&self, source: &SourceName) -> Option<SourceGrant<'_>> {
+    pub fn source_grant(&self, source: &SourceName) -> Option<SourceGrant<'_>> {
         let scope = match &self.0.grant {
             Grant::All => None,
             Grant::Sources(sources) => Some(sources.get(source)?).filter(|scope| !scope.is_whole()),
@@ -184,19 +185,13 @@ impl Principal {
 
     /// Returns whether the client may read at least some jobs of a source.
     pub fn may_read(&self, source: &SourceName) -> bool {
-        self.in_source(source).is_some_and(|granted| {
-            granted.jobs.is_none_or(|jobs| jobs.iter().any(|job| job.source == *source))
-        })
-    }
-
-    /// Returns whether the client may request a job of which nothing is known yet.
-    pub fn may_read_job(&self, job: &JobKey) -> bool {
-        self.in_source(&job.source).is_some_and(|granted| granted.admits(job))
+        self.source_grant(source)
+            .is_some_and(|grant| grant.jobs.is_none_or(|jobs| jobs.iter().any(|job| job.source == *source)))
     }
 
     /// The scope that restricts the client in a source; `None` if it may read all of the source, or nothing.
     pub fn scope(&self, source: &SourceName) -> Option<&Scope> {
-        self.in_source(source)?.scope
+        self.source_grant(source)?.scope
     }
 
     /// Returns whether the client uses a watch token, which reads and watches some jobs and changes nothing.

@@ -10,7 +10,7 @@ use crate::domain::history::Transition;
 use crate::domain::id::JobKey;
 use crate::domain::observation::Observation;
 use crate::domain::sightings::Sightings;
-use crate::ports::clock::{ClockReading, corrected};
+use crate::ports::clock::{ClockReading, to_time_of_day};
 use crate::ports::upstream::FetchError;
 
 use super::reference::not_found;
@@ -103,13 +103,13 @@ impl JobSnapshot {
 
     /// When the run and its state were first observed, by the system clock.
     pub fn sightings(&self) -> Sightings {
-        self.observation.sightings.map(|at| corrected(at, self.correction))
+        self.observation.sightings.map(|at| to_time_of_day(at, self.correction))
     }
 
     /// The transitions of the job, oldest first, by the system clock.
     pub fn transitions(&self) -> impl Iterator<Item = Transition> {
         self.observation.history.transitions().iter().map(|one| {
-            let observed_at = corrected(one.observed_at, self.correction);
+            let observed_at = to_time_of_day(one.observed_at, self.correction);
             Transition { observed_at, ..one.clone() }
         })
     }

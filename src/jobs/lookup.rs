@@ -128,7 +128,7 @@ impl Lookup {
         for reference in refs {
             let (key, source) = checker.resolve(reference).ok()?;
             let held = self.cache.held(key)?;
-            let is_answer = self.visibility.is_granted(source.granted, &held.job)
+            let is_answer = self.visibility.may_see_by(source.grant, &held.job)
                 && verdict(&self.ingest, &held, &**source.reader, now, limits) == Cacheability::Serve;
             if !is_answer {
                 return None;

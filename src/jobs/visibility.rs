@@ -17,7 +17,7 @@ use crate::domain::error::Problem;
 use crate::domain::id::{JobKey, SourceName};
 use crate::domain::job::Job;
 use crate::domain::observation::Observation;
-use crate::domain::principal::{Principal, Scope, SourceGrant};
+use crate::domain::principal::{Principal, SourceGrant};
 use crate::domain::upstream::Profile;
 use crate::domain::viewer::ViewerGrant;
 use crate::ports::clock::ClockReading;
@@ -41,11 +41,11 @@ pub(super) struct RefChecker<'a> {
     last: Option<(&'a SourceName, CheckedSource<'a>)>,
 }
 
-/// A source that the client may read at least in part.
+/// A configured source that the client's grant contains.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct CheckedSource<'a> {
     pub(super) reader: &'a Arc<dyn JobReader>,
-    pub(super) granted: SourceGrant<'a>,
+    pub(super) grant: SourceGrant<'a>,
     profile: &'static Profile,
 }
 
@@ -85,7 +85,7 @@ impl Visibility {
         Ok(CheckedRef { key: key.clone(), reader: Arc::clone(source.reader) })
     }
 
-    /// The same for the references of a request, one after the other, by the sources of its beginning.
+    /// A checker for the references of a request. All are checked by the same sources, also if they change meanwhile.
     pub(super) const fn ref_checker<'a>(
         &'a self,
         sources: &'a SourcesByName,
@@ -112,13 +112,12 @@ impl Visibility {
 
     /// Returns whether a client may read a job, based on all that is known of it.
     pub(super) fn may_see(&self, principal: &Principal, job: &Job) -> bool {
-        principal.in_source(&job.key.source).is_some_and(|granted| self.is_granted(granted, job))
+        principal.source_grant(&job.key.source).is_some_and(|grant| self.may_see_by(grant, job))
     }
 
-    /// The same by what the client may read of the job's source.
-    pub(super) fn is_granted(&self, granted: SourceGrant<'_>, job: &Job) -> bool {
-        let is_in = |scope: &Scope| scope.admits_kind(job.kind()) && self.carries(&job.key, &scope.labels);
-        granted.admits(&job.key) && granted.scope().is_none_or(is_in)
+    /// The same by the client's grant for the source of the job.
+    pub(super) fn may_see_by(&self, grant: SourceGrant<'_>, job: &Job) -> bool {
+        grant.scope().is_none_or(|scope| scope.admits_kind(job.kind())) && self.may_request(grant, &job.key)
     }
 
     /// The grant of a client that shows a job to it; `None` if none does.
@@ -157,27 +156,26 @@ impl Visibility {
     }
 
     /// Returns whether a client may request a job of a source: checks its watch token, and the labels it is restricted to.
-    fn may_request(&self, granted: SourceGrant<'_>, key: &JobKey) -> bool {
-        granted.admits(key) && granted.scope().is_none_or(|scope| self.carries(key, &scope.labels))
+    fn may_request(&self, grant: SourceGrant<'_>, key: &JobKey) -> bool {
+        grant.admits_key(key) && grant.scope().is_none_or(|scope| self.carries(key, &scope.labels))
     }
 }
 
 impl<'a> RefChecker<'a> {
-    /// Parses a reference and checks the grant, as [`Visibility::resolve`]. Nothing is copied, since threads that answer for
-    /// the same jobs would wait for each other's counts of references.
+    /// Parses a reference and checks the grant, as far as that is possible without an answer. Nothing is copied, since
+    /// threads that answer for the same jobs would wait for each other's counts of references.
     pub(super) fn resolve(
         &mut self,
         reference: &'a RequestedRef,
     ) -> Result<(&'a JobKey, CheckedSource<'a>), Problem> {
         let key = reference.key()?;
-        let source =
-            self.source(&key.source).filter(|source| self.visibility.may_request(source.granted, key));
+        let source = self.source(&key.source).filter(|source| self.visibility.may_request(source.grant, key));
         let Some(source) = source else { return Err(not_found(key)) };
         (source.profile.check_id)(&key.external_id).map_err(|error| invalid("externalId", error))?;
         Ok((key, source))
     }
 
-    /// A source that the client may read.
+    /// The configured source of this name, if the client's grant contains it. Looked up once for names in a row.
     fn source(&mut self, name: &'a SourceName) -> Option<CheckedSource<'a>> {
         if let Some((last, source)) = self.last
             && last == name
@@ -185,8 +183,8 @@ impl<'a> RefChecker<'a> {
             return Some(source);
         }
         let reader = self.sources.get(name)?;
-        let granted = self.principal.in_source(name)?;
-        let source = CheckedSource { reader, granted, profile: reader.upstream().profile() };
+        let grant = self.principal.source_grant(name)?;
+        let source = CheckedSource { reader, grant, profile: reader.upstream().profile() };
         self.last = Some((name, source));
         Some(source)
     }

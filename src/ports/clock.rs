@@ -36,14 +36,6 @@ pub trait Clock: Debug + Send + Sync {
     }
 }
 
-/// The time of day at a moment of process time.
-pub fn corrected(at: Timestamp, correction: SignedDuration) -> Timestamp {
-    if correction.is_zero() {
-        return at;
-    }
-    at.checked_add(correction).unwrap_or(at)
-}
-
 /// Process time, and its offset to the time of day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClockReading {
@@ -56,13 +48,21 @@ pub struct ClockReading {
 impl ClockReading {
     /// The time of day at a moment of process time.
     pub fn date(&self, at: Timestamp) -> Timestamp {
-        corrected(at, self.correction)
+        to_time_of_day(at, self.correction)
     }
 
     /// The moment of process time at a time of day.
     pub fn undate(&self, at: Timestamp) -> Timestamp {
         at.checked_sub(self.correction).unwrap_or(at)
     }
+}
+
+/// Converts process time to the time of day by a [`Clock::correction`]. Returns `at` if the sum is out of range.
+pub fn to_time_of_day(at: Timestamp, correction: SignedDuration) -> Timestamp {
+    if correction.is_zero() {
+        return at;
+    }
+    at.checked_add(correction).unwrap_or(at)
 }
 
 /// A span rounded to whole milliseconds, so that two measurements of the same step are equal.
